@@ -1,0 +1,199 @@
+"""PEFT's adapter directory: adapter_model.safetensors, adapter_config.json and a model card.
+
+PEFT loads with strict=False: a wrong key only warns, and the adapter silently does nothing. So both directions here
+check every name and shape, and report all problems in one AdapterError.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..config import LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
+from ..errors import AdapterError
+from . import safetensors
+from .peft_config import CONFIG_FILE, read_adapter_config
+from .source import FileFormatError
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CARD_FILE = "README.md"
+
+KEY_PREFIX = "base_model.model."
+_KEY = re.compile(
+    r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.("
+    + "|".join(LINEAR_LAYERS)
+    + r")\.lora_([AB])\.weight"
+)
+
+
+def tensor_key(layer_index: int, layer_name: str, half: str) -> str:
+    """Return PEFT's key for one half, "A" [r, in] or "B" [out, r], of one layer's adapter."""
+    return f"{KEY_PREFIX}{module_path(layer_index, layer_name)}.lora_{half}.weight"
+
+
+def expected_shapes(lora: LoraConfig, model: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Return the shape of every tensor that an adapter of this kind has, by PEFT key, layer after layer."""
+    shapes = {}
+    for index in range(model.num_layers):
+        for name in lora.targets:
+            out_size, in_size = model.linear_shape(name)
+            shapes[tensor_key(index, name, "A")] = (lora.rank, in_size)
+            shapes[tensor_key(index, name, "B")] = (out_size, lora.rank)
+    return shapes
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def write_adapter(tensors: Mapping[str, np.ndarray], lora: LoraConfig, base_model_name: str | None) -> dict[str, bytes]:
+    """Return the three files of an adapter directory by name.
+
+    `tensors` are float32 under PEFT's keys. AdapterError when they are not exactly the pairs that `lora` says, the
+    same for every layer.
+    """
+    problems = _writing_problems(tensors, lora)
+    if problems:
+        raise AdapterError("\n".join(problems))
+    return {
+        WEIGHTS_FILE: safetensors.write(tensors, {"format": "pt"}),
+        CONFIG_FILE: (json.dumps(adapter_config(lora, base_model_name), indent=2) + "\n").encode(),
+        CARD_FILE: _model_card(lora, base_model_name).encode(),
+    }
+
+
+def adapter_config(lora: LoraConfig, base_model_name: str | None) -> dict[str, Any]:
+    """Return adapter_config.json's content: only fields that every PEFT of the last years knows."""
+    alpha: float = lora.alpha
+    return {
+        "alpha_pattern": {},
+        "auto_mapping": None,
+        "base_model_name_or_path": base_model_name,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "layers_pattern": None,
+        "layers_to_transform": None,
+        "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,  # Ollama parses it as an integer
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": lora.rank,
+        "rank_pattern": {},
+        "revision": None,
+        "target_modules": list(lora.targets),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": lora.use_rslora,
+    }
+
+
+def _writing_problems(tensors: Mapping[str, np.ndarray], lora: LoraConfig) -> list[str]:
+    problems = []
+    layers = set()
+    for key, tensor in tensors.items():
+        match = _KEY.fullmatch(key)
+        if match is None or key != tensor_key(int(match[1]), match[2], match[3]):
+            problems.append(f"{key} is not a LoRA tensor of this kind of model")
+            continue
+        layers.add(int(match[1]))
+        rank = tensor.shape[0 if match[3] == "A" else -1] if tensor.ndim == 2 else None
+        if rank != lora.rank:
+            problems.append(f"{key} is {tensor.shape}; wanted rank {lora.rank}")
+        if tensor.dtype != np.float32:
+            problems.append(f"{key} is {tensor.dtype}; wanted float32")
+    wanted = {
+        tensor_key(i, name, half) for i in range(max(layers, default=-1) + 1) for name in lora.targets for half in "AB"
+    }
+    problems += [f"{key} is missing" for key in sorted(wanted - tensors.keys())]
+    problems += [
+        f"{key} is not among the targets {', '.join(lora.targets)}"
+        for key in sorted(key for key in tensors.keys() - wanted if _KEY.fullmatch(key))
+    ]
+    return problems or ([] if tensors else ["the adapter has no tensors"])
+
+
+def _model_card(lora: LoraConfig, base_model_name: str | None) -> str:
+    model = f"`{base_model_name}`" if base_model_name else "the base model"
+    header = ["library_name: peft", "pipeline_tag: text-generation", "tags:", "- lora"]
+    if base_model_name:
+        header = [f"base_model: {json.dumps(base_model_name)}", *header]
+        header.append(f"- {json.dumps('base_model:adapter:' + base_model_name)}")
+    front_matter = "\n".join(header)
+    return f"""---
+{front_matter}
+---
+
+# LoRA adapter
+
+A LoRA adapter for {model}, trained with LoRA Lab.
+
+| | |
+|---|---|
+| rank | {lora.rank} |
+| alpha | {lora.alpha:g} |
+| scale | {lora.scale:g} ({"alpha / sqrt(rank)" if lora.use_rslora else "alpha / rank"}) |
+| layers | {", ".join(lora.targets)} |
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained({json.dumps(base_model_name or "BASE_MODEL")})
+model = PeftModel.from_pretrained(model, "THIS_FOLDER")
+```
+"""
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def read_adapter(files: Mapping[str, bytes], model: ModelConfig) -> tuple[LoraConfig, dict[str, np.ndarray]]:
+    """Read an adapter directory and check it against the model.
+
+    `files` holds at least adapter_config.json and adapter_model.safetensors; a folder part in the names does not
+    matter. Returns its settings and its tensors, float32 under PEFT's keys. AdapterError lists every problem.
+    """
+    config_bytes, weights = _find_file(files, CONFIG_FILE), _find_file(files, WEIGHTS_FILE)
+    if isinstance(config_bytes, str) or isinstance(weights, str):
+        raise AdapterError("\n".join(found for found in (config_bytes, weights) if isinstance(found, str)))
+    lora, problems = read_adapter_config(config_bytes, model)
+    try:
+        tensors = safetensors.read_all(weights, WEIGHTS_FILE)
+    except FileFormatError as error:
+        raise AdapterError("\n".join([*problems, str(error)])) from error
+    if lora is not None:
+        problems += _tensor_problems(tensors, expected_shapes(lora, model))
+    if lora is None or problems:
+        raise AdapterError("\n".join(problems))
+    return lora, {key: tensors[key] for key in expected_shapes(lora, model)}
+
+
+def _find_file(files: Mapping[str, bytes], wanted: str) -> bytes | str:
+    """Return the content of the one file of that name, or what is wrong."""
+    by_base = [(name, data) for name, data in files.items() if re.split(r"[/\\]", name)[-1] == wanted]
+    if len(by_base) == 1:
+        return by_base[0][1]
+    if by_base:
+        return f"{wanted} is there {len(by_base)} times: {', '.join(name for name, _ in by_base)}; give one adapter"
+    found = ", ".join(sorted(files)) or "no files"
+    if wanted == WEIGHTS_FILE and any(name.endswith("adapter_model.bin") for name in files):
+        return f"found adapter_model.bin, a pickle, which can run code; wanted {WEIGHTS_FILE} (save it anew with PEFT)"
+    return f"{wanted} is missing; found {found}"
+
+
+def _tensor_problems(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Hold the tensors against what the model and the settings want; every difference is one problem."""
+    problems = [f"{key} is missing; wanted {shape}" for key, shape in shapes.items() if key not in tensors]
+    for key, tensor in tensors.items():
+        if key not in shapes:
+            problems.append(f"{key} {tensor.shape} is not a tensor that this model's adapter has")
+        elif tensor.shape != shapes[key]:
+            problems.append(f"{key} is {tensor.shape}; this model needs {shapes[key]}")
+        elif not np.isfinite(tensor).all():
+            problems.append(f"{key} holds {int((~np.isfinite(tensor)).sum())} values that are NaN or infinite")
+    return problems

@@ -1,0 +1,146 @@
+"""Reading PEFT's adapter_config.json: what it says, and which of it this engine cannot do."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ..config import LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
+
+CONFIG_FILE = "adapter_config.json"
+
+# Fields that change nothing of what the adapter computes: who made it, with what, how it was trained or loaded.
+_IGNORED_FIELDS = frozenset({
+    "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version", "lora_dropout",
+    "fan_in_fan_out",  # only for Conv1D layers; PEFT itself ignores it for linear ones
+    "megatron_core",  # only read together with megatron_config
+    "qalora_group_size",  # only read together with use_qalora
+    "layers_pattern",  # only read together with layers_to_transform
+})  # fmt: skip
+# Fields that are read below.
+_READ_FIELDS = frozenset({
+    "peft_type", "task_type", "r", "lora_alpha", "target_modules", "exclude_modules", "use_rslora", "bias",
+    "init_lora_weights", "layers_to_transform",
+})  # fmt: skip
+# Initialisations that leave the base weights alone. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) change them, and
+# the adapter only fits the changed ones.
+_PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal"})
+
+# PEFT's own values for fields that are left out.
+_DEFAULT_RANK = 8
+_DEFAULT_ALPHA = 8
+_DEFAULT_TARGETS = ["q_proj", "v_proj"]  # for the Llama architecture
+
+
+def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | None, list[str]]:
+    """Return the settings (None when they cannot be made out) and every problem of adapter_config.json.
+
+    A field that is set to something which changes what the adapter computes, and that is not supported or not known,
+    is a problem; the many fields that newer versions of PEFT write at neutral values are not.
+    """
+    try:
+        config = json.loads(data.decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        return None, [f"{CONFIG_FILE} is not JSON: {error}"]
+    if not isinstance(config, dict):
+        return None, [f"{CONFIG_FILE} holds a {type(config).__name__}; wanted an object"]
+
+    def wrong(name: str, wanted: str) -> str:
+        return f"{CONFIG_FILE}: {name} is {_short(config.get(name))}; wanted {wanted}"
+
+    problems = [
+        wrong(name, "it off: it is not supported")
+        for name, value in config.items()
+        if name not in _IGNORED_FIELDS | _READ_FIELDS and value not in (None, False, "", [], {})
+    ]
+    if config.get("peft_type") != "LORA":
+        problems.append(wrong("peft_type", '"LORA"'))
+    if config.get("task_type") not in ("CAUSAL_LM", None):
+        problems.append(wrong("task_type", '"CAUSAL_LM"'))
+    if config.get("bias", "none") != "none":
+        problems.append(wrong("bias", '"none"'))
+    init = config.get("init_lora_weights", True)
+    if not isinstance(init, bool) and init not in _PLAIN_INITS:
+        problems.append(wrong("init_lora_weights", 'true or "gaussian": others change the base model\'s weights too'))
+    layers = config.get("layers_to_transform")
+    if layers not in (None, []) and not (isinstance(layers, list) and set(layers) >= set(range(model.num_layers))):
+        problems.append(wrong("layers_to_transform", f"null or all of the {model.num_layers} layers"))
+
+    # Without these there is nothing to hold the tensors against.
+    unusable = []
+    rank, alpha = config.get("r", _DEFAULT_RANK), config.get("lora_alpha", _DEFAULT_ALPHA)
+    use_rslora = config.get("use_rslora") or False
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        unusable.append(wrong("r", "a whole number of at least 1"))
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        unusable.append(wrong("lora_alpha", "a number"))
+    if not isinstance(use_rslora, bool):
+        unusable.append(wrong("use_rslora", "true or false"))
+    target_modules, exclude_modules = (
+        config.get("target_modules") or _DEFAULT_TARGETS,
+        config.get("exclude_modules") or [],
+    )
+    for name, value in (("target_modules", target_modules), ("exclude_modules", exclude_modules)):
+        if not _is_pattern(value):
+            unusable.append(wrong(name, "a list of names or a regular expression"))
+    if unusable:
+        return None, problems + unusable
+    targets, target_problems = _resolve_targets(target_modules, exclude_modules, model)
+    problems += [f"{CONFIG_FILE}: {problem}" for problem in target_problems]
+    if not targets:
+        return None, problems
+    return LoraConfig(rank=rank, alpha=alpha, targets=targets, use_rslora=use_rslora), problems
+
+
+def _resolve_targets(
+    target_modules: str | list[str], exclude_modules: str | list[str], model: ModelConfig
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return which of LINEAR_LAYERS PEFT would adapt, in their order, and what about them is not supported.
+
+    PEFT's rules: a list holds whole module paths or their last parts, and names that the model does not have do
+    nothing; a string is a regular expression for the whole path; "all-linear" is every linear layer but the output.
+    """
+    if isinstance(target_modules, str) and target_modules.lower() == "all-linear":
+        target_modules = list(LINEAR_LAYERS)
+    linear = {(i, name): module_path(i, name) for i in range(model.num_layers) for name in LINEAR_LAYERS}
+    paths = [*linear.values(), "model.embed_tokens", "lm_head"]
+    reached = {path for path in paths if _matches(target_modules, path) and not _matches(exclude_modules, path)}
+
+    problems = []
+    targets = tuple(name for name in LINEAR_LAYERS if any(linear[i, name] in reached for i in range(model.num_layers)))
+    if not reached:
+        problems.append(f"target_modules {_short(target_modules)} reaches no layer of this model")
+    for path in ("model.embed_tokens", "lm_head"):
+        if path in reached:
+            problems.append(f"target_modules reaches {path}, which cannot be adapted here")
+    left_out = [path for (_, name), path in linear.items() if name in targets and path not in reached]
+    if left_out:
+        problems.append(
+            f"target_modules reaches {', '.join(targets)} in some layers and not in others; wanted the same in every "
+            f"layer, but {len(left_out)} are left out, first {left_out[0]}"
+        )
+    return targets, problems
+
+
+def _is_pattern(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            re.compile(value)
+        except (re.error, RecursionError, OverflowError):
+            return False
+        return True
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _matches(pattern: str | Iterable[str], path: str) -> bool:
+    if isinstance(pattern, str):
+        return re.fullmatch(pattern, path) is not None
+    return any(path == name or path.endswith(f".{name}") for name in pattern)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 80 else text[:77] + "..."

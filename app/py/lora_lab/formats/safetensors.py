@@ -1,0 +1,168 @@
+"""The safetensors format: 8 bytes of header length, a JSON header, raw data. Read by parts, written whole."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .source import ByteSource, BytesSource, FileFormatError
+from .tensors import FORMS, StoredTensor, dequantize
+
+# What the reference implementation accepts at most; a larger length means a damaged file, not a large model.
+MAX_HEADER_BYTES = 100_000_000
+
+# Bytes of an element. Types beyond F32, F16 and BF16 are listed, so that a file which holds one among others (an
+# integer buffer, say) still opens; only using such a tensor is an error.
+DTYPE_SIZES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "C64": 8,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
+
+async def read_header(source: ByteSource) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Return every tensor by name (with form "f32", "f16", "bf16", ...) and the file's metadata.
+
+    Checks the whole layout: all problems of the header in one FileFormatError.
+    """
+    header_bytes = _header_length(
+        source.name, source.size_bytes, bytes(await source.read(0, min(8, source.size_bytes)))
+    )
+    return _parse_header(source, bytes(await source.read(8, header_bytes)))
+
+
+def read_all(data: bytes, name: str) -> dict[str, np.ndarray]:
+    """Return every tensor of a file in memory as float32. F16 and BF16 are widened, other types are an error."""
+    header_bytes = _header_length(name, len(data), data[:8])
+    tensors, _ = _parse_header(BytesSource(data, name), data[8 : 8 + header_bytes])
+    wrong = [
+        f"{name}: {tensor.name} is {tensor.form.upper()}" for tensor in tensors.values() if tensor.form not in FORMS
+    ]
+    if wrong:
+        raise FileFormatError("\n".join([*wrong, "wanted F32, F16 or BF16"]))
+    raw = np.frombuffer(data, dtype=np.uint8)
+    return {
+        tensor.name: dequantize(tensor.form, raw[tensor.offset : tensor.offset + tensor.size_bytes], tensor.shape)
+        for tensor in tensors.values()
+    }
+
+
+def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return a safetensors file of float32 tensors, laid out as the `safetensors` package does (sorted by name)."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    chunks: list[bytes] = []
+    offset = 0
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name])
+        if array.dtype != np.float32:
+            raise FileFormatError(f"{name} is {array.dtype}; wanted float32")
+        chunk = np.ascontiguousarray(array, dtype="<f4").tobytes()
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, offset + len(chunk)]}
+        offset += len(chunk)
+        chunks.append(chunk)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the data starts at a multiple of 8
+    return b"".join([len(text).to_bytes(8, "little"), text, *chunks])
+
+
+def _header_length(name: str, size_bytes: int, first_bytes: bytes) -> int:
+    if len(first_bytes) < 8:
+        raise FileFormatError(f"{name}: {size_bytes} bytes; a safetensors file has at least 8")
+    header_bytes = int.from_bytes(first_bytes, "little")
+    if header_bytes > min(MAX_HEADER_BYTES, size_bytes - 8):
+        raise FileFormatError(
+            f"{name}: the header is said to have {header_bytes} bytes, but {size_bytes - 8} follow; "
+            "the file is cut off or is not a safetensors file"
+        )
+    return header_bytes
+
+
+def _parse_header(source: ByteSource, text: bytes) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    header = _parse_json_object(source.name, text)
+    metadata = header.pop("__metadata__", None) or {}
+    problems = []
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        problems.append(f"__metadata__ is {_short(metadata)}; wanted strings by name")
+    data_start = 8 + len(text)
+    tensors: dict[str, StoredTensor] = {}
+    spans: list[tuple[int, int, str]] = []
+    for name, entry in header.items():
+        problem = _entry_problem(entry)
+        if problem:
+            problems.append(f"{name}: {problem}")
+            continue
+        begin, end = entry["data_offsets"]
+        spans.append((begin, end, name))
+        form = entry["dtype"].lower()
+        tensors[name] = StoredTensor(name, tuple(entry["shape"]), form, source, data_start + begin, end - begin)
+    problems += _layout_problems(spans, source.size_bytes - data_start, complete=not problems)
+    if problems:
+        raise FileFormatError("\n".join(f"{source.name}: {problem}" for problem in problems))
+    return tensors, metadata
+
+
+def _parse_json_object(name: str, text: bytes) -> dict[str, Any]:
+    """Parse the header; a key given twice would silently win over the first, so it is an error."""
+
+    def object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+            raise FileFormatError(f"{name}: {', '.join(twice)} stands twice in the header")
+        return result
+
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=object_of_pairs)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FileFormatError(f"{name}: the header is not JSON ({error}); this is not a safetensors file") from error
+    if not isinstance(header, dict):
+        raise FileFormatError(f"{name}: the header is {_short(header)}; wanted a JSON object")
+    return header
+
+
+def _entry_problem(entry: Any) -> str | None:
+    """Return what is wrong with one tensor's entry, or None."""
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        return f"the entry is {_short(entry)}; wanted dtype, shape and data_offsets"
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPE_SIZES:
+        return f"dtype is {_short(dtype)}; wanted one of {', '.join(DTYPE_SIZES)}"
+    if not isinstance(shape, list) or not all(_is_count(size) for size in shape):
+        return f"shape is {_short(shape)}; wanted a list of sizes"
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(offset) for offset in offsets):
+        return f"data_offsets is {_short(offsets)}; wanted [begin, end]"
+    size_bytes = prod(shape) * DTYPE_SIZES[dtype]
+    if offsets[1] - offsets[0] != size_bytes:
+        return f"data_offsets {offsets} span {offsets[1] - offsets[0]} bytes; {dtype} {shape} needs {size_bytes}"
+    return None
+
+
+def _layout_problems(spans: list[tuple[int, int, str]], data_bytes: int, complete: bool) -> list[str]:
+    """Find tensors that overlap or leave the file; and, where all are known, holes (the format allows none)."""
+    problems = []
+    position, before = 0, "the header"
+    for begin, end, name in sorted(spans):
+        if end > data_bytes:
+            problems.append(f"{name}: ends at byte {end} of the data, which has {data_bytes}; the file is cut off")
+        if begin < position:
+            problems.append(f"{name}: begins at byte {begin} of the data, inside {before}, which ends at {position}")
+        elif begin > position and complete:
+            problems.append(f"{name}: begins at byte {begin} of the data, but {before} ends at {position}")
+        if end >= position:
+            position, before = end, name
+    if complete and not problems and position != data_bytes:
+        problems.append(f"{data_bytes - position} bytes follow the last tensor; wanted none")
+    return problems
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

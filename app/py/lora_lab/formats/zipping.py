@@ -1,0 +1,86 @@
+"""An adapter as one zip file, the way people pass them on. Nothing is ever written to disk from a zip's own paths."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from ..errors import AdapterError
+from .peft import CARD_FILE, WEIGHTS_FILE
+from .peft_config import CONFIG_FILE
+
+# An adapter of rank 256 for a model of 8 billion parameters in f32 has 2.7 GB, more than fits in WebAssembly anyway.
+MAX_UNPACKED_BYTES = 1 << 30
+MAX_ENTRIES = 10_000
+
+_WANTED = (CONFIG_FILE, WEIGHTS_FILE, "adapter_model.bin", CARD_FILE)
+
+
+def unpack_adapter(data: bytes) -> dict[str, bytes]:
+    """Return an adapter's files by bare name, from a zip that holds them at its top or in one folder.
+
+    AdapterError when it is no zip, holds no adapter or several, is damaged or encrypted, or unpacks to more than
+    MAX_UNPACKED_BYTES.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return _unpack(archive)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+        raise AdapterError(f"the zip file is damaged or of an unknown kind: {error}") from error
+    except RuntimeError as error:  # zipfile's way to say that an entry is encrypted
+        raise AdapterError(f"the zip file cannot be opened: {error}") from error
+
+
+def pack_adapter(files: Mapping[str, bytes], folder: str = "") -> bytes:
+    """Return a zip of the files, inside `folder` if one is named. The same files give the same bytes.
+
+    Stored, not compressed: trained weights do not shrink, and packing takes no time.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(f"{folder}/{name}" if folder else name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, files[name])
+    return buffer.getvalue()
+
+
+def _unpack(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    entries = archive.infolist()
+    if len(entries) > MAX_ENTRIES:
+        raise AdapterError(f"the zip file has {len(entries)} entries; wanted an adapter's two or three")
+    by_folder: dict[PurePosixPath, list[zipfile.ZipInfo]] = {}
+    for entry in entries:
+        path = PurePosixPath(entry.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            raise AdapterError(f"the zip file has an entry {entry.filename!r} that points outside; wanted plain names")
+        if path.name in _WANTED and "__MACOSX" not in path.parts:
+            by_folder.setdefault(path.parent, []).append(entry)
+    folders = [folder for folder, found in by_folder.items() if any(_name(entry) != CARD_FILE for entry in found)]
+    if not folders:
+        names = ", ".join(entry.filename for entry in entries[:10]) or "nothing"
+        raise AdapterError(f"the zip file holds {names}; wanted {CONFIG_FILE} and {WEIGHTS_FILE}")
+    if len(folders) > 1:
+        names = ", ".join(sorted(str(folder) for folder in folders))
+        raise AdapterError(f"the zip file holds {len(folders)} adapters, in {names}; wanted one")
+
+    files: dict[str, bytes] = {}
+    room = MAX_UNPACKED_BYTES
+    for entry in by_folder[folders[0]]:
+        if _name(entry) in files:
+            raise AdapterError(f"the zip file holds {entry.filename} twice")
+        # Never trust the size that the entry claims: stop reading where the room ends.
+        with archive.open(entry) as file:
+            content = file.read(room + 1) if entry.file_size <= room else None
+        if content is None or len(content) > room:
+            raise AdapterError(f"{entry.filename} unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB")
+        room -= len(content)
+        files[_name(entry)] = content
+    return files
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    return PurePosixPath(entry.filename.replace("\\", "/")).name
