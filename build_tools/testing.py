@@ -1,0 +1,170 @@
+"""`build.py test`: installs what tests need, then runs them tier by tier, the fast ones first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+from build_tools.base import CACHE, ROOT, BuildError, say
+from build_tools.environment import VENV_PYTHON, ensure_node_modules, ensure_test_packages, search_path
+
+# In the order in which they run. `lint` is ruff and mypy, the others are pytest's markers.
+TIERS = ("lint", "unit", "gpu", "model", "browser")
+# Where a tier's tests may stand, so that no tier waits for the imports of another one's files.
+TIER_FOLDERS = {
+    "unit": ("tests/unit",),
+    "gpu": ("tests/gpu",),
+    "model": ("tests/model", "tests/gpu"),
+    "browser": ("tests/browser",),
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC_BROWSERS = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+VULKAN_FOLDERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
+NO_TESTS_COLLECTED = 5
+
+
+@dataclass
+class Counts:
+    """What came of a number of tests."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def run_tests(arguments: list[str]) -> int:
+    """Run the tiers named first in `arguments` (all when none is), the rest going to pytest. Return the exit code."""
+    tiers = [tier for tier in TIERS if tier in arguments] or list(TIERS)
+    pytest_arguments = [argument for argument in arguments if argument not in TIERS]
+    ensure_test_packages()
+    ensure_node_modules()
+    environment = {**os.environ, "PATH": search_path()}
+    if {"gpu", "model", "browser"} & set(tiers):
+        ensure_system_packages(browser="browser" in tiers, gpu=bool({"gpu", "model"} & set(tiers)))
+    if "browser" in tiers:
+        environment["LORA_LAB_CHROMIUM"] = find_browser() or ""
+
+    results: dict[str, tuple[int, Counts, float]] = {}
+    for tier in tiers:
+        say(f"\n=== {tier} ===")
+        started = time.monotonic()
+        if tier == "lint":
+            code, counts = run_lint(), Counts()
+        else:
+            code, counts = run_tier(tier, pytest_arguments, environment)
+        results[tier] = code, counts, time.monotonic() - started
+
+    total = sum((counts for _, counts, _ in results.values()), Counts())
+    say("")
+    for tier, (code, counts, elapsed_s) in results.items():
+        outcome = ("fine" if code == 0 else "failed") if tier == "lint" else str(counts)
+        say(f"{tier:8} {outcome} in {elapsed_s:.0f} s{'' if code == 0 else f' (exit {code})'}")
+    say(str(total))
+    failures = [code for code, _, _ in results.values() if code]
+    if not failures and tiers != ["lint"] and total.passed + total.failed == 0:
+        say("No test ran.")
+        return NO_TESTS_COLLECTED
+    return failures[0] if failures else 0
+
+
+def run_lint() -> int:
+    """Run ruff and mypy over the project."""
+    ruff = subprocess.run([str(VENV_PYTHON), "-m", "ruff", "check", "."], cwd=ROOT).returncode
+    mypy = subprocess.run([str(VENV_PYTHON), "-m", "mypy"], cwd=ROOT).returncode
+    return ruff or mypy
+
+
+def run_tier(tier: str, pytest_arguments: list[str], environment: dict[str, str]) -> tuple[int, Counts]:
+    """Run one tier in a process of its own: a crash of a GPU driver in one must not take the others with it."""
+    folders = [folder for folder in TIER_FOLDERS[tier] if (ROOT / folder).is_dir()]
+    # A path or a node id in the arguments takes the place of the tier's folders.
+    chosen = [a for a in pytest_arguments if not a.startswith("-") and (ROOT / a.partition("::")[0]).exists()]
+    report = CACHE / "test-results" / f"{tier}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
+    command = [str(VENV_PYTHON), "-m", "pytest", "-m", tier, f"--junitxml={report}", *([] if chosen else folders)]
+    code = subprocess.run([*command, *pytest_arguments], cwd=ROOT, env=environment).returncode
+    counts = read_report(report)
+    if code == NO_TESTS_COLLECTED:
+        code = 0  # a -k or a path may leave nothing of one tier; a run in which no tier has any test is caught above
+    elif code and not counts.failed:
+        counts.failed = 1  # pytest itself failed or crashed: it must not read as a run without failures
+    return code, counts
+
+
+def read_report(report: Path) -> Counts:
+    """Return the counts in a JUnit XML report; none when pytest died before it wrote one."""
+    counts = Counts()
+    if not report.exists():
+        return counts
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        outcomes = {child.tag for child in case}
+        if outcomes & {"failure", "error"}:
+            counts.failed += 1
+        elif "skipped" in outcomes:
+            counts.skipped += 1
+        else:
+            counts.passed += 1
+    return counts
+
+
+def find_browser() -> str | None:
+    """Return a Chromium or Chrome: the one that LORA_LAB_CHROMIUM names, or the machine's."""
+    named = os.environ.get("LORA_LAB_CHROMIUM")
+    if named:
+        return named
+    return next(filter(None, map(shutil.which, BROWSERS)), None) or next(filter(os.path.exists, MAC_BROWSERS), None)
+
+
+def has_vulkan_device() -> bool:
+    """Say whether a Vulkan driver is installed, a software one included. Other systems than Linux have their own."""
+    if not sys.platform.startswith("linux") or os.environ.get("VK_ICD_FILENAMES") or os.environ.get("VK_DRIVER_FILES"):
+        return True
+    return any(path for folder in VULKAN_FOLDERS for path in Path(folder).glob("*.json"))
+
+
+def ensure_system_packages(*, browser: bool, gpu: bool) -> None:
+    """Install Chromium and a software Vulkan device through apt where they are missing and we are root."""
+    missing = []
+    if browser and find_browser() is None:
+        missing.append("chromium")
+    if gpu and not has_vulkan_device():
+        missing += ["mesa-vulkan-drivers", "libvulkan1"]
+    if not missing:
+        return
+    if sys.platform.startswith("linux") and shutil.which("apt-get") and os.geteuid() == 0:
+        say(f"Installing {', '.join(missing)} through apt")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-q"], env=environment, stdout=subprocess.DEVNULL)
+        install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing]
+        if subprocess.run(install, env=environment, stdout=subprocess.DEVNULL).returncode == 0:
+            return
+        raise BuildError(f"apt-get could not install {', '.join(missing)}; its own message stands above.")
+    lines = []
+    if "chromium" in missing:
+        lines.append(
+            "The browser tests need Chromium or Chrome, and none was found. Install one (on Debian: "
+            "`sudo apt install chromium`), or name one in the environment variable LORA_LAB_CHROMIUM."
+        )
+    if "libvulkan1" in missing:
+        lines.append(
+            "The gpu and model tests need a Vulkan device, and no driver was found. A software one will do "
+            "(on Debian and Ubuntu: `sudo apt install mesa-vulkan-drivers`)."
+        )
+    lines.append("Or run the tiers that need neither: python3 build.py test lint unit")
+    raise BuildError("\n".join(lines))
