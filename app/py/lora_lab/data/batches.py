@@ -1,0 +1,189 @@
+"""Rows -> examples (tokens and which of them are trained) -> padded batches, in an order fixed by seed and epoch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lora_lab.data.jsonl import Problem, RowError
+from lora_lab.data.mask import mask_conversation
+from lora_lab.data.schema import Conversation, Row, TextRow
+from lora_lab.data.template import ChatTemplate, TemplateError
+from lora_lab.data.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row as tokens (T,) int32 and `trained` (T,) bool.
+
+    trained[i] says that token i is a target: its prediction from the tokens before it is trained. The first token
+    has none before it, so trained[0] is always false.
+    """
+
+    tokens: np.ndarray
+    trained: np.ndarray
+
+    @property
+    def trained_tokens(self) -> int:
+        return int(np.count_nonzero(self.trained))
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """An example and what there is to say about it."""
+
+    example: Example
+    full_length: int  # tokens before the cut
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B examples, padded at the right to one length T.
+
+    `tokens` (B, T) int32; `targets` (B, T) int32, targets[:, t] being the token after tokens[:, t]; `weights` (B, T)
+    float32, 1 where that target is trained and 0 elsewhere, so weights[:, t] belongs to the position that predicts.
+    `trained_tokens` is the sum of the weights, `real_tokens` the number of tokens that are no padding.
+    """
+
+    tokens: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    trained_tokens: int
+    real_tokens: int
+
+
+def encode_row(row: Row, tokenizer: Tokenizer, template: ChatTemplate | None, max_length: int) -> EncodedRow | Problem:
+    """Return one row's example, cut at the right to `max_length` tokens, or what keeps it from being trained on."""
+    try:
+        if isinstance(row, TextRow):
+            tokens, trained, warnings = _encode_text(row, tokenizer)
+        else:
+            tokens, trained, warnings = _encode_conversation(row, tokenizer, template)
+        full_length = len(tokens)
+        tokens, trained = tokens[:max_length], trained[:max_length]
+        if not trained.any():
+            raise RowError(_nothing_to_train(full_length, max_length))
+        return EncodedRow(Example(tokens, trained), full_length, warnings)
+    except (RowError, TemplateError) as error:
+        return Problem(row.line, str(error))
+
+
+def encode_rows(
+    rows: Sequence[Row], tokenizer: Tokenizer, template: ChatTemplate | None, max_length: int
+) -> tuple[list[Example], list[Problem]]:
+    """Return the examples of the rows that can be trained on, and the problems of the others, both in order."""
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    for row in rows:
+        result = encode_row(row, tokenizer, template, max_length)
+        if isinstance(result, Problem):
+            problems.append(result)
+        else:
+            examples.append(result.example)
+    return examples, problems
+
+
+def _encode_conversation(
+    row: Conversation, tokenizer: Tokenizer, template: ChatTemplate | None
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    if template is None:
+        raise RowError('this model has no chat template; it can be trained on {"text": …} rows only')
+    masked = mask_conversation(row, tokenizer, template)
+    warnings = tuple(
+        f"messages[{turn}]: the answer's first characters melt with the template's header into one token, which is not "
+        "trained; remove the white space at the start of the answer"
+        for turn in masked.blurred_turns
+    )
+    if len(masked.trained):
+        masked.trained[0] = False
+    return masked.tokens, masked.trained, warnings
+
+
+def _encode_text(row: TextRow, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    ids = tokenizer.encode(row.text, add_special_tokens=True)
+    end_of_text = tokenizer.end_of_text_id
+    if end_of_text is not None and (not ids or ids[-1] != end_of_text):
+        ids.append(end_of_text)
+    trained = np.ones(len(ids), np.bool_)
+    trained[:1] = False
+    warnings = () if end_of_text is not None else ("the model names no end-of-text token; none was added",)
+    return np.asarray(ids, np.int32), trained, warnings
+
+
+def _nothing_to_train(full_length: int, max_length: int) -> str:
+    if full_length > max_length:
+        return (
+            f"nothing is left to train on: the row has {full_length} tokens and its first {max_length} hold no "
+            "assistant token; raise the maximum length, or shorten what stands before the answer"
+        )
+    return "nothing is left to train on: the row's text gives no token that can be a target"
+
+
+def make_batch(examples: Sequence[Example], length_multiple: int = 32, pad_id: int = 0) -> Batch:
+    """Return the examples as one batch, padded at the right to a multiple of `length_multiple`.
+
+    What stands behind an example's last trained token is left out: attention is causal, so it can change neither the
+    loss nor any gradient.
+    """
+    if not examples:
+        raise ValueError("a batch needs at least one example")
+    # The last trained token is only a target, never an input.
+    lengths = [int(np.flatnonzero(example.trained)[-1]) if example.trained.any() else 1 for example in examples]
+    rows = len(examples)
+    columns = -(-max(lengths) // length_multiple) * length_multiple
+    tokens = np.full((rows, columns), pad_id, np.int32)
+    targets = np.full((rows, columns), pad_id, np.int32)
+    weights = np.zeros((rows, columns), np.float32)
+    for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
+        part = min(length, len(example.tokens) - 1)
+        tokens[row, :length] = example.tokens[:length]
+        targets[row, :part] = example.tokens[1 : part + 1]
+        weights[row, :part] = example.trained[1 : part + 1]
+    return Batch(tokens, targets, weights, int(weights.sum()), sum(lengths))
+
+
+def batch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) -> list[int]:
+    """Return the order in which an epoch takes the examples: the file's, or one that (seed, epoch) fixes."""
+    order = list(range(num_examples))
+    if shuffle:
+        _shuffle(order, f"order {seed} {epoch}")
+    return order
+
+
+def split_validation(examples: Sequence[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Return (training, validation) examples, each in the given order.
+
+    About `fraction` of the examples are held back, at least one of two different ones. Equal examples always go to
+    the same side, so that nothing that is trained on is validated on; when all are equal none is held back.
+    """
+    groups: dict[tuple[bytes, bytes], list[int]] = {}
+    for index, example in enumerate(examples):
+        groups.setdefault((example.tokens.tobytes(), example.trained.tobytes()), []).append(index)
+    if fraction <= 0 or len(groups) < 2:
+        return list(examples), []
+    order: list[list[int]] = list(groups.values())
+    _shuffle(order, f"validation {seed}")
+    wanted = min(max(1, round(fraction * len(examples))), len(examples) - 1)
+    held: set[int] = set()
+    for group in order:
+        if len(held) + len(group) <= wanted:
+            held.update(group)
+    if not held:  # every group is larger than the part: the smallest is nearest to it
+        smallest = min(len(group) for group in order)
+        held.update(next(group for group in order if len(group) == smallest))
+    return (
+        [example for index, example in enumerate(examples) if index not in held],
+        [example for index, example in enumerate(examples) if index in held],
+    )
+
+
+def _shuffle(items: list, seed: str) -> None:
+    """Shuffle in place, by Fisher and Yates. `random.Random(str).random()` is promised to stay the same everywhere."""
+    generator = random.Random(seed)
+    for last in range(len(items) - 1, 0, -1):
+        other = int(generator.random() * (last + 1))
+        items[last], items[other] = items[other], items[last]

@@ -1,0 +1,213 @@
+"""Which tokens of a templated conversation are trained: the assistant's words and the end-of-turn token after them.
+
+Not trained: the assistant header, and what stands between the end-of-turn token and the next header (ChatML's line
+break). The places are found in the rendered text, and only then carried over to the tokens of that whole text:
+
+- with `{% generation %}` marks, the template says itself what the assistant writes;
+- without, by rendering prefixes. Turn i begins where the conversation before it, with the generation prompt, ends,
+  and ends where the conversation up to and with it ends. Both must really be prefixes of the whole text.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lora_lab.data.jsonl import RowError, excerpt
+from lora_lab.data.schema import Conversation, Message
+from lora_lab.data.template import ChatTemplate, TemplateError
+from lora_lab.data.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class MaskedText:
+    """A rendered conversation: `tokens` (T,) int32, `trained` (T,) bool, and the turns whose first token is blurred.
+
+    A turn is blurred when the template's header and the answer's first characters melt into one token, which belongs
+    to neither and is not trained.
+    """
+
+    text: str
+    tokens: np.ndarray
+    trained: np.ndarray
+    blurred_turns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Characters [start, end) of the rendered text that one assistant turn occupies."""
+
+    turn: int
+    start: int
+    end: int
+    content_end: int  # where the turn's own words end inside the span; `start` when they cannot be found
+
+
+def mask_conversation(conversation: Conversation, tokenizer: Tokenizer, template: ChatTemplate) -> MaskedText:
+    """Render, tokenize and mask one conversation. Raises RowError or TemplateError, which say what is wrong."""
+    messages = [message.as_dict() for message in conversation.messages]
+    if template.marks_generation:
+        text, marks = template.render_with_marks(messages)
+        spans = _marked_spans(conversation.messages, text, marks)
+    else:
+        text = template.render(messages)
+        spans = _prefix_spans(conversation.messages, text, template)
+    ids = tokenizer.encode(text)
+    places = _TokenPlaces(text, ids, tokenizer)
+    trained = np.zeros(len(ids), np.bool_)
+    blurred = []
+    for span in spans:
+        if not conversation.messages[span.turn].trained:
+            continue
+        first, is_blurred = places.first_token_from(span.start)
+        content_stop = places.last_token_until(span.content_end) if span.content_end > span.start else first
+        stop = places.last_token_until(span.end)
+        stop = _end_of_turn(ids, first, max(first, content_stop), stop, places, tokenizer, template)
+        trained[first:stop] = True
+        if is_blurred:
+            blurred.append(span.turn)
+    return MaskedText(text, np.asarray(ids, np.int32), trained, tuple(blurred))
+
+
+def _end_of_turn(
+    ids: Sequence[int],
+    first: int,
+    content_stop: int,
+    stop: int,
+    places: _TokenPlaces,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+) -> int:
+    """Return where the trained tokens of a turn stop: after the end-of-turn token, without what follows it."""
+    special = tokenizer.special_ids
+    if content_stop > first:
+        # The first special token after the turn's words ends the turn (Phi-like templates put more behind it).
+        for index in range(content_stop, stop):
+            if ids[index] in special:
+                return index + 1
+    else:
+        # The template changes the words (trims, escapes): the last special token with only white space behind it.
+        for index in range(stop - 1, first - 1, -1):
+            if ids[index] in special:
+                return index + 1
+            if not places.is_blank(index):
+                break
+    # A template that marks the words only: the model must learn its end-of-text token all the same.
+    if template.marks_generation and stop < len(ids) and ids[stop] == tokenizer.end_of_text_id:
+        return stop + 1
+    return stop
+
+
+def _marked_spans(messages: Sequence[Message], text: str, marks: Sequence[tuple[int, int]]) -> list[_Span]:
+    turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    if len(turns) != len(marks):
+        raise RowError(
+            f"the chat template marks {len(marks)} generated parts for {len(turns)} assistant turns; "
+            "it leaves some turns out, so they cannot be told apart"
+        )
+    pairs = zip(turns, marks, strict=True)
+    return [_with_content(turn, start, end, text, messages[turn].content) for turn, (start, end) in pairs]
+
+
+def _prefix_spans(messages: Sequence[Message], text: str, template: ChatTemplate) -> list[_Span]:
+    plain = [message.as_dict() for message in messages]
+    spans = []
+    for turn, message in enumerate(messages):
+        if message.role != "assistant" or not message.trained:
+            continue
+        start = len(_prefix_before(plain, turn, text, template))
+        span = _with_content(turn, start, len(text), text, message.content)
+        if turn + 1 < len(messages):
+            up_to = _render_part(plain[: turn + 1], turn, template, add_generation_prompt=False)
+            end = _common_length(up_to, text)
+            # A template may add something at a conversation's very end only (Phi-3); the words must be the same.
+            if end < len(up_to) and (end < span.content_end or span.content_end == start):
+                raise RowError(_broken_prefix(turn, up_to, text, end))
+            span = replace(span, end=end)
+        spans.append(span)
+    return spans
+
+
+def _prefix_before(plain: Sequence[dict], turn: int, text: str, template: ChatTemplate) -> str:
+    """Return the text before an assistant turn, its header included. Raises RowError when it is no prefix."""
+    if turn == 0:
+        raise RowError("the conversation begins with an assistant turn; put a user turn before it")
+    prefix = _render_part(plain[:turn], turn, template, add_generation_prompt=True)
+    if not text.startswith(prefix):
+        raise RowError(_broken_prefix(turn, prefix, text, _common_length(prefix, text)))
+    return prefix
+
+
+def _render_part(plain: Sequence[dict], turn: int, template: ChatTemplate, add_generation_prompt: bool) -> str:
+    try:
+        return template.render(plain, add_generation_prompt)
+    except TemplateError as error:
+        raise RowError(f"messages[{turn}]: the conversation up to here cannot be rendered alone: {error}") from error
+
+
+def _broken_prefix(turn: int, prefix: str, text: str, place: int) -> str:
+    return (
+        f"messages[{turn}]: the chat template renders the conversation up to this turn differently than inside the "
+        f"whole ({excerpt(prefix, place)!r} against {excerpt(text, place)!r}), so the assistant's words cannot be told "
+        "from the rest; a template with {% generation %} marks would help"
+    )
+
+
+def _with_content(turn: int, start: int, end: int, text: str, content: str) -> _Span:
+    for words in (content, content.strip()):
+        place = text.find(words, start, start + len(content) + 16) if words else -1
+        # Only spaces may stand before the words (Mistral's " answer"), else it is a chance find.
+        if place >= 0 and not text[start:place].strip():
+            return _Span(turn, start, end, place + len(words))
+    return _Span(turn, start, end, start)
+
+
+def _common_length(a: str, b: str) -> int:
+    if b.startswith(a) or a.startswith(b):
+        return min(len(a), len(b))
+    return next(index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+
+
+class _TokenPlaces:
+    """Characters of a rendered text -> positions in its tokens."""
+
+    def __init__(self, text: str, ids: Sequence[int], tokenizer: Tokenizer) -> None:
+        self._text = text
+        self._ids = ids
+        self._tokenizer = tokenizer
+        ends = tokenizer.token_ends(text, ids)
+        self._ends: list[int] | None = None if ends is None else ends.tolist()
+
+    def first_token_from(self, place: int) -> tuple[int, bool]:
+        """Return the first token that lies wholly behind a character, and whether another one straddles it."""
+        if self._ends is None:
+            return self._token_count(place), False
+        byte = len(self._text[:place].encode("utf-8"))
+        index = bisect.bisect_left(self._ends, byte)  # the token that ends at or behind the place
+        if byte == 0:
+            return 0, False
+        return index + 1, self._ends[index] != byte
+
+    def last_token_until(self, place: int) -> int:
+        """Return the number of tokens needed to cover the text up to a character."""
+        if self._ends is None:
+            return len(self._ids) if place == len(self._text) else self._token_count(place)
+        byte = len(self._text[:place].encode("utf-8"))
+        return bisect.bisect_left(self._ends, byte) + 1 if byte else 0
+
+    def is_blank(self, index: int) -> bool:
+        """Whether a token is nothing but white space."""
+        return not self._tokenizer.decode([self._ids[index]]).strip()
+
+    def _token_count(self, place: int) -> int:
+        """Without token sizes: the prefix, tokenized by itself, must be a prefix of the whole text's tokens."""
+        part = self._tokenizer.encode(self._text[:place])
+        if list(self._ids[: len(part)]) != part:
+            raise RowError(
+                f"the text before and after {excerpt(self._text, place)!r} melts into common tokens, so the "
+                "assistant's words cannot be told from the rest; remove white space at the start or end of the answer"
+            )
+        return len(part)

@@ -1,0 +1,196 @@
+"""Text <-> token numbers, the same in both hosts, and text out of a stream of tokens.
+
+CPython uses `tokenizers` on the model's tokenizer.json as it is; Pyodide uses `@huggingface/tokenizers`, which the
+worker has put on `globalThis.loraLabTokenizers`, on a rewritten one (see tokenizer_json.py). Tests hold the two
+against each other on thousands of hostile strings.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from lora_lab.data.tokenizer_json import TokenTable, rewrite_for_javascript
+from lora_lab.errors import ModelError
+
+if TYPE_CHECKING:
+    from lora_lab.model.files import TokenizerFiles
+
+# Nothing but a Llama-2-like tokenizer needs to look back; a window this long is cut even at a broken character.
+_STREAM_WINDOW = 64
+
+
+class Tokenizer(Protocol):
+    """What the rest of the program knows of a tokenizer."""
+
+    vocab_size: int
+    special_ids: frozenset[int]
+    end_of_text_id: int | None  # the model's eos_token, which ends a `text` row
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Return the text's tokens; special tokens written in the text are recognised."""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Return the tokens' text; bytes that are no UTF-8 become U+FFFD."""
+
+    def token_to_id(self, token: str) -> int | None:
+        """Return the number of a token, None when there is none of that name."""
+
+    def id_to_token(self, token_id: int) -> str | None:
+        """Return the name of a token in the vocabulary's own spelling, None when there is none."""
+
+    def token_bytes(self, token_id: int) -> bytes | None:
+        """Return the bytes a token stands for, None when the tokenizer is not byte-level."""
+
+    def token_ends(self, text: str, ids: Sequence[int]) -> np.ndarray | None:
+        """Return (T,) int64, the byte of the UTF-8 text at which each token ends; None when that cannot be told."""
+
+
+def load_tokenizer(files: TokenizerFiles) -> Tokenizer:
+    """Return the tokenizer of a model's files. Raises ModelError when it is of a kind that is not supported."""
+    if sys.platform == "emscripten":
+        return _JavaScriptTokenizer(files)
+    return _RustTokenizer(files)
+
+
+class _BaseTokenizer:
+    """Everything that is read from tokenizer.json alone and hence the same in both hosts."""
+
+    def __init__(self, files: TokenizerFiles) -> None:
+        self._table = TokenTable(files.tokenizer_json)
+        self.vocab_size = self._table.vocab_size
+        named = (self._table.token_ids.get(token) for token in files.special_tokens.values())
+        self.special_ids = self._table.special_ids | {token_id for token_id in named if token_id is not None}
+        self.end_of_text_id = self._table.token_ids.get(files.special_tokens.get("eos_token") or "")
+        self._sizes_bytes: np.ndarray | None = None
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        raise NotImplementedError
+
+    def _decode(self, ids: list[int]) -> str:
+        raise NotImplementedError
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return self._encode(_well_formed(text), add_special_tokens)
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        kept = [int(i) for i in ids if not (skip_special_tokens and i in self.special_ids)]
+        return self._decode(kept) if kept else ""
+
+    def token_to_id(self, token: str) -> int | None:
+        return self._table.token_ids.get(token)
+
+    def id_to_token(self, token_id: int) -> str | None:
+        return self._table.tokens[token_id] if 0 <= token_id < self.vocab_size else None
+
+    def token_bytes(self, token_id: int) -> bytes | None:
+        return self._table.token_bytes(token_id) if self._table.is_byte_level else None
+
+    def token_ends(self, text: str, ids: Sequence[int]) -> np.ndarray | None:
+        if not self._table.is_byte_level:
+            return None
+        if self._sizes_bytes is None:
+            self._sizes_bytes = self._table.sizes_bytes()
+        ends = np.cumsum(self._sizes_bytes[np.asarray(ids, np.int64)], dtype=np.int64)
+        size_bytes = len(_well_formed(text).encode("utf-8"))
+        # A post-processor that adds tokens of its own, or a lost character, would shift everything.
+        return ends if (int(ends[-1]) if len(ends) else 0) == size_bytes else None
+
+
+class _RustTokenizer(_BaseTokenizer):
+    def __init__(self, files: TokenizerFiles) -> None:
+        import tokenizers
+
+        super().__init__(files)
+        try:
+            self._rust = tokenizers.Tokenizer.from_str(json.dumps(files.tokenizer_json))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"tokenizer.json cannot be read: {error}") from error
+        self._rust.no_truncation()
+        self._rust.no_padding()
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return list(self._rust.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._rust.decode(ids, skip_special_tokens=False))
+
+
+class _JavaScriptTokenizer(_BaseTokenizer):
+    def __init__(self, files: TokenizerFiles) -> None:
+        import js
+        from pyodide.ffi import JsException
+
+        super().__init__(files)
+        # A string crosses into JavaScript in one piece; a Python dict of 50,000 tokens would cross key by key.
+        rewritten = json.dumps(rewrite_for_javascript(files.tokenizer_json))
+        try:
+            self._js = js.loraLabTokenizers.Tokenizer.new(js.JSON.parse(rewritten), js.JSON.parse("{}"))
+        except JsException as error:
+            raise ModelError(f"tokenizer.json cannot be read: {error}") from error
+        self._plain = js.JSON.parse('{"add_special_tokens": false}')
+        self._special = js.JSON.parse('{"add_special_tokens": true}')
+        self._decoding = js.JSON.parse('{"skip_special_tokens": false, "clean_up_tokenization_spaces": false}')
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        ids: Any = self._js.encode(text, self._special if add_special_tokens else self._plain).ids
+        return list(ids.to_py())
+
+    def _decode(self, ids: list[int]) -> str:
+        import js
+
+        return str(self._js.decode(js.JSON.parse(str(ids)), self._decoding))
+
+
+def _well_formed(text: str) -> str:
+    """Return the text with half characters (lone surrogates) replaced by U+FFFD, as browsers do."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+class StreamDecoder:
+    """Turns tokens that come one by one into text, holding bytes back until their character is complete.
+
+    The pieces joined are `decode` of all tokens. One token costs the same however long the text already is.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._window: list[int] = []  # only for tokenizers that are not byte-level
+        self._shown = 0  # tokens at the window's start whose text is out already
+
+    def push(self, token_id: int) -> str:
+        """Return the text that this token completes; "" while a character is incomplete."""
+        if token_id in self._skipped:
+            return ""
+        data = self._tokenizer.token_bytes(token_id)
+        if data is not None:
+            return self._utf8.decode(data)
+        self._window.append(token_id)
+        return self._new_text(final=False)
+
+    def finish(self) -> str:
+        """Return what is still held back: an incomplete character becomes U+FFFD."""
+        return self._utf8.decode(b"", final=True) + self._new_text(final=True)
+
+    def _new_text(self, final: bool) -> str:
+        if self._shown == len(self._window):
+            return ""
+        # Whether a space belongs before a token depends on the token before it, hence the look back.
+        before = self._tokenizer.decode(self._window[: self._shown])
+        text = self._tokenizer.decode(self._window)
+        if not final and text.endswith("\ufffd") and len(self._window) < _STREAM_WINDOW:
+            return ""
+        self._window = self._window[self._shown :]
+        self._shown = len(self._window)
+        return text[len(before) :]
