@@ -37,8 +37,8 @@ async def read_header(source: ByteSource) -> tuple[dict[str, StoredTensor], dict
 
 def read_all(data: bytes, name: str) -> dict[str, np.ndarray]:
     """Return every tensor of a file in memory as float32. F16 and BF16 are widened, other types are an error."""
-    header_bytes = _header_length(name, len(data), data[:8])
-    tensors, _ = _parse_header(BytesSource(data, name), data[8 : 8 + header_bytes])
+    header_bytes = _header_length(name, len(data), bytes(data[:8]))
+    tensors, _ = _parse_header(BytesSource(data, name), bytes(data[8 : 8 + header_bytes]))
     wrong = [
         f"{name}: {tensor.name} is {tensor.form.upper()}" for tensor in tensors.values() if tensor.form not in FORMS
     ]
