@@ -184,6 +184,7 @@ def program_version() -> str:
 def write_site(files: dict[str, bytes | Path], dist: Path, hashes: FileHashes) -> dict:
     """Make `dist` hold exactly `files` and a manifest.json. Only what changed is written, the manifest last."""
     dist.mkdir(parents=True, exist_ok=True)
+    _remove_others(dist, {*files, "manifest.json"})
     manifest: dict[str, dict] = {}
     for name, content in sorted(files.items()):
         target = dist / name
@@ -193,13 +194,10 @@ def write_site(files: dict[str, bytes | Path], dist: Path, hashes: FileHashes) -
             hashes.learn(target, sha256)
         manifest[name] = {"size_bytes": target.stat().st_size, "sha256": sha256}
     write_bytes(dist / "manifest.json", _json(manifest))
-    _remove_others(dist, {*files, "manifest.json"})
     return manifest
 
 
 def _place(content: bytes | Path, target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target)
     with atomic_writer(target) as out:
         if isinstance(content, bytes):
             out.write(content)

@@ -1,0 +1,73 @@
+"""What all tiers share: markers by folder, and the large things that several tests use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from build_tools.base import CACHE, FileHashes
+from build_tools.environment import ensure_node_modules
+from build_tools.fetch import Fetcher
+from build_tools.parts import MODEL
+from build_tools.server import SiteServer
+from build_tools.site import build_site
+from build_tools.testing import TIERS, find_browser
+from tests.tiny_model import write_tiny_model
+
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the marker of its folder, unless it names a tier itself."""
+    for item in items:
+        if not any(item.get_closest_marker(tier) for tier in TIERS):
+            item.add_marker(item.path.relative_to(TESTS).parts[0])
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama in a Hugging Face folder. Read only: the whole session shares it."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """SmolLM2-135M-Instruct as the site ships it, a GGUF file."""
+    with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
+        return fetcher.obtain(MODEL)
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The npm packages of package-lock.json, pyodide among them."""
+    return ensure_node_modules()
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The program that Playwright drives."""
+    path = find_browser()
+    assert path is not None, "no Chromium; `python3 build.py test browser` installs it or says how"
+    return path
+
+
+@pytest.fixture(scope="session")
+def site_folder(tiny_model_folder: Path) -> Path:
+    """The whole site with SmolLM2 and, as `?model=tiny`, the tiny model; not the person's own dist/."""
+    folder = CACHE / "test-site"
+    build_site(folder, added_models=[("tiny", tiny_model_folder)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site_url(site_folder: Path) -> Iterator[str]:
+    """Where the site is served: under a sub-path, as GitHub Pages does, so that an absolute address cannot work."""
+    with SiteServer(site_folder, port=0, prefix="/lora-lab/") as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.url
+        server.shutdown()
+        thread.join()
