@@ -1,0 +1,8 @@
+"""Models and adapters on the GPU."""
+
+from __future__ import annotations
+
+from .lora import Adapter
+from .transformer import Model, load_model
+
+__all__ = ["Adapter", "Model", "load_model"]

@@ -1,0 +1,260 @@
+"""The seam between the engine and WebGPU: the whole contract, and all of it that does not depend on the host.
+
+Two files implement it, `browser.py` (navigator.gpu in a Web Worker) and `native.py` (wgpu-native under CPython).
+Everything else in the package is ignorant of where it runs. Reading back is asynchronous in a browser, so the contract
+is `async` wherever the GPU has to answer.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DeviceError, OutOfMemoryError
+from .kernel import Kernel
+from .plan import Buffer, Plan, Tensor, Trace, lay_out
+
+Progress = Callable[[int, int], None]
+
+# A submit must stay clear of operating systems' GPU watchdogs (about 2 s). Rates differ between kernels, so aim low.
+SEGMENT_TARGET_S = 0.15
+FIRST_SEGMENT_FLOPS = 2e8  # what the slowest software device does in about 0.2 s
+DISPATCH_FLOOR_FLOPS = 1e6  # what starting a dispatch costs, in the same currency
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """Which GPU this is, as people know it."""
+
+    name: str
+    vendor: str
+    backend: str
+    is_software: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits that the engine plans with, in bytes where they are sizes."""
+
+    max_buffer_size: int
+    max_storage_buffer_binding_size: int
+    max_storage_buffers_per_shader_stage: int
+    max_workgroup_storage_size: int
+    max_invocations_per_workgroup: int
+    min_uniform_buffer_offset_alignment: int
+    min_storage_buffer_offset_alignment: int
+
+
+class Pool:
+    """Buffers that plans share for the values inside a step. All plans of one owner use one pool, one after another."""
+
+    def __init__(self, device: Device, label: str) -> None:
+        self.device, self.label = device, label
+        self.buffers: list[Buffer] = []
+
+    @property
+    def sizes(self) -> list[int]:
+        return [buffer.size_bytes for buffer in self.buffers]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(self.sizes)
+
+    def grow(self, sizes: Sequence[int]) -> None:
+        """Add buffers until the pool's sizes are `sizes`, of which the present ones are the beginning."""
+        for size in sizes[len(self.buffers) :]:
+            self.buffers.append(self.device.create_buffer(size, f"{self.label}.{len(self.buffers)}"))
+
+    def close(self) -> None:
+        for buffer in self.buffers:
+            buffer.destroy()
+        self.buffers.clear()
+
+
+class Device(ABC):
+    """A WebGPU device. Buffers, kernels and plans are made by it and belong to it."""
+
+    info: AdapterInfo
+    limits: Limits
+    features: frozenset[str]
+
+    def __init__(self) -> None:
+        self.memory_in_use_bytes = 0
+        self.peak_memory_bytes = 0
+        self.num_buffers = 0
+        self.lost_reason: str | None = None
+        self.segment_flops = FIRST_SEGMENT_FLOPS
+        self._pipelines: dict[tuple[Kernel, tuple[str, ...]], Any] = {}
+
+    # --- what a host implements ---
+
+    @abstractmethod
+    def _new_buffer(self, size_bytes: int, label: str, uniform: bool) -> Any: ...
+
+    @abstractmethod
+    def _free_buffer(self, handle: Any) -> None: ...
+
+    @abstractmethod
+    def write(self, buffer: Buffer, offset: int, data: Any) -> None:
+        """Write `data` (bytes-like, a multiple of 4 bytes) at `offset` bytes. Ordered with submits."""
+
+    @abstractmethod
+    async def read(self, buffer: Buffer, offset: int, size_bytes: int) -> bytes:
+        """Return `size_bytes` bytes from `offset`, after everything submitted before."""
+
+    @abstractmethod
+    async def _compile(self, kernels: list[tuple[Kernel, tuple[str, ...]]], on_progress: Progress | None) -> list[Any]:
+        """Compile each (kernel, names of the bindings it gets); all in parallel where the host can."""
+
+    @abstractmethod
+    async def _assemble(self, pipelines: list[Any], buffers: list[Buffer], table: array) -> Any:
+        """Make a replayable plan. `table` is flat: pipeline, n, n x (binding, buffer, offset, size), x, y, z, ..."""
+
+    @abstractmethod
+    def _submit(self, handle: Any, first: int, last: int) -> None:
+        """Encode and submit dispatches `first` to `last - 1` of a plan."""
+
+    @abstractmethod
+    async def finished(self) -> None:
+        """Return when everything submitted so far has been done. Raises DeviceError if the device was lost."""
+
+    @abstractmethod
+    async def check_errors(self) -> None:
+        """Raise DeviceError if the GPU has reported an error since the last call."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give the device back. Its buffers are gone with it."""
+
+    # --- what every host shares ---
+
+    def create_buffer(self, size_bytes: int, label: str, uniform: bool = False) -> Buffer:
+        """Return zeroed GPU memory of at least 4 bytes, rounded up to a multiple of 4. Raises OutOfMemoryError."""
+        buffer = self.plan_buffer(size_bytes, label, uniform)
+        buffer.allocate()
+        return buffer
+
+    def plan_buffer(self, size_bytes: int, label: str, uniform: bool = False) -> Buffer:
+        """Return a buffer that is known but takes no memory until its `allocate` is called: for counting first."""
+        size = max(4, (size_bytes + 3) // 4 * 4)
+        if size > self.limits.max_buffer_size:
+            raise OutOfMemoryError(
+                f"{label} needs one buffer of {size / 2**20:,.0f} MiB; {self.info.name} allows "
+                f"{self.limits.max_buffer_size / 2**20:,.0f} MiB. Choose a smaller batch or length, or a smaller model."
+            )
+        return Buffer(self, size, label, uniform)
+
+    def allocate_buffer(self, buffer: Buffer) -> None:
+        self.raise_if_lost()
+        buffer.handle = self._new_buffer(buffer.size_bytes, buffer.label, buffer.uniform)
+        self.memory_in_use_bytes += buffer.size_bytes
+        self.peak_memory_bytes = max(self.peak_memory_bytes, self.memory_in_use_bytes)
+        self.num_buffers += 1
+
+    def destroy_buffer(self, buffer: Buffer) -> None:
+        self._free_buffer(buffer.handle)
+        self.memory_in_use_bytes -= buffer.size_bytes
+        self.num_buffers -= 1
+
+    def upload(self, array_: np.ndarray, label: str) -> Tensor:
+        """Return a tensor of its own buffer holding `array_` (any dtype of 32 bits)."""
+        if array_.dtype.itemsize != 4:
+            raise ValueError(f"{label} has {array_.dtype} elements; the GPU takes 32-bit ones")
+        data = np.ascontiguousarray(array_)
+        buffer = self.create_buffer(data.nbytes, label)
+        self.write(buffer, 0, data)
+        return Tensor(tuple(data.shape), buffer, 0, label)
+
+    async def download(self, tensor: Tensor, dtype: Any = np.float32) -> np.ndarray:
+        """Return a tensor's content. Only tensors over a buffer have one."""
+        if not isinstance(tensor.storage, Buffer):
+            raise ValueError(f"{tensor.label} lives inside a plan and cannot be read")
+        raw = await self.read(tensor.storage, tensor.offset, tensor.size_bytes)
+        return np.frombuffer(raw, dtype).reshape(tensor.shape)
+
+    async def build(self, trace: Trace, pool: Pool, label: str, on_progress: Progress | None = None) -> Plan:
+        """Compile what a trace needs, assign its memory in `pool`, and make its bind groups."""
+        layout = lay_out(trace, pool.sizes)
+        pool.grow(layout.sizes)
+        wanted = list(dict.fromkeys((d.kernel, tuple(d.tensors)) for d in trace.dispatches))
+        missing = [key for key in wanted if key not in self._pipelines]
+        self._pipelines.update(zip(missing, await self._compile(missing, on_progress), strict=True))
+        pipelines = [self._pipelines[key] for key in wanted]
+        pipeline_index = {key: index for index, key in enumerate(wanted)}
+
+        # Equal parameter blocks share one place, so a whole model's worth of them is a few kilobytes.
+        align = self.limits.min_uniform_buffer_offset_alignment
+        places: dict[bytes, int] = {}
+        for dispatch in trace.dispatches:
+            places.setdefault(dispatch.params, len(places) * align)
+        if any(len(params) > align for params in places):
+            raise ValueError("a Params struct is larger than the uniform offset alignment")
+        params = self.create_buffer(max(1, len(places)) * align, f"{label}.params", uniform=True)
+        packed = bytearray(params.size_bytes)
+        for block, place in places.items():
+            packed[place : place + len(block)] = block
+        self.write(params, 0, bytes(packed))
+
+        buffers: list[Buffer] = [params]
+        buffer_index = {id(params): 0}
+        table = array("d")
+        for dispatch in trace.dispatches:
+            table.append(pipeline_index[dispatch.kernel, tuple(dispatch.tensors)])
+            bindings = dispatch.kernel.bindings
+            block_size = (len(dispatch.params) + 15) // 16 * 16
+            table.extend((len(dispatch.tensors) + 1, 0, 0, places[dispatch.params], block_size))
+            for name, tensor in dispatch.tensors.items():
+                storage = tensor.storage
+                buffer = storage if isinstance(storage, Buffer) else pool.buffers[layout.slot_of[id(storage)]]
+                if id(buffer) not in buffer_index:
+                    buffer_index[id(buffer)] = len(buffers)
+                    buffers.append(buffer)
+                self._check_binding(dispatch.kernel, name, tensor)
+                table.extend((bindings[name].index, buffer_index[id(buffer)], tensor.offset, max(4, tensor.size_bytes)))
+            table.extend(dispatch.workgroups)
+        handle = await self._assemble(pipelines, buffers, table)
+        await self.check_errors()
+        costs = [dispatch.flops + DISPATCH_FLOOR_FLOPS for dispatch in trace.dispatches]
+        return Plan(self, handle, costs, label, [params])
+
+    def _check_binding(self, kernel: Kernel, name: str, tensor: Tensor) -> None:
+        if tensor.size_bytes > self.limits.max_storage_buffer_binding_size:
+            raise OutOfMemoryError(
+                f"{tensor.label} ({name} of {kernel.name}) is {tensor.size_bytes / 2**20:,.0f} MiB; {self.info.name} "
+                f"binds at most {self.limits.max_storage_buffer_binding_size / 2**20:,.0f} MiB. Choose a smaller batch, "
+                "length or model."
+            )
+        if tensor.offset % self.limits.min_storage_buffer_offset_alignment:
+            raise ValueError(f"{tensor.label} begins at byte {tensor.offset}, which no binding may")
+
+    def submit(self, plan: Plan) -> None:
+        """Replay a plan without waiting for it, in as many submits as keep clear of GPU watchdogs."""
+        for first, last in plan.segments(self.segment_flops):
+            self._submit(plan.handle, first, last)
+
+    async def submit_measured(self, plan: Plan) -> None:
+        """Replay a plan for the first time: wait for each part, learn how much this device does in a second."""
+        first = 0
+        while first < plan.num_dispatches:
+            last = plan.segment_end(first, self.segment_flops)
+            flops = sum(plan.costs[first:last])
+            start = time.perf_counter()
+            self._submit(plan.handle, first, last)
+            await self.finished()
+            elapsed_s = max(time.perf_counter() - start, 1e-5)
+            # Never more than double at once: the first use of a pipeline and small parts measure badly.
+            wanted = flops / elapsed_s * SEGMENT_TARGET_S
+            self.segment_flops = max(FIRST_SEGMENT_FLOPS / 4, min(wanted, 2 * self.segment_flops))
+            first = last
+        plan.replayed = True
+        await self.check_errors()
+
+    def raise_if_lost(self) -> None:
+        if self.lost_reason is not None:
+            raise DeviceError(f"The GPU was lost: {self.lost_reason}. Reload to start again; nothing saved is gone.")

@@ -1,0 +1,141 @@
+"""The adapter on the GPU: every A and B in one flat buffer, so that one AdamW dispatch updates all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..config import LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
+from ..errors import AdapterError
+from ..gpu.device import Device
+from ..gpu.plan import Buffer, Tensor
+from ..ops.linear import LoraPair
+
+# Every matrix begins at a multiple of this many floats: the largest alignment that a device may ask of a binding.
+ALIGN = 64
+
+
+def peft_key(layer_index: int, layer_name: str, matrix: str) -> str:
+    """Return PEFT's key of a matrix ("A" or "B"), e.g. `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`."""
+    return f"base_model.model.{module_path(layer_index, layer_name)}.lora_{matrix}.weight"
+
+
+class Adapter:
+    """LoRA matrices for the chosen linear layers of every block. Gradients belong to whoever trains."""
+
+    def __init__(self, device: Device, model: ModelConfig, config: LoraConfig) -> None:
+        unknown = sorted(set(config.targets) - set(LINEAR_LAYERS))
+        if unknown or not config.targets:
+            raise AdapterError(f"target layers: found {unknown or 'none'}; wanted some of {list(LINEAR_LAYERS)}")
+        if config.rank < 1:
+            raise AdapterError(f"the rank is {config.rank}; it must be at least 1")
+        self.device, self.model, self.config = device, model, config
+        self.places: dict[tuple[int, str], tuple[int, int]] = {}  # float offsets of A and of B
+        at = 0
+        for layer in range(model.num_layers):
+            for name in (n for n in LINEAR_LAYERS if n in config.targets):
+                out_size, in_size = model.linear_shape(name)
+                offset_a, at = at, at + _aligned(config.rank * in_size)
+                offset_b, at = at, at + _aligned(config.rank * out_size)
+                self.places[layer, name] = (offset_a, offset_b)
+        self.size = at
+        self.buffer = device.create_buffer(4 * at, "adapter")
+        self.params = Tensor((at,), self.buffer, 0, "adapter")
+
+    @classmethod
+    def create(cls, device: Device, model: ModelConfig, config: LoraConfig, seed: int) -> Adapter:
+        """Return a new adapter as PEFT starts one: A uniform in +-1/sqrt(in) (Kaiming, a = sqrt 5), B zero.
+
+        The same seed gives the same values on every host.
+        """
+        adapter = cls(device, model, config)
+        tensors = {}
+        for index, (layer, name) in enumerate(adapter.places):
+            out_size, in_size = model.linear_shape(name)
+            random = np.random.Generator(np.random.PCG64([seed, index]))
+            bound = in_size**-0.5
+            a = random.uniform(-bound, bound, (config.rank, in_size)).astype(np.float32)
+            tensors[peft_key(layer, name, "A")] = a
+            tensors[peft_key(layer, name, "B")] = np.zeros((out_size, config.rank), np.float32)
+        adapter.write(tensors)
+        return adapter
+
+    @classmethod
+    def from_tensors(
+        cls, device: Device, model: ModelConfig, config: LoraConfig, tensors: Mapping[str, np.ndarray]
+    ) -> Adapter:
+        """Return an adapter holding `tensors` (PEFT's keys). Raises AdapterError listing every wrong name or shape."""
+        adapter = cls(device, model, config)
+        try:
+            adapter.write(tensors)
+        except AdapterError:
+            adapter.release()
+            raise
+        return adapter
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Return the shape of every matrix by PEFT's key."""
+        shapes = {}
+        for layer, name in self.places:
+            out_size, in_size = self.model.linear_shape(name)
+            shapes[peft_key(layer, name, "A")] = (self.config.rank, in_size)
+            shapes[peft_key(layer, name, "B")] = (out_size, self.config.rank)
+        return shapes
+
+    def write(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Overwrite every matrix. Nothing is written unless all names and shapes are right."""
+        shapes = self.shapes()
+        problems = [f"{key} is missing" for key in shapes if key not in tensors]
+        problems += [f"{key} is not a matrix of this adapter" for key in tensors if key not in shapes]
+        problems += [
+            f"{key} is {tuple(tensors[key].shape)}; this model needs {shape}"
+            for key, shape in shapes.items()
+            if key in tensors and tuple(tensors[key].shape) != shape
+        ]
+        if problems:
+            raise AdapterError("The adapter does not fit the model:\n" + "\n".join(problems))
+        flat = np.zeros(self.size, np.float32)
+        for (layer, name), offsets in self.places.items():
+            for matrix, offset in zip("AB", offsets, strict=True):
+                values = np.asarray(tensors[peft_key(layer, name, matrix)], np.float32).reshape(-1)
+                flat[offset : offset + values.size] = values
+        self.device.write(self.buffer, 0, flat)
+
+    async def to_tensors(self) -> dict[str, np.ndarray]:
+        """Return every matrix as float32, by PEFT's key."""
+        return self.split(await self.device.download(self.params))
+
+    def split(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut a flat copy of the parameters (or of their gradients or moments) into matrices by PEFT's key."""
+        shapes, tensors = self.shapes(), {}
+        for (layer, name), offsets in self.places.items():
+            for matrix, offset in zip("AB", offsets, strict=True):
+                key = peft_key(layer, name, matrix)
+                rows, columns = shapes[key]
+                tensors[key] = flat[offset : offset + rows * columns].reshape(rows, columns).copy()
+        return tensors
+
+    def pairs(self, grads: Buffer | None = None) -> dict[tuple[int, str], LoraPair]:
+        """Return each layer's A and B as tensors, with gradients inside `grads` (laid out like the parameters)."""
+        pairs = {}
+        for (layer, name), (offset_a, offset_b) in self.places.items():
+            out_size, in_size = self.model.linear_shape(name)
+            a_shape, b_shape = (self.config.rank, in_size), (out_size, self.config.rank)
+            label = module_path(layer, name)
+            pairs[layer, name] = LoraPair(
+                Tensor(a_shape, self.buffer, 4 * offset_a, f"{label}.lora_A"),
+                Tensor(b_shape, self.buffer, 4 * offset_b, f"{label}.lora_B"),
+                self.config.scale,
+                Tensor(a_shape, grads, 4 * offset_a, f"d.{label}.lora_A") if grads else None,
+                Tensor(b_shape, grads, 4 * offset_b, f"d.{label}.lora_B") if grads else None,
+            )
+        return pairs
+
+    def release(self) -> None:
+        """Give the adapter's memory back."""
+        self.buffer.destroy()
+
+
+def _aligned(size: int) -> int:
+    return (size + ALIGN - 1) // ALIGN * ALIGN

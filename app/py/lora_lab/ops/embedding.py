@@ -1,0 +1,20 @@
+"""Token embedding: a row of a frozen table for each token."""
+
+from __future__ import annotations
+
+from ..gpu.kernel import kernel
+from ..gpu.plan import Tensor, grid_1d
+from .tape import Tape
+from .weight import Weight
+
+
+def embedding(tape: Tape, tokens: Tensor, table: Weight) -> Tensor:
+    """Return x (rows, C) for tokens (rows), u32 below V. The table is frozen, so there is no backward."""
+    x = tape.tensor((tokens.size, table.shape[1]), "embedding")
+    tape.dispatch(
+        kernel("embedding", "forward", includes=(table.loader,)),
+        {"weight": table.tensor, "tokens": tokens, "x": x},
+        {"rows": tokens.size, "quads_per_row": table.shape[1] // 4},
+        grid_1d(tokens.size),
+    )
+    return x

@@ -1,0 +1,80 @@
+"""Automatic differentiation at trace time: ops record their forward and leave their backward on the tape.
+
+`Tape.backward` then traces the backward pass into the same plan, last op first. A tensor used by several ops gets one
+gradient: the first use writes it with `=`, the others with `+=`, in the tape's fixed order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..gpu.device import Device
+from ..gpu.plan import Tensor, Trace
+
+Backward = Callable[[Tensor], None]
+
+
+@dataclass
+class _Gradient:
+    tensor: Tensor
+    owners: list[Tensor]  # whose gradient this memory is; more than one after a residual add
+
+
+class Tape(Trace):
+    """A trace that knows how to go back. `grad_enabled=False` records the forward only."""
+
+    def __init__(self, device: Device, step: Tensor, grad_enabled: bool = True) -> None:
+        super().__init__(step)
+        self.device = device
+        self.grad_enabled = grad_enabled
+        self._nodes: list[tuple[Tensor, Backward]] = []
+        self._grads: dict[Tensor, _Gradient] = {}
+        self._done: set[Tensor] = set()
+
+    def on_backward(self, output: Tensor, backward: Backward) -> None:
+        """Leave `backward(d_output)` on the tape. Ignored when nothing behind `output` is trained."""
+        if self.grad_enabled and output.requires_grad:
+            self._nodes.append((output, backward))
+
+    def backward(self) -> None:
+        """Trace the backward pass from the gradients that `give_grad` has set."""
+        for output, backward in reversed(self._nodes):
+            gradient = self._grads.get(output)
+            if gradient is None:
+                continue
+            backward(gradient.tensor)
+            self._done.add(output)
+        self._nodes.clear()
+
+    def grad_target(self, x: Tensor) -> tuple[Tensor, bool] | None:
+        """Return (dx, accumulate) for an op that is about to write x's gradient; None where nobody needs it."""
+        if not x.requires_grad:
+            return None
+        gradient = self._grads.get(x)
+        if gradient is None:
+            gradient = _Gradient(self.tensor(x.shape, f"d.{x.label}"), [x])
+            self._grads[x] = gradient
+            return gradient.tensor, False
+        unfinished = [owner.label for owner in gradient.owners if owner is not x and owner not in self._done]
+        if unfinished:
+            raise ValueError(f"d.{x.label} is also the gradient of {unfinished}, whose backward has not run yet")
+        return gradient.tensor, True
+
+    def give_grad(self, x: Tensor, dx: Tensor) -> None:
+        """Let `dx` be x's gradient without a copy. Raises ValueError if x has one already."""
+        if not x.requires_grad:
+            return
+        if x in self._grads:
+            raise ValueError(f"{x.label} has a gradient already")
+        shared = next((g for g in self._grads.values() if g.tensor is dx), None)
+        if shared is None:
+            self._grads[x] = _Gradient(dx, [x])
+        else:
+            shared.owners.append(x)
+            self._grads[x] = shared
+
+    def grad(self, x: Tensor) -> Tensor | None:
+        """Return x's gradient as traced so far."""
+        gradient = self._grads.get(x)
+        return gradient.tensor if gradient else None

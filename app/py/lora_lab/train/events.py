@@ -1,0 +1,40 @@
+"""What a training run tells whoever listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimizer step. `loss` is the mean over its trained tokens before its update, `grad_norm` before clipping."""
+
+    step: int  # 1 is the first
+    total_steps: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    trained_tokens: int
+    tokens: int  # all tokens that were no padding
+    tokens_per_s: float
+    elapsed_ms: float  # of this step
+    eta_ms: float  # until the last step
+
+
+@dataclass(frozen=True)
+class ValidationDone:
+    """The mean loss over the trained tokens of the rows held back, after `step` steps."""
+
+    step: int
+    loss: float
+
+
+TrainEvent = StepDone | ValidationDone
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """What a run takes on the GPU, exact, known before anything is allocated. `parts` add up to the total, in bytes."""
+
+    total_bytes: int
+    parts: dict[str, int]

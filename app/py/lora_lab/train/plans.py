@@ -1,0 +1,167 @@
+"""The plans of a training run: one forward and backward for each batch shape, one that zeroes, one that updates."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import TrainConfig
+from ..data.batches import Batch
+from ..gpu.device import Device, Pool, Progress
+from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out
+from ..model.lora import Adapter
+from ..model.transformer import Model, transformer
+from ..ops.adamw import Moments, adamw, grad_norm
+from ..ops.attention import attention
+from ..ops.cross_entropy import cross_entropy
+from ..ops.elementwise import fill
+from ..ops.step import StepBuffer, StepValues
+from ..ops.tape import Tape
+
+MAX_PLANS = 12  # built batch shapes kept at once; the one used longest ago goes first
+NORM_OFFSET = 256  # bytes: loss and norm are bound apart, and a binding's offset must be aligned
+
+Shape = tuple[int, int]  # B, T
+
+
+@dataclass(frozen=True)
+class BatchInputs:
+    """Where a micro-batch is written: one buffer each, as large as the largest shape needs."""
+
+    tokens: Buffer
+    positions: Buffer
+    rows: Buffer
+    targets: Buffer
+
+
+class TrainPlans:
+    """Builds, keeps and replays the plans. Nothing is allocated before `allocate`; sizes are known before."""
+
+    def __init__(self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape) -> None:
+        self.model, self.adapter, self.config, self.largest = model, adapter, config, largest
+        self.device: Device = model.device
+        self.pool = Pool(self.device, "activations")
+        self.step = StepBuffer(self.device, "train")
+        count = 4 * largest[0] * largest[1]
+        make = self.device.plan_buffer
+        self.inputs = BatchInputs(*(make(count, name) for name in ("tokens", "positions", "loss rows", "targets")))
+        self.grads, self.m, self.v = (make(4 * adapter.size, name) for name in ("gradients", "adamw.m", "adamw.v"))
+        self.stats = make(NORM_OFFSET + 4, "loss and norm")
+        self.loss = Tensor((1,), self.stats, 0, "loss")
+        self.norm = Tensor((1,), self.stats, NORM_OFFSET, "norm")
+        self.table = model.rope_table(largest[1])
+        self._built: OrderedDict[tuple[Shape, bool], Plan] = OrderedDict()
+        self.zero_plan: Plan | None = None
+        self.update_plan: Plan | None = None
+        self.flops = 0.0  # of one replay of the largest shape
+
+    # --- traces ---
+
+    def trace_batch(self, shape: Shape, grad_enabled: bool = True) -> Tape:
+        """Return the forward pass, the loss and (where enabled) the backward pass of a micro-batch (B, T)."""
+        batch, length = shape
+        config = self.model.config
+        tape = Tape(self.device, self.step.tensor, grad_enabled)
+
+        def view(buffer: Buffer) -> Tensor:
+            return Tensor((batch * length,), buffer, 0, buffer.label)
+
+        positions = view(self.inputs.positions)
+
+        def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return attention(tape, q, k, v, positions, length, config.num_heads, config.num_kv_heads)
+
+        pairs = self.adapter.pairs(self.grads if grad_enabled else None)
+        hidden = transformer(tape, self.model, view(self.inputs.tokens), positions, self.table, attend, pairs)
+        rows, targets = view(self.inputs.rows), view(self.inputs.targets)
+        cross_entropy(tape, hidden, self.model.lm_head, rows, targets, self.loss)
+        tape.backward()
+        return tape
+
+    def _trace_zero(self) -> Trace:
+        trace = Trace(self.step.tensor)
+        fill(trace, Tensor((self.adapter.size,), self.grads, 0, "gradients"), 0.0)
+        fill(trace, self.loss, 0.0)
+        return trace
+
+    def _trace_update(self) -> Trace:
+        trace = Trace(self.step.tensor)
+        limit = self.device.limits.max_storage_buffer_binding_size
+
+        def flat(buffer: Buffer) -> Tensor:
+            return Tensor((self.adapter.size,), buffer, 0, buffer.label)
+
+        grad_norm(trace, flat(self.grads), self.norm, limit)
+        moments = Moments(flat(self.m), flat(self.v))
+        adamw(trace, self.adapter.params, flat(self.grads), moments, self.norm, self.config, limit)
+        return trace
+
+    # --- memory ---
+
+    def sizes(self) -> dict[str, int]:
+        """Return what the run takes on the GPU beside the weights, in bytes by part. Allocates nothing."""
+        tape = self.trace_batch(self.largest)
+        self.flops = sum(dispatch.flops for dispatch in tape.dispatches)
+        activations = sum(lay_out(tape, self.pool.sizes).sizes)
+        inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values()) + self.stats.size_bytes
+        table = self.table.storage.size_bytes
+        return {
+            "activations": activations,
+            "adapter": self.adapter.buffer.size_bytes,
+            "gradients": self.grads.size_bytes,
+            "optimizer": self.m.size_bytes + self.v.size_bytes,
+            "batch": inputs + table,
+        }
+
+    # --- building and running ---
+
+    async def allocate(self, on_progress: Progress | None = None) -> None:
+        """Take the memory, compile every kernel, build the plans that every run needs."""
+        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats):
+            buffer.allocate()
+        await self.batch_plan(self.largest, on_progress=on_progress)
+        self.zero_plan = await self.device.build(self._trace_zero(), self.pool, "zero")
+        self.update_plan = await self.device.build(self._trace_update(), self.pool, "update")
+
+    async def batch_plan(
+        self, shape: Shape, grad_enabled: bool = True, on_progress: Progress | None = None
+    ) -> Plan:
+        """Return the plan of a shape, built at its first use."""
+        key = (shape, grad_enabled)
+        if key not in self._built:
+            if len(self._built) >= MAX_PLANS:
+                self._built.popitem(last=False)[1].close()
+            name = f"{'train' if grad_enabled else 'validate'} {shape[0]}x{shape[1]}"
+            self._built[key] = await self.device.build(self.trace_batch(*key), self.pool, name, on_progress)
+        self._built.move_to_end(key)
+        return self._built[key]
+
+    def write_batch(self, batch: Batch) -> int:
+        """Write a micro-batch's tokens and which of its rows are trained; return the number of those."""
+        rows, length = batch.tokens.shape
+        positions = np.broadcast_to(np.arange(length, dtype=np.uint32), (rows, length))
+        trained = np.flatnonzero(batch.weights.reshape(-1) > 0)
+        targets = batch.targets.reshape(-1)[trained]
+        write = self.device.write
+        write(self.inputs.tokens, 0, np.ascontiguousarray(batch.tokens, np.uint32))
+        write(self.inputs.positions, 0, np.ascontiguousarray(positions))
+        if len(trained):
+            write(self.inputs.rows, 0, trained.astype(np.uint32))
+            write(self.inputs.targets, 0, targets.astype(np.uint32))
+        return len(trained)
+
+    def set_step(self, values: StepValues) -> None:
+        self.step.write(values)
+
+    def close(self) -> None:
+        """Give everything back but the adapter and the model."""
+        for plan in (*self._built.values(), self.zero_plan, self.update_plan):
+            if plan is not None:
+                plan.close()
+        self._built.clear()
+        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats, self.table.storage):
+            buffer.destroy()
+        self.step.close()
+        self.pool.close()

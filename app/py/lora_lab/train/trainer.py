@@ -1,0 +1,177 @@
+"""The training loop. It yields events; what is done with them is somebody else's business."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+
+from ..config import TrainConfig
+from ..data.batches import Batch, Example, make_batch
+from ..errors import DatasetError, LoraLabError
+from ..gpu.device import Progress
+from ..model.lora import Adapter
+from ..model.transformer import Model
+from ..ops.step import StepValues
+from .events import MemoryReport, StepDone, TrainEvent, ValidationDone
+from .plans import NORM_OFFSET, Shape, TrainPlans
+from .schedule import learning_rate, step_rows, total_steps
+
+LENGTH_MULTIPLE = 32  # lengths are rounded up to this, so that only a few plans ever exist
+VALIDATIONS = 10  # of a run, besides the one at its end
+ETA_WINDOW = 20  # steps that the remaining time is reckoned from
+
+
+class Trainer:
+    """Trains an adapter on examples. `prepare`, then iterate `run`, then `close`; `stop` from anywhere in between.
+
+    The adapter holds what was learned after every step, also after a stop.
+    """
+
+    def __init__(
+        self, model: Model, adapter: Adapter, examples: Sequence[Example], config: TrainConfig,
+        validation: Sequence[Example] = (),
+    ) -> None:  # fmt: skip
+        if not examples:
+            raise DatasetError("there is no row to train on")
+        _check(config)
+        self.model, self.adapter, self.config = model, adapter, config
+        self.examples, self.validation = list(examples), list(validation)
+        self.total_steps = total_steps(len(self.examples), config)
+        self.steps_done = 0
+        self._stop = False
+        self.plans = TrainPlans(model, adapter, config, self._largest_shape())
+        sizes = {"weights": model.weights_bytes, **self.plans.sizes()}
+        self.memory = MemoryReport(sum(sizes.values()), sizes)
+
+    def _largest_shape(self) -> Shape:
+        lengths = [make_batch([e], LENGTH_MULTIPLE).tokens.shape[1] for e in (*self.examples, *self.validation)]
+        return self.config.batch, max(lengths)
+
+    async def prepare(self, on_progress: Progress | None = None) -> None:
+        """Compile all kernels and take the memory that `memory` told. Raises OutOfMemoryError."""
+        await self.plans.allocate(on_progress)
+
+    def stop(self) -> None:
+        """Let the step in flight be the last one."""
+        self._stop = True
+
+    async def run(self) -> AsyncIterator[TrainEvent]:
+        """Train, yielding a StepDone for each step and a ValidationDone now and then.
+
+        Raises LoraLabError when the loss is no longer a number; the adapter then holds the last good step.
+        """
+        rows = step_rows(len(self.examples), self.config)
+        every = max(1, self.total_steps // VALIDATIONS)
+        times: list[float] = []
+        for step in range(self.total_steps):
+            if self._stop:
+                break
+            start = time.perf_counter()
+            batches = [self._batch(micro) for micro in next(rows)]
+            loss, norm, rate = await self.train_step(batches, step)
+            elapsed_ms = (time.perf_counter() - start) * 1e3
+            times = [*times[-ETA_WINDOW + 1 :], elapsed_ms]
+            tokens = sum(batch.real_tokens for batch in batches)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise LoraLabError(
+                    f"step {step + 1}: the loss is {loss} and the gradient norm {norm}; training cannot go on. "
+                    f"The learning rate is {rate:g}: try a tenth of it. The adapter keeps the last good step."
+                )
+            self.steps_done = step + 1
+            yield StepDone(
+                step=step + 1, total_steps=self.total_steps, loss=loss, grad_norm=norm, learning_rate=rate,
+                trained_tokens=sum(batch.trained_tokens for batch in batches), tokens=tokens,
+                tokens_per_s=tokens / elapsed_ms * 1e3, elapsed_ms=elapsed_ms,
+                eta_ms=float(np.median(times)) * (self.total_steps - step - 1),
+            )  # fmt: skip
+            last = step + 1 == self.total_steps or self._stop
+            if self.validation and (last or (step + 1) % every == 0):
+                yield ValidationDone(step + 1, await self.validate())
+
+    def _batch(self, indices: Sequence[int]) -> Batch:
+        return _padded(make_batch([self.examples[i] for i in indices], LENGTH_MULTIPLE), self.config.batch)
+
+    async def train_step(self, batches: Sequence[Batch], step: int) -> tuple[float, float, float]:
+        """Do optimizer step `step` (0 is the first) over micro-batches; return loss, gradient norm, learning rate.
+
+        The loss is the mean over the trained tokens of all of them together, not a mean of their means.
+        """
+        rate = learning_rate(step, self.total_steps, self.config)
+        await self.accumulate(batches)
+        plans = self.plans
+        t = step + 1
+        values = StepValues(
+            learning_rate=rate,
+            bias_correction1=1 - self.config.beta1**t,
+            bias_correction2=1 - self.config.beta2**t,
+        )
+        plans.set_step(values)
+        assert plans.update_plan is not None
+        plans.device.submit(plans.update_plan)
+        loss, norm = await self._read_stats()
+        return loss, norm, rate
+
+    async def accumulate(self, batches: Sequence[Batch]) -> None:
+        """Leave the gradients of the mean loss over `batches` in the plans' gradient buffer."""
+        plans = self.plans
+        assert plans.zero_plan is not None
+        plans.device.submit(plans.zero_plan)
+        await self._forward_all(batches, grad_enabled=True)
+
+    async def validate(self) -> float:
+        """Return the mean loss over the trained tokens of the rows held back."""
+        size = self.config.batch
+        ordered = sorted(self.validation, key=lambda example: len(example.tokens))  # like lengths pad least
+        parts = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+        batches = [_padded(make_batch(part, LENGTH_MULTIPLE), size) for part in parts]
+        assert self.plans.zero_plan is not None
+        self.plans.device.submit(self.plans.zero_plan)
+        await self._forward_all(batches, grad_enabled=False)
+        return (await self._read_stats())[0]
+
+    async def _forward_all(self, batches: Sequence[Batch], grad_enabled: bool) -> None:
+        plans = self.plans
+        total = sum(batch.trained_tokens for batch in batches)
+        for batch in batches:
+            shape = (batch.tokens.shape[0], batch.tokens.shape[1])
+            plan = await plans.batch_plan(shape, grad_enabled)
+            rows = plans.write_batch(batch)
+            plans.set_step(StepValues(inv_tokens=1 / max(1, total), loss_rows=rows))
+            if plan.replayed:
+                plans.device.submit(plan)
+            else:
+                await plans.device.submit_measured(plan)
+
+    async def _read_stats(self) -> tuple[float, float]:
+        raw = await self.plans.device.read(self.plans.stats, 0, NORM_OFFSET + 4)
+        values = np.frombuffer(raw, np.float32)
+        return float(values[0]), float(values[NORM_OFFSET // 4])
+
+    def close(self) -> None:
+        """Give back all memory but the model's and the adapter's."""
+        self.plans.close()
+
+
+def _padded(batch: Batch, rows: int) -> Batch:
+    """Return the batch with empty rows added, so that an epoch's last one has the same shape as the others."""
+    missing = rows - batch.tokens.shape[0]
+    if missing <= 0:
+        return batch
+    tokens, targets, weights = (np.pad(a, ((0, missing), (0, 0))) for a in (batch.tokens, batch.targets, batch.weights))
+    return Batch(tokens, targets, weights, batch.trained_tokens, batch.real_tokens)
+
+
+def _check(config: TrainConfig) -> None:
+    wanted = {"batch": config.batch, "accumulate": config.accumulate, "max_length": config.max_length}
+    if config.steps is not None:
+        wanted["steps"] = config.steps
+    problems = [f"{name} is {value}; it must be at least 1" for name, value in wanted.items() if value < 1]
+    if not config.learning_rate > 0:
+        problems.append(f"learning_rate is {config.learning_rate}; it must be above 0")
+    if config.epochs <= 0 and config.steps is None:
+        problems.append(f"epochs is {config.epochs}; it must be above 0")
+    if problems:
+        raise LoraLabError("; ".join(problems))

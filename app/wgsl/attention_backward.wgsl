@@ -1,0 +1,138 @@
+// attention's backward, in three passes without atomics (FlashAttention-2, Dao 2023); names as in attention.wgsl:
+//   delta[i] = dout[i] . out[i]     p[i, j] = exp(s[i, j] - lse[i])     ds[i, j] = p[i, j] (dout[i] . v[j] - delta[i])
+//   dq[i] = scale * sum_j ds[i, j] k[j]     dk[j] = scale * sum_i ds[i, j] q[i]     dv[j] = sum_i p[i, j] dout[i]
+// dq: (rows, H * D)   dk, dv: (rows, Hkv * D), each summed over the query heads that share it; all written with `=`.
+struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> q: array<vec4f>;
+@group(0) @binding(3) var<storage, read> k: array<vec4f>;
+@group(0) @binding(4) var<storage, read> v: array<vec4f>;
+@group(0) @binding(5) var<storage, read> positions: array<u32>;
+@group(0) @binding(6) var<storage, read> lse: array<f32>;
+@group(0) @binding(7) var<storage, read> dout: array<vec4f>;
+@group(0) @binding(8) var<storage, read> delta: array<f32>;
+@group(0) @binding(9) var<storage, read_write> dq: array<vec4f>;
+@group(0) @binding(9) var<storage, read_write> dk: array<vec4f>;
+@group(0) @binding(10) var<storage, read_write> dv: array<vec4f>;
+@group(0) @binding(2) var<storage, read> out: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> delta_out: array<f32>;
+
+const OWNERS = 64u;  // queries, or keys, of a workgroup
+var<workgroup> left: array<vec4f, TILE * HEAD_QUADS>;
+var<workgroup> right: array<vec4f, TILE * HEAD_QUADS>;
+var<workgroup> statistics: array<vec2f, TILE>;  // lse and delta of the tile's queries
+var<workgroup> starts: array<u32, TILE>;        // the first key that each of them sees
+var<workgroup> first_key: u32;
+
+@compute @workgroup_size(64)
+fn row_delta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
+             @builtin(num_workgroups) groups: vec3u) {
+    let i = (group.y * groups.x + group.x) * 64u + lane;  // row * heads + head
+    if (i >= params.rows * params.heads) { return; }
+    var sum = 0.0;
+    for (var d = 0u; d < HEAD_QUADS; d++) { sum += dot(dout[i * HEAD_QUADS + d], out[i * HEAD_QUADS + d]); }
+    delta_out[i] = sum;
+}
+
+@compute @workgroup_size(64)
+fn backward_q(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let head = group.y;
+    let base = group.z * params.length;
+    let kv_head = head / (params.heads / params.kv_heads);
+    let t = group.x * OWNERS + lane;
+    let own = min(t, params.length - 1u);
+    let first = own - positions[base + own];
+    if (lane == 0u) { first_key = first; }
+    let begin = workgroupUniformLoad(&first_key);
+    let end = min((group.x + 1u) * OWNERS, params.length);
+    let index = (base + own) * params.heads + head;
+    var query: array<vec4f, HEAD_QUADS>;
+    var grad: array<vec4f, HEAD_QUADS>;
+    var acc: array<vec4f, HEAD_QUADS>;
+    for (var d = 0u; d < HEAD_QUADS; d++) {
+        query[d] = q[index * HEAD_QUADS + d] * params.scale;
+        grad[d] = dout[index * HEAD_QUADS + d];
+    }
+    let own_lse = lse[index];
+    let own_delta = delta[index];
+    for (var start = begin; start < end; start += TILE) {
+        let count = min(TILE, end - start);
+        workgroupBarrier();
+        for (var i = lane; i < count * HEAD_QUADS; i += OWNERS) {
+            let key = ((base + start + i / HEAD_QUADS) * params.kv_heads + kv_head) * HEAD_QUADS + i % HEAD_QUADS;
+            left[i] = k[key];
+            right[i] = v[key];
+        }
+        workgroupBarrier();
+        for (var j = 0u; j < count; j++) {
+            if (start + j < first || start + j > own) { continue; }
+            var s = 0.0;
+            var dp = 0.0;
+            for (var d = 0u; d < HEAD_QUADS; d++) {
+                s += dot(query[d], left[j * HEAD_QUADS + d]);
+                dp += dot(grad[d], right[j * HEAD_QUADS + d]);
+            }
+            let ds = exp(s - own_lse) * (dp - own_delta) * params.scale;
+            for (var d = 0u; d < HEAD_QUADS; d++) { acc[d] += ds * left[j * HEAD_QUADS + d]; }
+        }
+    }
+    if (t >= params.length) { return; }
+    for (var d = 0u; d < HEAD_QUADS; d++) { dq[index * HEAD_QUADS + d] = acc[d]; }
+}
+
+@compute @workgroup_size(64)
+fn backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let kv_head = group.y;
+    let base = group.z * params.length;
+    let share = params.heads / params.kv_heads;
+    let t = group.x * OWNERS + lane;
+    let own = min(t, params.length - 1u);
+    let index = (base + own) * params.kv_heads + kv_head;
+    var key: array<vec4f, HEAD_QUADS>;
+    var value: array<vec4f, HEAD_QUADS>;
+    var acc_k: array<vec4f, HEAD_QUADS>;
+    var acc_v: array<vec4f, HEAD_QUADS>;
+    for (var d = 0u; d < HEAD_QUADS; d++) {
+        key[d] = k[index * HEAD_QUADS + d] * params.scale;
+        value[d] = v[index * HEAD_QUADS + d];
+    }
+    for (var h = 0u; h < share; h++) {
+        let head = kv_head * share + h;
+        // Only queries at or after the first key of this workgroup can see any of its keys.
+        for (var start = group.x * OWNERS; start < params.length; start += TILE) {
+            let count = min(TILE, params.length - start);
+            workgroupBarrier();
+            for (var i = lane; i < count * HEAD_QUADS; i += OWNERS) {
+                let at = ((base + start + i / HEAD_QUADS) * params.heads + head) * HEAD_QUADS + i % HEAD_QUADS;
+                left[i] = q[at];
+                right[i] = dout[at];
+            }
+            for (var i = lane; i < count; i += OWNERS) {
+                let at = (base + start + i) * params.heads + head;
+                statistics[i] = vec2f(lse[at], delta[at]);
+                starts[i] = start + i - positions[base + start + i];
+            }
+            workgroupBarrier();
+            for (var i = 0u; i < count; i++) {
+                if (start + i < own || starts[i] > own) { continue; }
+                var s = 0.0;
+                var dp = 0.0;
+                for (var d = 0u; d < HEAD_QUADS; d++) {
+                    s += dot(key[d], left[i * HEAD_QUADS + d]);
+                    dp += dot(value[d], right[i * HEAD_QUADS + d]);
+                }
+                let p = exp(s - statistics[i].x);
+                let ds = p * (dp - statistics[i].y) * params.scale;
+                for (var d = 0u; d < HEAD_QUADS; d++) {
+                    acc_k[d] += ds * left[i * HEAD_QUADS + d];
+                    acc_v[d] += p * right[i * HEAD_QUADS + d];
+                }
+            }
+        }
+    }
+    if (t >= params.length) { return; }
+    for (var d = 0u; d < HEAD_QUADS; d++) {
+        dk[index * HEAD_QUADS + d] = acc_k[d];
+        dv[index * HEAD_QUADS + d] = acc_v[d];
+    }
+}

@@ -1,0 +1,11 @@
+// GGUF Q4_1: blocks of 32 columns, w = scale * quant + low. A block is 5 words, as in the file: scale and low (f16
+// each), then 16 bytes; byte j holds column j in its low nibble and column j + 16 in its high one.
+// Q4_0 (w = scale * (quant - 8)) is brought to this form at load with low = -8 * scale, which is exact.
+@group(0) @binding(2) var<storage, read> weight: array<u32>;
+fn weight_quad(row: u32, quad: u32, quads_per_row: u32) -> vec4f {
+    let block = (row * (quads_per_row >> 3u) + (quad >> 3u)) * 5u;
+    let scale_low = unpack2x16float(weight[block]);
+    let packed = weight[block + 1u + (quad & 3u)] >> (quad & 4u);
+    let quants = (vec4u(packed) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(15u);
+    return scale_low.x * vec4f(quants) + scale_low.y;
+}
