@@ -50,7 +50,7 @@ def read_gguf_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) 
             f"llama.expert_count is {metadata['llama.expert_count']}; mixtures of experts are not supported"
         )
 
-    def number(key: str, kinds: type | tuple[type, ...], default: Any = None) -> Any:
+    def number(key: str, kinds: Any, default: Any = None) -> Any:
         value: Any = metadata.get(f"llama.{key}", default)
         if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value <= 0:
             problems.append(f"llama.{key} is {_short(value)}; wanted a positive number")

@@ -57,9 +57,9 @@ class BytesSource:
 class FileSource:
     """A file on disk. It is opened anew for each read, so nothing has to be closed."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
         self.path = Path(path)
-        self.name = self.path.name
+        self.name = name or self.path.name
         try:
             self.size_bytes = self.path.stat().st_size
         except OSError as error:
@@ -82,6 +82,15 @@ class FileSource:
         if filled != length:
             raise FileFormatError(f"{self.path}: got {filled} bytes of {length} at offset {offset}; was the file cut?")
         return view
+
+
+def sources_from_path(path: str | os.PathLike[str]) -> list[FileSource]:
+    """Return a file, or all files directly in a folder (named `folder/file`), as sources for `open_model`."""
+    path = Path(path)
+    if not path.is_dir():
+        return [FileSource(path)]
+    folder = path.resolve().name
+    return [FileSource(file, f"{folder}/{file.name}") for file in sorted(path.iterdir()) if file.is_file()]
 
 
 class BlobSource:
