@@ -79,6 +79,7 @@ class ReportBuilder:
     """Collects what is seen row by row; keeps numbers and hashes, not texts."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+        self._tokenizer = tokenizer
         self._max_length = max_length
         self._rows = 0
         self._kinds: Counter[str] = Counter()
@@ -121,6 +122,11 @@ class ReportBuilder:
             if match:
                 hint = " (was a chat template applied to it already?)" if isinstance(row, Conversation) else ""
                 warnings.append(f"the text holds the special token {match.group()}{hint}; it is taken as that token")
+                break
+            lost = self._tokenizer.lost_bytes(text)
+            if lost:
+                shown = ", ".join(f"0x{byte:02X}" for byte in sorted(set(lost)))
+                warnings.append(f"the model's vocabulary has no token for {shown}; {len(lost)} bytes are left out")
                 break
         if isinstance(row, Conversation):
             roles = [message.role for message in row.messages]

