@@ -1,6 +1,6 @@
-// add:        y = a + b          (residual; its backward hands dy to both sides)
-// accumulate: y += a
-// fill:       y = value
+// add:  y = a + b   (residual; its backward hands dy to both sides)
+// copy: y = a
+// fill: y = value
 struct Params { n: u32, value: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> a: array<f32>;
@@ -17,10 +17,10 @@ fn add(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lan
 }
 
 @compute @workgroup_size(64)
-fn accumulate(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
-              @builtin(num_workgroups) groups: vec3u) {
+fn copy(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
+        @builtin(num_workgroups) groups: vec3u) {
     let i = index_of(group, groups, lane);
-    if (i < params.n) { y[i] += a[i]; }
+    if (i < params.n) { y[i] = a[i]; }
 }
 
 @compute @workgroup_size(64)

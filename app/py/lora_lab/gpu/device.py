@@ -83,6 +83,8 @@ class Device(ABC):
     info: AdapterInfo
     limits: Limits
     features: frozenset[str]
+    # Whether tiles through workgroup memory beat plain loads: not on software adapters. Tests set it to try both.
+    use_workgroup_memory: bool
 
     def __init__(self) -> None:
         self.memory_in_use_bytes = 0

@@ -56,6 +56,7 @@ class NativeDevice(Device):
     def __init__(self, adapter: Any) -> None:
         super().__init__()
         self.info = _info(adapter)
+        self.use_workgroup_memory = not self.info.is_software
         limits = adapter.limits
         self.limits = Limits(
             max_buffer_size=limits["max-buffer-size"],

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from ..gpu.kernel import kernel
-from ..gpu.plan import Tensor, ceil_div, grid_1d
+from ..gpu.plan import Tensor
 from .elementwise import fill
 from .linear import product, product_backward
+from .rows import gather_rows, scatter_rows
 from .tape import Tape
 from .weight import Weight
 
 CHUNK_ROWS = 128
-
-
-def gather_rows(tape: Tape, x: Tensor, rows: Tensor, count: int, offset: int, label: str) -> Tensor:
-    """Return (count, C): x's rows that `rows` (u32) names from `offset` on, as far as step.loss_rows."""
-    y = tape.tensor((count, x.shape[-1]), label)
-    _move(tape, "gather", x, rows, y, count, x.shape[-1], offset)
-    return y
-
-
-def _move(tape: Tape, entry: str, x: Tensor, rows: Tensor, y: Tensor, count: int, columns: int, offset: int) -> None:
-    params = {"count": count, "columns": columns, "offset": offset}
-    assert tape.step is not None
-    tensors = {"step": tape.step, "x": x, "rows": rows, "y": y}
-    tape.dispatch(kernel("rows", entry), tensors, params, grid_1d(ceil_div(count * columns, 64)), count * columns)
 
 
 def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets: Tensor, total: Tensor) -> None:
@@ -41,7 +28,8 @@ def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets:
     assert tape.step is not None
     for start in range(0, max_rows, CHUNK_ROWS):
         count = min(CHUNK_ROWS, max_rows - start)
-        hidden = gather_rows(tape, x, rows, count, start, "trained rows")
+        hidden = tape.tensor((count, x.shape[-1]), "trained rows")
+        gather_rows(tape, x, rows, hidden, start)
         logits = tape.tensor((count, lm_head.shape[0]), "logits")
         product(tape, hidden, lm_head, logits, chunk_start=start)
         params = {"rows": count, "columns": lm_head.shape[0], "chunk_start": start}
@@ -50,7 +38,7 @@ def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets:
         if target is not None:
             dhidden = tape.tensor(hidden.shape, "d.trained rows")
             product_backward(tape, logits, lm_head, dhidden, chunk_start=start)
-            _move(tape, "scatter", dhidden, rows, target[0], count, x.shape[-1], start)
+            scatter_rows(tape, dhidden, rows, target[0], start)
     params = {"rows": max_rows, "columns": 1, "chunk_start": 0}
     tensors = {"step": tape.step, "losses_in": losses, "losses_total": total}
     tape.dispatch(kernel("cross_entropy", "total"), tensors, params, (1,), max_rows)

@@ -1,4 +1,4 @@
-"""Addition, and filling memory with a value."""
+"""Addition, copies, and filling memory with a value."""
 
 from __future__ import annotations
 
@@ -27,3 +27,9 @@ def fill(trace: Trace, y: Tensor, value: float) -> None:
     """Set every element of y."""
     grid = grid_1d(ceil_div(y.size, 64))
     trace.dispatch(kernel("elementwise", "fill"), {"y": y}, {"n": y.size, "value": value}, grid, y.size)
+
+
+def copy(trace: Trace, a: Tensor, y: Tensor) -> None:
+    """y = a, same sizes."""
+    grid = grid_1d(ceil_div(a.size, 64))
+    trace.dispatch(kernel("elementwise", "copy"), {"a": a, "y": y}, {"n": a.size, "value": 0.0}, grid, a.size)

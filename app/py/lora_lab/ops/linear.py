@@ -87,8 +87,7 @@ def product_backward(
 
 
 def _kernel(tape: Tape, weight: Weight, entry: str) -> Kernel:
-    # Software devices have no fast workgroup memory: the tiled kernel is several times slower there.
-    name = "linear_plain" if tape.device.info.is_software else "linear"
+    name = "linear" if tape.device.use_workgroup_memory else "linear_plain"
     return kernel(name, entry, includes=(weight.loader,))
 
 

@@ -1,0 +1,171 @@
+"""Chat: messages in, text out piece by piece, with the adapter on, off or in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import LoraConfig, SamplingConfig
+from ..data.template import ChatTemplate
+from ..data.tokenizer import StreamDecoder, Tokenizer
+from ..errors import LoraLabError
+from ..gpu.device import Progress
+from ..model.lora import Adapter
+from ..model.transformer import Model
+from ..ops.step import StepValues
+from .plans import GenerationPlans
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one token adds to the reply. `text` may be empty: a character can take several tokens."""
+
+    text: str
+    token_id: int
+
+
+@dataclass(frozen=True)
+class ReplyStats:
+    """How a reply went. `finish_reason`: "stop" (end of turn), "length", or "stopped" (by the person)."""
+
+    prompt_tokens: int
+    cached_tokens: int  # of the prompt, kept from the turn before
+    new_tokens: int
+    time_to_first_token_ms: float
+    tokens_per_s: float  # after the first token
+    finish_reason: str
+
+
+class ChatEngine:
+    """Holds one conversation's cache. One reply at a time; `stop` ends it after the token in flight."""
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, template: ChatTemplate, context_length: int = 2048) -> None:
+        self.model, self.tokenizer, self.template = model, tokenizer, template
+        self.context_length = min(context_length, model.config.max_position_embeddings)
+        self.plans = GenerationPlans(model, self.context_length)
+        self.adapter: Adapter | None = None
+        self.last_stats: ReplyStats | None = None
+        self._cached_strength = 0.0  # that the cache's rows were computed with; 0 is off
+        self._stop = False
+
+    async def prepare(self, on_progress: Progress | None = None) -> None:
+        """Compile every kernel. `on_progress(done, total)` counts the plans."""
+        await self.plans.prepare(on_progress)
+
+    async def set_adapter(
+        self, config: LoraConfig | None, tensors: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Apply other matrices, or none, without reloading the model. Raises AdapterError; the old one then stays."""
+        new = None
+        if config is not None:
+            new = Adapter.from_tensors(self.model.device, self.model.config, config, tensors or {})
+        await self.plans.device.finished()
+        self.plans.set_adapter(new)
+        if self.adapter is not None:
+            self.adapter.release()
+        self.adapter = new
+
+    def stop(self) -> None:
+        """Let the token in flight be the reply's last one."""
+        self._stop = True
+
+    async def reply(
+        self, messages: Sequence[Mapping[str, str]], sampling: SamplingConfig, adapter_strength: float = 1.0
+    ) -> AsyncIterator[Piece]:
+        """Yield the assistant's next turn. `adapter_strength` 0 is the base model itself, 1 the adapter as trained."""
+        prompt = self.tokenizer.encode(self.template.render(list(messages), add_generation_prompt=True))
+        async for piece in self.complete(prompt, sampling, adapter_strength):
+            yield piece
+
+    async def complete(
+        self, prompt: Sequence[int], sampling: SamplingConfig, adapter_strength: float = 1.0
+    ) -> AsyncIterator[Piece]:
+        """Yield what follows the tokens of `prompt`. `last_stats` tells how it went once the last piece is out."""
+        _check(sampling)
+        prompt = list(prompt)
+        room = self.context_length - len(prompt)
+        if not prompt or room < 1:
+            raise LoraLabError(
+                f"the conversation is {len(prompt)} tokens long; the context holds {self.context_length}, and an answer "
+                "needs room too. Clear the conversation or shorten it."
+            )
+        self._stop = False
+        strength = adapter_strength if self.adapter is not None else 0.0
+        adapter_on = strength != 0.0
+        plans, cache = self.plans, self.plans.cache
+        if strength != self._cached_strength:
+            cache.clear()
+            self._cached_strength = strength
+        started = time.perf_counter()
+        cached = cache.keep_prefix(prompt)
+        self._write_seen(prompt)
+        values = StepValues(
+            strength=strength, seed=sampling.seed & 0xFFFFFFFF, temperature=sampling.temperature, top_k=sampling.top_k,
+            top_p=sampling.top_p, min_p=sampling.min_p, repetition_penalty=sampling.repetition_penalty,
+        )  # fmt: skip
+        stops = {*self.model.config.eos_token_ids, *sampling.stop_token_ids}
+        decoder = StreamDecoder(self.tokenizer)
+        reason, count, first_at = "length", 0, started
+        await plans.prefill(prompt[cached:], adapter_on, values)
+        token = await plans.read_token()
+        first_at = time.perf_counter()
+        while True:
+            if token in stops:
+                reason = "stop"
+                break
+            count += 1
+            yield Piece(decoder.push(token), token)
+            if self._stop:
+                reason = "stopped"
+                break
+            if count >= min(room, sampling.max_new_tokens):
+                break
+            values.draw = count
+            await plans.decode(token, adapter_on, values)
+            token = await plans.read_token()
+        rest = decoder.finish()
+        now = time.perf_counter()
+        self.last_stats = ReplyStats(
+            prompt_tokens=len(prompt), cached_tokens=cached, new_tokens=count,
+            time_to_first_token_ms=(first_at - started) * 1e3,
+            tokens_per_s=(count - 1) / (now - first_at) if count > 1 else 0.0, finish_reason=reason,
+        )  # fmt: skip
+        if rest:
+            yield Piece(rest, token)
+
+    def _write_seen(self, prompt: Sequence[int]) -> None:
+        seen = np.zeros(self.model.config.vocab_size, np.uint32)
+        seen[np.asarray(prompt, np.int64)] = 1
+        self.model.device.write(self.plans.seen.storage, 0, seen)
+
+    def close(self) -> None:
+        """Give back everything but the model."""
+        if self.adapter is not None:
+            self.adapter.release()
+            self.adapter = None
+        self.plans.close()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What chat takes on the GPU with the model, in bytes."""
+        return self.model.device.memory_in_use_bytes
+
+
+def _check(sampling: SamplingConfig) -> None:
+    problems = []
+    for name, value, low, high in (
+        ("temperature", sampling.temperature, 0.0, 100.0),
+        ("top_p", sampling.top_p, 1e-6, 1.0),
+        ("min_p", sampling.min_p, 0.0, 1.0),
+        ("repetition_penalty", sampling.repetition_penalty, 0.01, 100.0),
+        ("top_k", sampling.top_k, 0, 2**31),
+        ("max_new_tokens", sampling.max_new_tokens, 1, 2**31),
+    ):
+        if not low <= value <= high:
+            problems.append(f"{name} is {value}; it must be between {low:g} and {high:g}")
+    if problems:
+        raise LoraLabError("; ".join(problems))
+

@@ -1,0 +1,130 @@
+"""The plans of generation: a prefill of a chunk of tokens, and a decode of one token with sampling chained to it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..gpu.device import Pool, Progress
+from ..gpu.plan import Plan, Tensor
+from ..model.lora import Adapter
+from ..model.transformer import Adapters, Model, transformer
+from ..ops.attention import attention, attention_decode
+from ..ops.linear import product
+from ..ops.rows import append_rows, last_row
+from ..ops.sample import sample
+from ..ops.step import StepBuffer, StepValues
+from ..ops.tape import Tape
+from .kv_cache import KvCache
+
+PREFILL_SIZES = (16, 64, 256)  # a prompt is cut into these; the last part is padded
+
+
+class GenerationPlans:
+    """Owns the cache, the token buffers and the plans; knows nothing of text."""
+
+    def __init__(self, model: Model, context_length: int) -> None:
+        self.model, self.device, self.context_length = model, model.device, context_length
+        device = self.device
+        self.pool = Pool(device, "generation")
+        self.step = StepBuffer(device, "generation")
+        # A padded prefill writes past the prompt's end, so the cache has room for the padding.
+        rows = context_length + max(PREFILL_SIZES)
+        self.cache = KvCache(device, model.config, rows)
+        self.table = model.rope_table(rows)
+        largest = max(PREFILL_SIZES)
+        self.prompt = device.upload(np.zeros(largest, np.uint32), "prompt")
+        self.positions = device.upload(np.zeros(largest, np.uint32), "positions")
+        self.token = device.upload(np.zeros(1, np.uint32), "token")
+        self.seen = device.upload(np.zeros(model.config.vocab_size, np.uint32), "seen")
+        self._plans: dict[tuple[int, bool], Plan] = {}
+        self._adapter: Adapter | None = None
+
+    def set_adapter(self, adapter: Adapter | None) -> None:
+        """Use other matrices from now on. Plans over the old ones are thrown away, those without stay."""
+        for key in [key for key in self._plans if key[1]]:
+            self._plans.pop(key).close()
+        self._adapter = adapter
+        self.cache.clear()
+
+    async def prepare(self, on_progress: Progress | None = None) -> None:
+        """Build the plans that every reply uses."""
+        for size in (1, *PREFILL_SIZES):
+            await self._plan(size, False, on_progress)
+
+    async def prefill(self, tokens: list[int], adapter_on: bool, values: StepValues) -> None:
+        """Run tokens (any number) that follow the cache's, and draw the next one into `token`."""
+        device, cache = self.device, self.cache
+        while tokens:
+            size = next((s for s in PREFILL_SIZES if s >= len(tokens)), PREFILL_SIZES[-1])
+            part, tokens = tokens[:size], tokens[size:]
+            padded = np.zeros(size, np.uint32)
+            padded[: len(part)] = part
+            past = len(cache.tokens)
+            device.write(self.prompt.storage, 0, padded)
+            device.write(self.positions.storage, 0, np.arange(past, past + size, dtype=np.uint32))
+            values.past, values.last_row = past, len(part) - 1
+            self.step.write(values)
+            await self._run(await self._plan(size, adapter_on))
+            cache.tokens += part
+
+    async def decode(self, previous: int, adapter_on: bool, values: StepValues) -> None:
+        """Run the token in `token`, which the caller has read as `previous`, and draw the next one into its place."""
+        past = len(self.cache.tokens)
+        self.device.write(self.positions.storage, 0, np.array([past], np.uint32))
+        values.past, values.last_row = past, 0
+        self.step.write(values)
+        await self._run(await self._plan(1, adapter_on))
+        self.cache.tokens.append(previous)
+
+    async def read_token(self) -> int:
+        return int((await self.device.download(self.token, np.uint32))[0])
+
+    async def _run(self, plan: Plan) -> None:
+        if plan.replayed:
+            self.device.submit(plan)
+        else:
+            await self.device.submit_measured(plan)
+
+    async def _plan(self, size: int, adapter_on: bool, on_progress: Progress | None = None) -> Plan:
+        key = (size, adapter_on)
+        if key not in self._plans:
+            pairs = self._adapter.pairs() if adapter_on and self._adapter else {}
+            name = "decode" if size == 1 else f"prefill {size}"
+            self._plans[key] = await self.device.build(self._trace(size, pairs), self.pool, name, on_progress)
+        return self._plans[key]
+
+    def _trace(self, size: int, adapters: Adapters) -> Tape:
+        model, config, cache = self.model, self.model.config, self.cache
+        tape = Tape(self.device, self.step.tensor, grad_enabled=False)
+        positions = Tensor((size,), self.positions.storage, 0, "positions")
+        tokens = self.token if size == 1 else Tensor((size,), self.prompt.storage, 0, "prompt")
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            k_cache, v_cache = cache.layer(layer)
+            append_rows(tape, k, k_cache)
+            append_rows(tape, v, v_cache)
+            if size == 1:
+                return attention_decode(tape, q, k_cache, v_cache, config.num_heads, config.num_kv_heads)
+            return attention(
+                tape, q, k_cache, v_cache, positions, size, config.num_heads, config.num_kv_heads, cached=True
+            )
+
+        hidden = transformer(tape, model, tokens, positions, self.table, attend, adapters)
+        last = hidden
+        if size > 1:
+            last = tape.tensor((1, config.hidden_size), "last row")
+            last_row(tape, hidden, last)
+        logits = tape.tensor((1, config.vocab_size), "logits")
+        product(tape, last, model.lm_head, logits)
+        sample(tape, logits, self.seen, self.token)
+        return tape
+
+    def close(self) -> None:
+        for plan in self._plans.values():
+            plan.close()
+        self._plans.clear()
+        for tensor in (self.prompt, self.positions, self.token, self.seen, self.table):
+            tensor.storage.destroy()  # type: ignore[union-attr]
+        self.cache.close()
+        self.step.close()
+        self.pool.close()

@@ -1,0 +1,121 @@
+"""The seam on navigator.gpu, in a Web Worker: thin calls into app/web/gpu.js, which the worker puts on `globalThis`."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import js  # type: ignore[import-not-found]
+import numpy as np
+from pyodide.ffi import JsException, create_proxy, to_js  # type: ignore[import-not-found]
+
+from ..errors import DeviceError, OutOfMemoryError
+from .device import AdapterInfo, Device, Limits, Progress
+from .kernel import Kernel
+from .plan import Buffer
+
+
+async def open_device() -> BrowserDevice:
+    """Return the browser's high-performance device. Raises DeviceError where there is none."""
+    try:
+        gpu = await js.loraLabGpu.openDevice()
+    except JsException as error:
+        raise DeviceError(f"The GPU could not be opened: {error.message}") from error
+    if gpu is None:
+        raise DeviceError("This browser gives no GPU to web pages (navigator.gpu found no adapter).")
+    return BrowserDevice(gpu)
+
+
+class BrowserDevice(Device):
+    """A GPUDevice of the browser."""
+
+    def __init__(self, gpu: Any) -> None:
+        super().__init__()
+        self._gpu = gpu
+        self.info = AdapterInfo(gpu.info.name, gpu.info.vendor, "WebGPU", bool(gpu.info.software))
+        self.use_workgroup_memory = not self.info.is_software
+        self.features = frozenset()
+        limit = gpu.limit
+        self.limits = Limits(
+            max_buffer_size=int(limit("maxBufferSize")),
+            max_storage_buffer_binding_size=int(limit("maxStorageBufferBindingSize")),
+            max_storage_buffers_per_shader_stage=int(limit("maxStorageBuffersPerShaderStage")),
+            max_workgroup_storage_size=int(limit("maxComputeWorkgroupStorageSize")),
+            max_invocations_per_workgroup=int(limit("maxComputeInvocationsPerWorkgroup")),
+            min_uniform_buffer_offset_alignment=max(256, int(limit("minUniformBufferOffsetAlignment"))),
+            min_storage_buffer_offset_alignment=int(limit("minStorageBufferOffsetAlignment")),
+        )
+
+    def _new_buffer(self, size_bytes: int, label: str, uniform: bool) -> Any:
+        return self._gpu.createBuffer(size_bytes, label, uniform)
+
+    def _free_buffer(self, handle: Any) -> None:
+        handle.destroy()
+
+    def write(self, buffer: Buffer, offset: int, data: Any) -> None:
+        # `to_js` copies the bytes once, out of WebAssembly memory, which may move while the GPU's queue takes them.
+        raw = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else data
+        self._gpu.write(buffer.handle, offset, to_js(memoryview(raw).cast("B")))
+
+    async def read(self, buffer: Buffer, offset: int, size_bytes: int) -> bytes:
+        try:
+            return (await self._gpu.read(buffer.handle, offset, size_bytes)).to_bytes()
+        except JsException as error:
+            self._note_loss()
+            raise DeviceError(f"Reading {buffer.label} from the GPU failed: {error.message}") from error
+
+    async def _compile(self, kernels: list[tuple[Kernel, tuple[str, ...]]], on_progress: Progress | None) -> list[Any]:
+        if not kernels:
+            return []
+        specs = []
+        for kernel, names in kernels:
+            shape = [kernel.bindings[name] for name in ("params", *names)]
+            layout = ",".join(f"{binding.index}:{binding.access}" for binding in shape)
+            specs.append({"source": kernel.source, "entry": kernel.entry, "label": kernel.name, "layout": layout})
+        callback = create_proxy(on_progress) if on_progress else None
+        try:
+            handles = await self._gpu.compile(to_js(specs, dict_converter=js.Object.fromEntries), callback)
+        except JsException as error:
+            self._note_loss()
+            raise DeviceError(error.message) from error
+        finally:
+            if callback is not None:
+                callback.destroy()
+        return list(handles)
+
+    async def _assemble(self, pipelines: list[Any], buffers: list[Buffer], table: array) -> Any:
+        handles = to_js([buffer.handle for buffer in buffers])
+        try:
+            return await self._gpu.assemble(to_js(pipelines), handles, to_js(memoryview(table)))
+        except JsException as error:
+            self._note_loss()
+            raise DeviceError(f"The GPU refused a plan: {error.message}") from error
+
+    def _submit(self, handle: Any, first: int, last: int) -> None:
+        self._gpu.submit(handle, first, last)
+
+    async def finished(self) -> None:
+        await self._gpu.finished()
+        self._note_loss()
+        self.raise_if_lost()
+
+    async def check_errors(self) -> None:
+        error = await self._gpu.takeError()
+        self._note_loss()
+        self.raise_if_lost()
+        if error is None:
+            return
+        if "memory" in error.lower():
+            raise OutOfMemoryError(
+                f"The GPU has no room: {self.memory_in_use_bytes / 2**20:,.0f} MiB are in use here. Choose a smaller "
+                f"batch, length or rank, or close other programs and tabs. ({error})"
+            )
+        raise DeviceError(f"The GPU reported an error: {error}")
+
+    def _note_loss(self) -> None:
+        if self._gpu.lost is not None:
+            self.lost_reason = self._gpu.lost
+
+    async def close(self) -> None:
+        self._pipelines.clear()
+        self._gpu.close()

@@ -1,0 +1,16 @@
+"""Drawing the next token on the GPU."""
+
+from __future__ import annotations
+
+from ..gpu.kernel import kernel
+from ..gpu.plan import Tensor, Trace
+
+
+def sample(trace: Trace, logits: Tensor, seen: Tensor, token: Tensor) -> None:
+    """token (1), u32, is drawn from logits (1, V) by the sampling values of the step buffer; logits are overwritten.
+
+    seen (V), u32: nonzero for the tokens of the text so far, for the repetition penalty; the result joins them.
+    """
+    assert trace.step is not None
+    tensors = {"step": trace.step, "logits": logits, "seen": seen, "token": token}
+    trace.dispatch(kernel("sample", "draw"), tensors, {"columns": logits.size}, (1,), 100.0 * logits.size)
