@@ -1,0 +1,297 @@
+"""The command line: `lora-lab train | generate | logits`, the same engine as the page's on a native GPU.
+
+Exit codes: 0 all is well; 1 something expected went wrong and standard error says what; 2 a mistake in the arguments;
+130 Ctrl-C. Standard output holds results only; everything said to a person goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_lab import __version__
+from lora_lab.config import LINEAR_LAYERS, LoraConfig, SamplingConfig, TrainConfig
+from lora_lab.errors import LoraLabError
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+# Rows that make up one optimizer step unless --batch or --accumulate says otherwise.
+DEFAULT_EFFECTIVE_BATCH = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Mistakes in the arguments raise SystemExit(2), as argparse does."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except LoraLabError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be said, not even by Python's own last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{name}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("\nlora-lab: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _fail(message: str) -> int:
+    print(f"lora-lab: {message}", file=sys.stderr)
+    return EXIT_ERROR
+
+
+# ---------------------------------------------------------------------------------------------------- the arguments
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="lora-lab",
+        description="Train LoRA adapters with real gradients on any GPU that speaks Vulkan, Metal or Direct3D 12, "
+        "and run models with them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"lora-lab {__version__}")
+    _add_device_options(parser, default=None)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add_command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(run=run)
+        # Also before the command: without SUPPRESS this one's absence would wipe out that one's value.
+        _add_device_options(command, default=argparse.SUPPRESS)
+        model_help = "a .gguf file, or a Hugging Face folder (config.json, tokenizer.json, *.safetensors)"
+        command.add_argument("--model", required=True, type=Path, metavar="PATH", help=model_help)
+        return command
+
+    _add_train_options(add_command("train", _train, "Train a LoRA adapter on a JSONL file."))
+    _add_generate_options(add_command("generate", _generate, "Answer a prompt, with an adapter or without."))
+    _add_logits_options(add_command("logits", _logits, "Write a text's logits to a .npy file."))
+    return parser
+
+
+def _add_device_options(parser: argparse.ArgumentParser, default: Any) -> None:
+    device = parser.add_argument_group("device")
+    name_help = "use the GPU whose name contains TEXT (default: the fastest kind there is)"
+    device.add_argument("--adapter-name", metavar="TEXT", default=default, help=name_help)
+    device.add_argument("--list-gpus", action=_ListGpus, nargs=0, help="list the GPUs and exit")
+
+
+def _add_train_options(command: argparse.ArgumentParser) -> None:
+    train, lora = TrainConfig(), LoraConfig()
+    files = command.add_argument_group("files")
+    files.add_argument("--data", required=True, type=Path, metavar="FILE", help="the rows, one JSON object a line")
+    files.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the adapter goes")
+    files.add_argument("--init-adapter", type=Path, metavar="DIR", help="go on from this adapter, not from zero")
+    files.add_argument("--log", type=Path, metavar="FILE", help="write a JSON line for each step")
+    files.add_argument("--skip-bad-rows", action="store_true", help="train on the good rows when some are bad")
+
+    size = command.add_argument_group("adapter")
+    size.add_argument("--rank", type=_whole(1), metavar="N", help=f"default: {lora.rank}")
+    size.add_argument(
+        "--alpha", type=_real(0, above=True), metavar="X", help=f"the scale is alpha/rank; default: {lora.alpha}"
+    )
+    size.add_argument(
+        "--targets",
+        type=_targets,
+        metavar="LAYERS",
+        help=f"the layers that get an adapter, separated by commas: {', '.join(LINEAR_LAYERS)}; default: all-linear",
+    )
+
+    run = command.add_argument_group("run")
+    length = run.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=_whole(1), metavar="N", help="optimizer steps")
+    length.add_argument("--epochs", type=_real(0, above=True), metavar="N", help=f"default: {train.epochs:g}")
+    run.add_argument("--lr", type=_real(0, above=True), default=train.learning_rate, metavar="X", help="%(default)s")
+    run.add_argument("--schedule", choices=("cosine", "linear", "constant"), default=train.schedule, help="%(default)s")
+    run.add_argument("--warmup-steps", type=_whole(0), metavar="N", help="default: 5 %% of the steps (constant: none)")
+    run.add_argument("--batch", type=_whole(1), metavar="N", help="rows that are computed at once; default: 1")
+    run.add_argument(
+        "--accumulate",
+        type=_whole(1),
+        metavar="N",
+        help=f"batches that make one step; default: 1 where --batch is given, else {DEFAULT_EFFECTIVE_BATCH}",
+    )
+    run.add_argument("--max-length", type=_whole(2), default=train.max_length, metavar="N", help="tokens; %(default)s")
+    run.add_argument("--weight-decay", type=_real(0), default=train.weight_decay, metavar="X", help="%(default)s")
+    run.add_argument(
+        "--max-grad-norm", type=_real(0), default=train.max_grad_norm, metavar="X", help="0 clips nothing; %(default)s"
+    )
+    run.add_argument("--seed", type=_whole(0), default=train.seed, metavar="N", help="%(default)s")
+    run.add_argument("--no-shuffle", action="store_true", help="take the rows in the file's order")
+    run.add_argument(
+        "--val-fraction",
+        type=_real(0, below=1),
+        default=train.validation_fraction,
+        metavar="X",
+        help="share of the rows that is held back and measured on; default: none",
+    )
+
+
+def _add_generate_options(command: argparse.ArgumentParser) -> None:
+    sampling = SamplingConfig()
+    command.add_argument("--prompt", required=True, metavar="TEXT", help="what the user says")
+    command.add_argument("--system", metavar="TEXT", help="the system message; default: the model's own")
+    _add_adapter_options(command)
+    how = command.add_argument_group("sampling")
+    how.add_argument(
+        "--max-new-tokens", type=_whole(1), default=sampling.max_new_tokens, metavar="N", help="%(default)s"
+    )
+    how.add_argument(
+        "--temperature", type=_real(0), default=sampling.temperature, metavar="X", help="0 is greedy; %(default)s"
+    )
+    how.add_argument("--top-k", type=_whole(0), default=sampling.top_k, metavar="N", help="0 is off; %(default)s")
+    how.add_argument(
+        "--top-p", type=_real(0, above=True, most=1), default=sampling.top_p, metavar="X", help="1 is off; %(default)s"
+    )
+    how.add_argument(
+        "--min-p", type=_real(0, most=1), default=sampling.min_p, metavar="X", help="0 is off; %(default)s"
+    )
+    how.add_argument(
+        "--repetition-penalty",
+        type=_real(0, above=True),
+        default=sampling.repetition_penalty,
+        metavar="X",
+        help="1 is off; %(default)s",
+    )
+    how.add_argument("--seed", type=_whole(0), default=sampling.seed, metavar="N", help="%(default)s")
+
+
+def _add_logits_options(command: argparse.ArgumentParser) -> None:
+    text_help = "taken as it is: no template, nothing added; special tokens in it are recognised"
+    command.add_argument("--text", required=True, metavar="TEXT", help=text_help)
+    out_help = "float32, tokens x vocabulary"
+    command.add_argument("--out", required=True, type=Path, metavar="FILE.npy", help=out_help)
+    _add_adapter_options(command)
+
+
+def _add_adapter_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT adapter: its folder, or a zip of it")
+    command.add_argument(
+        "--strength", type=_real(0), default=1.0, metavar="X", help="how strongly the adapter is applied; %(default)s"
+    )
+
+
+class _ListGpus(argparse.Action):
+    """Like --version: answers and ends, whatever else is missing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        from lora_lab.cli_commands import list_gpus
+
+        try:
+            parser.exit(list_gpus())
+        except LoraLabError as error:
+            parser.exit(_fail(str(error)))
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """Return an argument type: whole numbers from `least` on."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return convert
+
+
+def _real(
+    least: float, *, above: bool = False, most: float = math.inf, below: float = math.inf
+) -> Callable[[str], float]:
+    """Return an argument type: numbers from `least` (or `above` it) to `most`, and `below` a bound if there is one."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        if not math.isfinite(value) or value < least or (above and value == least):
+            raise argparse.ArgumentTypeError(f"{text} must be {'more than' if above else 'at least'} {least:g}")
+        if value > most or value >= below:
+            bound = f"at most {most:g}" if value > most else f"less than {below:g}"
+            raise argparse.ArgumentTypeError(f"{text} must be {bound}")
+        return value
+
+    return convert
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    """Return the layers that --targets names, in the order of the data."""
+    names = {name for name in text.replace(",", " ").split() if name}
+    if names == {"all-linear"}:
+        return LINEAR_LAYERS
+    unknown = sorted(names - set(LINEAR_LAYERS))
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown) or 'nothing'} found; wanted all-linear or some of {', '.join(LINEAR_LAYERS)}"
+        )
+    return tuple(name for name in LINEAR_LAYERS if name in names)
+
+
+# ---------------------------------------------------------------------------------------------------- the commands
+# The engine is imported only when a command runs, so that --help and mistakes in the arguments answer at once.
+
+
+def _train(options: argparse.Namespace) -> int:
+    from lora_lab.cli_commands import train
+
+    return train(options, train_config(options))
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from lora_lab.cli_commands import generate
+
+    sampling = SamplingConfig(
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+        seed=options.seed,
+    )
+    return generate(options, sampling)
+
+
+def _logits(options: argparse.Namespace) -> int:
+    from lora_lab.cli_commands import write_logits
+
+    return write_logits(options)
+
+
+def train_config(options: argparse.Namespace) -> TrainConfig:
+    """Return the settings of a run as the arguments of `train` give them."""
+    default_accumulate = DEFAULT_EFFECTIVE_BATCH if options.batch is None else 1
+    return TrainConfig(
+        steps=options.steps,
+        epochs=TrainConfig.epochs if options.epochs is None else options.epochs,
+        batch=options.batch or 1,
+        accumulate=options.accumulate or default_accumulate,
+        learning_rate=options.lr,
+        schedule=options.schedule,
+        warmup_steps=options.warmup_steps,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        max_length=options.max_length,
+        seed=options.seed,
+        shuffle=not options.no_shuffle,
+        validation_fraction=options.val_fraction,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,209 @@
+"""The command line's arguments: mistakes exit 2 and are named, defaults are the documented ones, errors exit 1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from build_tools.base import ROOT
+from lora_lab import cli
+from lora_lab.config import LINEAR_LAYERS, TrainConfig
+
+TRAIN = ["train", "--model", "m.gguf", "--data", "d.jsonl", "--out", "adapter"]
+GENERATE = ["generate", "--model", "m.gguf", "--prompt", "Hello"]
+LOGITS = ["logits", "--model", "m.gguf", "--text", "Hello", "--out", "x.npy"]
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    return cli.make_parser().parse_args(arguments)
+
+
+def test_defaults_of_a_run() -> None:
+    assert cli.train_config(parse(*TRAIN)) == TrainConfig()
+    assert cli.train_config(parse(*TRAIN)).accumulate * cli.train_config(parse(*TRAIN)).batch == 8
+
+
+def test_every_setting_of_a_run_arrives() -> None:
+    arguments = (
+        "--steps 7 --lr 0.001 --schedule linear --warmup-steps 2 --batch 3 --accumulate 4 --max-length 99 --seed 5 "
+        "--no-shuffle --weight-decay 0.01 --max-grad-norm 0 --val-fraction 0.25"
+    )
+    assert cli.train_config(parse(*TRAIN, *arguments.split())) == TrainConfig(
+        steps=7,
+        learning_rate=0.001,
+        schedule="linear",
+        warmup_steps=2,
+        batch=3,
+        accumulate=4,
+        max_length=99,
+        seed=5,
+        shuffle=False,
+        weight_decay=0.01,
+        max_grad_norm=0.0,
+        validation_fraction=0.25,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batch", "accumulate"),
+    [("", 1, 8), ("--batch 4", 4, 1), ("--accumulate 2", 1, 2), ("--batch 2 --accumulate 3", 2, 3)],
+)
+def test_how_rows_make_a_step(arguments: str, batch: int, accumulate: int) -> None:
+    config = cli.train_config(parse(*TRAIN, *arguments.split()))
+    assert (config.batch, config.accumulate) == (batch, accumulate)
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("all-linear", LINEAR_LAYERS),
+        ("v_proj,q_proj", ("q_proj", "v_proj")),
+        ("q_proj q_proj", ("q_proj",)),
+        (" down_proj ,", ("down_proj",)),
+    ],
+)
+def test_targets(text: str, targets: tuple[str, ...]) -> None:
+    assert parse(*TRAIN, "--targets", text).targets == targets
+
+
+@pytest.mark.parametrize("name", ["--rank", "--alpha", "--targets"])
+def test_what_is_not_given_is_known_as_such(name: str) -> None:
+    # --init-adapter brings its own; only what was asked for may contradict it.
+    assert getattr(parse(*TRAIN), name.strip("-")) is None
+
+
+def test_adapter_name_may_stand_before_or_after_the_command() -> None:
+    assert parse("--adapter-name", "llvm", *LOGITS).adapter_name == "llvm"
+    assert parse(*LOGITS, "--adapter-name", "llvm").adapter_name == "llvm"
+    assert parse(*LOGITS).adapter_name is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["tune"], "invalid choice: 'tune'"),
+        (TRAIN[:-2], "--out"),
+        ([*TRAIN, "--steps", "0"], "--steps: 0 is less than 1"),
+        ([*TRAIN, "--steps", "1.5"], "--steps: '1.5' is no whole number"),
+        ([*TRAIN, "--steps", "2", "--epochs", "1"], "not allowed with argument"),
+        ([*TRAIN, "--epochs", "0"], "--epochs: 0 must be more than 0"),
+        ([*TRAIN, "--lr", "nan"], "--lr: nan must be more than 0"),
+        ([*TRAIN, "--lr", "fast"], "--lr: 'fast' is no number"),
+        ([*TRAIN, "--schedule", "step"], "invalid choice: 'step'"),
+        ([*TRAIN, "--val-fraction", "1"], "--val-fraction: 1 must be less than 1"),
+        ([*TRAIN, "--max-length", "1"], "--max-length: 1 is less than 2"),
+        ([*TRAIN, "--targets", "q_proj,lm_head"], "lm_head found; wanted all-linear or some of q_proj"),
+        ([*TRAIN, "--targets", ""], "nothing found"),
+        ([*TRAIN, "--step", "3"], "unrecognized arguments: --step"),
+        ([*GENERATE, "--top-p", "0"], "--top-p: 0 must be more than 0"),
+        ([*GENERATE, "--top-p", "1.1"], "--top-p: 1.1 must be at most 1"),
+        ([*GENERATE, "--temperature", "-1"], "--temperature: -1 must be at least 0"),
+        (LOGITS[:-2], "--out"),
+    ],
+)
+def test_mistakes_exit_2_and_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.out == ""
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["generate"], ["logits"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--help"])
+    assert caught.value.code == 0
+    assert "--adapter-name" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, "lora-lab 0.1.0\n")
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lora_lab.cli", *map(str, arguments)]
+    # From the checkout, whether the package is installed or not.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "app" / "py")}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--model", "{model}", "--data", "{data}", "--out", "{tmp}/out"],
+        ["generate", "--model", "{model}", "--prompt", "x"],
+        ["logits", "--model", "{model}", "--text", "x", "--out", "{tmp}/x.npy"],
+    ],
+)
+def test_a_model_that_is_not_there_exits_1(arguments: list[str], tmp_path: Path) -> None:
+    names = {"model": tmp_path / "none.gguf", "data": tmp_path / "d.jsonl", "tmp": tmp_path}
+    done = run(*[argument.format(**names) for argument in arguments])
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"lora-lab: {tmp_path}/none.gguf does not exist; wanted a .gguf file or a Hugging Face folder"
+    )
+
+
+def test_a_dataset_that_is_not_there_exits_1(tmp_path: Path, tiny_model_folder: Path) -> None:
+    done = run("train", "--model", tiny_model_folder, "--data", tmp_path / "none.jsonl", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert f"{tmp_path}/none.jsonl: No such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_rows_exit_1_with_their_lines_and_nothing_is_trained(tmp_path: Path, tiny_model_folder: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    good = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    data.write_text(json.dumps(good) + "\nnot json\n" + json.dumps({"prompt": "a"}) + "\n")
+    done = run("train", "--model", tiny_model_folder, "--data", data, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "2 bad rows" in done.stderr
+    assert "line 2" in done.stderr
+    assert "line 3" in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_out_that_is_a_file_exits_1_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    done = run("train", "--model", "none", "--data", "none", "--out", tmp_path / "out")
+    assert (done.returncode, "is a file; wanted a folder" in done.stderr) == (1, True)
+
+
+def test_an_adapter_that_does_not_fit_exits_1_with_every_problem(tmp_path: Path, tiny_model_folder: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    done = run("logits", "--model", tiny_model_folder, "--adapter", adapter, "--text", "x", "--out", tmp_path / "x.npy")
+    assert done.returncode == 1
+    assert "adapter_config.json is missing" in done.stderr
+    assert "adapter_model.safetensors is missing" in done.stderr
+
+
+def test_an_empty_text_exits_1(tmp_path: Path, tiny_model_folder: Path) -> None:
+    done = run("logits", "--model", tiny_model_folder, "--text", "", "--out", tmp_path / "x.npy")
+    assert (done.returncode, done.stderr) == (1, "lora-lab: --text is empty: it gives no token\n")
+
+
+def test_one_ctrl_c_asks_two_end() -> None:
+    from lora_lab.cli_terminal import GracefulInterrupt
+
+    asked: list[bool] = []
+    before = signal.getsignal(signal.SIGINT)
+    with GracefulInterrupt(lambda: asked.append(True)) as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert (asked, interrupt.asked) == ([True], True)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert asked == [True]
+    assert signal.getsignal(signal.SIGINT) == before
