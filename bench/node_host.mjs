@@ -1,0 +1,47 @@
+// Runs a Python script of the project in Pyodide under Node, with Dawn (the WebGPU of Chromium) as navigator.gpu: the
+// browser's half of the seam without a browser.
+//
+//   node bench/node_host.mjs SCRIPT.py [arguments...]
+//
+// LORA_LAB_DIST names a built site (for Pyodide and its wheels), LORA_LAB_NODE_MODULES a folder that holds `webgpu`.
+
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
+const dist = path.resolve(process.env.LORA_LAB_DIST ?? path.join(root, "dist"));
+const modules = path.resolve(process.env.LORA_LAB_NODE_MODULES ?? path.join(root, "node_modules"));
+const [script, ...args] = process.argv.slice(2);
+
+const { create, globals } = createRequire(path.join(modules, "_"))("webgpu");
+Object.assign(globalThis, globals);
+const toggles = (process.env.LORA_LAB_DAWN ?? "").split(",").filter(Boolean);
+Object.defineProperty(globalThis, "navigator", {
+  value: { gpu: create(toggles), userAgent: "node", language: "en", languages: ["en"], hardwareConcurrency: 2 },
+});
+
+globalThis.loraLabGpu = await import(pathToFileURL(path.join(root, "app/web/gpu.js")));
+globalThis.loraLabTokenizers = await import(pathToFileURL(path.join(dist, "vendor/tokenizers/tokenizers.min.mjs")))
+  .catch(() => undefined);
+const { loadPyodide } = await import(pathToFileURL(path.join(dist, "pyodide/pyodide.mjs")));
+const pyodide = await loadPyodide({ indexURL: path.join(dist, "pyodide/") });
+await pyodide.loadPackage(["numpy"], { messageCallback: () => {} });
+const wheels = JSON.parse(readFileSync(path.join(dist, "wheels/index.json"))).wheels;
+for (const wheel of wheels.filter((name) => !name.startsWith("lora_lab"))) {
+  pyodide.unpackArchive(new Uint8Array(readFileSync(path.join(dist, "wheels", wheel))), "wheel");
+}
+for (const [inside, outside] of [["/project", root], ["/host", "/"]]) {
+  pyodide.FS.mkdirTree(inside);
+  pyodide.FS.mount(pyodide.FS.filesystems.NODEFS, { root: outside }, inside);
+}
+pyodide.globals.set("ARGUMENTS", pyodide.toPy(args));
+pyodide.globals.set("HOST_FOLDER", process.cwd());
+try {
+  await pyodide.runPythonAsync("import sys; sys.path.insert(0, '/project/app/py')\n" + readFileSync(script, "utf8"));
+  process.exit(0);
+} catch (error) {
+  console.error(error.message ?? error);
+  process.exit(1);
+}
