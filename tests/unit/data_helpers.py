@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lora_lab.formats.source import FileSource
 from lora_lab.model.files import TokenizerFiles, open_model
 
@@ -111,3 +112,12 @@ def run_node_tokenizer(tokenizer_json: dict[str, Any], texts: list[str]) -> list
 def run(coroutine: Any) -> Any:
     """Run a coroutine to its end."""
     return asyncio.run(coroutine)
+
+
+TEMPLATES = ROOT / "tests/unit/templates"
+TEMPLATE_NAMES = sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
+
+
+def read_template(name: str) -> str:
+    """Return one of the test templates' text."""
+    return (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
