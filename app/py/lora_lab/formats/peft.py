@@ -94,26 +94,23 @@ def adapter_config(lora: LoraConfig, base_model_name: str | None) -> dict[str, A
 
 def _writing_problems(tensors: Mapping[str, np.ndarray], lora: LoraConfig) -> list[str]:
     problems = []
-    layers = set()
+    well_named: dict[str, int] = {}  # key: layer
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None or key != tensor_key(int(match[1]), match[2], match[3]):
             problems.append(f"{key} is not a LoRA tensor of this kind of model")
             continue
-        layers.add(int(match[1]))
+        well_named[key] = int(match[1])
         rank = tensor.shape[0 if match[3] == "A" else -1] if tensor.ndim == 2 else None
         if rank != lora.rank:
             problems.append(f"{key} is {tensor.shape}; wanted rank {lora.rank}")
         if tensor.dtype != np.float32:
             problems.append(f"{key} is {tensor.dtype}; wanted float32")
-    wanted = {
-        tensor_key(i, name, half) for i in range(max(layers, default=-1) + 1) for name in lora.targets for half in "AB"
-    }
-    problems += [f"{key} is missing" for key in sorted(wanted - tensors.keys())]
-    problems += [
-        f"{key} is not among the targets {', '.join(lora.targets)}"
-        for key in sorted(key for key in tensors.keys() - wanted if _KEY.fullmatch(key))
-    ]
+    layers = range(max(well_named.values(), default=-1) + 1)
+    wanted = {tensor_key(layer, name, half) for layer in layers for name in lora.targets for half in "AB"}
+    problems += [f"{key} is missing" for key in sorted(wanted - well_named.keys())]
+    not_targets = sorted(well_named.keys() - wanted)
+    problems += [f"{key} is not among the targets {', '.join(lora.targets)}" for key in not_targets]
     return problems or ([] if tensors else ["the adapter has no tensors"])
 
 

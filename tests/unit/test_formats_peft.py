@@ -1,0 +1,432 @@
+"""PEFT adapters both ways against `peft`, adapters that do not fit, and adapters in zip files."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+from safetensors.numpy import load as load_numpy
+from safetensors.torch import save as save_torch
+from transformers import AutoModelForCausalLM
+
+from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig
+from lora_lab.errors import AdapterError
+from lora_lab.formats import zipping
+from lora_lab.formats.peft import expected_shapes, read_adapter, tensor_key, write_adapter
+from lora_lab.formats.source import sources_from_path
+from lora_lab.formats.zipping import pack_adapter, unpack_adapter
+from lora_lab.model.files import open_model
+
+TOKENS = torch.tensor([[1, 20, 30, 40, 50, 7, 8, 9]])
+
+
+@pytest.fixture(scope="module")
+def model_config(tiny_model_folder: Path) -> ModelConfig:
+    return asyncio.run(open_model(sources_from_path(tiny_model_folder))).config
+
+
+@pytest.fixture
+def base(tiny_model_folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+
+
+def random_tensors(lora: LoraConfig, model: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return {
+        key: generator.normal(scale=0.1, size=shape).astype(np.float32)
+        for key, shape in expected_shapes(lora, model).items()
+    }
+
+
+def logits_of(model: Any) -> np.ndarray:
+    with torch.no_grad():
+        return model(TOKENS).logits.float().numpy()
+
+
+def logits_with_deltas(base: Any, lora: LoraConfig, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """The base model with scale * B A added to each weight, without any of PEFT's code."""
+    with torch.no_grad():
+        for key, b in tensors.items():
+            if ".lora_B." in key:
+                a = tensors[key.replace(".lora_B.", ".lora_A.")]
+                path = key.removeprefix("base_model.model.").removesuffix(".lora_B.weight")
+                base.get_submodule(path).weight += lora.scale * torch.from_numpy(b) @ torch.from_numpy(a)
+    return logits_of(base)
+
+
+def saved_by_peft(base: Any, folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> dict[str, bytes]:
+    """Let PEFT make and save an adapter with random A and B, and return its files."""
+    config = peft.LoraConfig(task_type="CAUSAL_LM", **settings)
+    model = peft.get_peft_model(base, config)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = (0.1 * torch.randn(parameter.shape, generator=generator)).to(dtype)
+    model.save_pretrained(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        LoraConfig(rank=4, alpha=8),
+        LoraConfig(rank=3, alpha=5.5, targets=("v_proj", "down_proj")),
+        LoraConfig(rank=8, alpha=16, targets=("q_proj",), use_rslora=True),
+    ],
+    ids=["all", "two layers", "rslora"],
+)
+def test_peft_loads_what_we_write(base: Any, model_config: ModelConfig, tmp_path: Path, lora: LoraConfig) -> None:
+    tensors = random_tensors(lora, model_config)
+    for name, content in write_adapter(tensors, lora, None).items():
+        (tmp_path / name).write_bytes(content)
+
+    before = logits_of(base)
+    # What PEFT itself says of the keys: from_pretrained only warns, so load by hand too and look at the result.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # "Found missing adapter keys"
+        model = peft.PeftModel.from_pretrained(base, tmp_path)
+    result = model.load_adapter(tmp_path, adapter_name="again")
+    assert result.unexpected_keys == []
+    assert [key for key in result.missing_keys if "lora_" in key] == []
+    state = peft.get_peft_model_state_dict(model)
+    assert state.keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(state[key].numpy(), tensor, strict=True)
+
+    with_peft = logits_of(model)
+    expected = logits_with_deltas(model.unload(), lora, tensors)
+    assert np.linalg.norm(with_peft - expected) <= 1e-5 * np.linalg.norm(expected)
+    # The controls: the adapter does something, and PEFT's check would notice a wrong key.
+    assert np.linalg.norm(with_peft - before) > 1e-2 * np.linalg.norm(before)
+
+
+def test_a_wrong_key_would_be_noticed(base: Any, model_config: ModelConfig, tmp_path: Path) -> None:
+    """The control for the test above: a key with the adapter's name in it, the classic mistake."""
+    lora = LoraConfig(rank=4, alpha=8, targets=("q_proj",))
+    files = write_adapter(random_tensors(lora, model_config), lora, None)
+    wrong = {key.replace(".weight", ".other.weight"): torch.from_numpy(tensor.copy()) for key, tensor in
+             load_numpy(files["adapter_model.safetensors"]).items()}  # fmt: skip
+    files["adapter_model.safetensors"] = save_torch(wrong, metadata={"format": "pt"})
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"]))
+    result = model.load_adapter(tmp_path, adapter_name="again")
+    assert result.unexpected_keys or [key for key in result.missing_keys if "lora_" in key]
+    with pytest.raises(AdapterError, match=r"lora_A\.weight is missing(.|\n)*lora_A\.other\.weight .* is not a tensor"):
+        read_adapter(files, model_config)
+
+
+def test_the_config_is_the_documented_one(model_config: ModelConfig) -> None:
+    lora = LoraConfig(rank=16, alpha=32)
+    files = write_adapter(random_tensors(lora, model_config), lora, "HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert sorted(files) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    config = json.loads(files["adapter_config.json"])
+    assert config == {
+        "alpha_pattern": {}, "auto_mapping": None, "base_model_name_or_path": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "bias": "none", "fan_in_fan_out": False, "inference_mode": True, "init_lora_weights": True,
+        "layers_pattern": None, "layers_to_transform": None, "lora_alpha": 32, "lora_dropout": 0.0,
+        "modules_to_save": None, "peft_type": "LORA", "r": 16, "rank_pattern": {}, "revision": None,
+        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        "task_type": "CAUSAL_LM", "use_dora": False, "use_rslora": False,
+    }  # fmt: skip
+    assert isinstance(config["lora_alpha"], int)
+    whole = LoraConfig(rank=16, alpha=32.0)
+    assert (
+        b'"lora_alpha": 32,' in write_adapter(random_tensors(whole, model_config), whole, None)["adapter_config.json"]
+    )
+    card = files["README.md"].decode()
+    assert card.startswith('---\nbase_model: "HuggingFaceTB/SmolLM2-135M-Instruct"\nlibrary_name: peft\n')
+
+
+def test_writing_refuses_what_peft_would_ignore(model_config: ModelConfig) -> None:
+    lora = LoraConfig(rank=4, alpha=8, targets=("q_proj", "v_proj"))
+    tensors = random_tensors(lora, model_config)
+    moved = tensors.pop(tensor_key(1, "v_proj", "B"))
+    tensors["model.layers.1.self_attn.v_proj.lora_B.weight"] = moved
+    tensors["base_model.model.model.layers.0.mlp.q_proj.lora_A.weight"] = moved
+    tensors[tensor_key(0, "k_proj", "A")] = np.zeros((4, 64), np.float32)
+    tensors[tensor_key(0, "q_proj", "A")] = np.zeros((5, 64), np.float32)
+    tensors[tensor_key(0, "q_proj", "B")] = np.zeros((64, 4), np.float64)
+    with pytest.raises(AdapterError) as error:
+        write_adapter(tensors, lora, None)
+    message = str(error.value)
+    assert "model.layers.1.self_attn.v_proj.lora_B.weight is not a LoRA tensor" in message
+    assert "layers.0.mlp.q_proj.lora_A.weight is not a LoRA tensor" in message
+    assert f"{tensor_key(1, 'v_proj', 'B')} is missing" in message
+    assert f"{tensor_key(0, 'k_proj', 'A')} is not among the targets q_proj, v_proj" in message
+    assert f"{tensor_key(0, 'q_proj', 'A')} is (5, 64); wanted rank 4" in message
+    assert f"{tensor_key(0, 'q_proj', 'B')} is float64; wanted float32" in message
+    assert len(message.splitlines()) == 6
+    with pytest.raises(AdapterError, match="no tensors"):
+        write_adapter({}, lora, None)
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_reads_what_peft_saves(base: Any, model_config: ModelConfig, tmp_path: Path, dtype: torch.dtype) -> None:
+    files = saved_by_peft(
+        base, tmp_path, dtype, r=6, lora_alpha=12, lora_dropout=0.1, target_modules=["v_proj", "q_proj", "up_proj"]
+    )
+    lora, tensors = read_adapter(files, model_config)
+    assert lora == LoraConfig(rank=6, alpha=12, targets=("q_proj", "v_proj", "up_proj"))
+    assert list(tensors) == list(expected_shapes(lora, model_config))
+    stored = peft.utils.load_peft_weights(str(tmp_path), device="cpu")
+    assert stored.keys() == tensors.keys()
+    for key, tensor in stored.items():
+        assert tensor.dtype == dtype
+        np.testing.assert_array_equal(tensors[key], tensor.float().numpy(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "targets"),
+    [
+        ({"target_modules": "all-linear"}, LINEAR_LAYERS),
+        ({"target_modules": r".*\.(q|k)_proj"}, ("q_proj", "k_proj")),
+        ({"target_modules": r"model\.layers\.\d+\.mlp\..*_proj"}, ("gate_proj", "up_proj", "down_proj")),
+        ({"target_modules": ["self_attn.q_proj", "mlp.down_proj"]}, ("q_proj", "down_proj")),
+        ({"target_modules": ["q_proj", "v_proj"], "exclude_modules": ["v_proj"]}, ("q_proj",)),
+        ({"target_modules": "all-linear", "exclude_modules": r".*mlp.*"}, LINEAR_LAYERS[:4]),
+        ({"target_modules": ["q_proj", "no_such_layer"]}, ("q_proj",)),
+        ({"target_modules": ["o_proj"], "use_rslora": True, "init_lora_weights": "gaussian"}, ("o_proj",)),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [0, 1]}, ("q_proj",)),
+        ({}, ("q_proj", "v_proj")),
+    ],
+    ids=str,
+)
+def test_finds_the_layers_that_peft_finds(
+    base: Any, model_config: ModelConfig, tmp_path: Path, settings: dict[str, Any], targets: tuple[str, ...]
+) -> None:
+    lora, tensors = read_adapter(saved_by_peft(base, tmp_path, r=2, **settings), model_config)
+    assert lora.targets == targets
+    assert lora.use_rslora == settings.get("use_rslora", False)
+    assert len(tensors) == 2 * 2 * len(targets)
+
+
+def test_a_regex_stays_a_regex(model_config: ModelConfig) -> None:
+    """PEFT may save target_modules as the string it was given; the reader takes it as PEFT does: the whole path."""
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "k_proj"))
+    files = write_adapter(random_tensors(lora, model_config), lora, None)
+    assert read_adapter(changed(files, target_modules=r".*\.[qk]_proj"), model_config)[0] == lora
+    assert read_adapter(changed(files, target_modules=["k_proj", "q_proj"]), model_config)[0] == lora
+    with pytest.raises(AdapterError, match=r'target_modules "q_proj" reaches no layer'):  # not a search
+        read_adapter(changed(files, target_modules="q_proj"), model_config)
+
+
+def test_round_trip_keeps_every_bit(model_config: ModelConfig) -> None:
+    lora = LoraConfig(rank=5, alpha=7.25, targets=("k_proj", "o_proj", "gate_proj"), use_rslora=True)
+    tensors = random_tensors(lora, model_config, seed=9)
+    lora_again, again = read_adapter(write_adapter(tensors, lora, "x"), model_config)
+    assert lora_again == lora
+    assert again.keys() == tensors.keys()
+    assert all(again[key].tobytes() == tensor.tobytes() for key, tensor in tensors.items())
+
+
+def changed(files: dict[str, bytes], **fields: Any) -> dict[str, bytes]:
+    """The same adapter with some fields of adapter_config.json replaced."""
+    config = json.loads(files["adapter_config.json"]) | fields
+    return files | {"adapter_config.json": json.dumps(config).encode()}
+
+
+@pytest.fixture
+def small(model_config: ModelConfig) -> dict[str, bytes]:
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj",))
+    return write_adapter(random_tensors(lora, model_config), lora, "x")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("peft_type", "IA3", r'peft_type is "IA3"; wanted "LORA"'),
+        ("task_type", "SEQ_CLS", r'task_type is "SEQ_CLS"; wanted "CAUSAL_LM"'),
+        ("use_dora", True, r"use_dora is true; wanted it off: it is not supported"),
+        ("bias", "all", r'bias is "all"; wanted "none"'),
+        ("lora_bias", True, r"lora_bias is true; wanted it off"),
+        ("modules_to_save", ["lm_head"], r'modules_to_save is \["lm_head"\]; wanted it off'),
+        ("rank_pattern", {"q_proj": 4}, r"rank_pattern is .*; wanted it off"),
+        ("alpha_pattern", {"q_proj": 4}, r"alpha_pattern is .*; wanted it off"),
+        ("layers_to_transform", [0], r"layers_to_transform is \[0\]; wanted null or all of the 2 layers"),
+        ("layer_replication", [[0, 2], [1, 2]], r"layer_replication is .*; wanted it off"),
+        ("trainable_token_indices", [1], r"trainable_token_indices is \[1\]; wanted it off"),
+        ("init_lora_weights", "pissa", r'init_lora_weights is "pissa"; wanted true or "gaussian"'),
+        ("r", 0, r"r is 0; wanted a whole number of at least 1"),
+        ("r", "16", r'r is "16"; wanted a whole number'),
+        ("lora_alpha", None, r"lora_alpha is null; wanted a number"),
+        ("lora_alpha", float("nan"), r"lora_alpha is NaN; wanted a number"),
+        ("use_rslora", "yes", r'use_rslora is "yes"; wanted true or false'),
+        ("target_modules", 5, r"target_modules is 5; wanted a list of names or a regular expression"),
+        ("target_modules", "(unclosed", r"target_modules is .*; wanted a list of names or a regular expression"),
+        ("target_modules", ["c_attn"], r'target_modules \["c_attn"\] reaches no layer of this model'),
+        ("target_modules", ["q_proj", "lm_head"], r"target_modules reaches lm_head, which cannot be adapted here"),
+        ("target_modules", ["layers.0.self_attn.q_proj"], r"q_proj in some layers and not in others.*layers\.1"),
+        ("something_new_in_2030", 3, r"something_new_in_2030 is 3; wanted it off: it is not supported"),
+    ],
+)
+def test_active_fields_that_are_not_supported_are_named(
+    small: dict[str, bytes], model_config: ModelConfig, field: str, value: Any, message: str
+) -> None:
+    with pytest.raises(AdapterError, match=message):
+        read_adapter(changed(small, **{field: value}), model_config)
+    read_adapter(small, model_config)  # the control: without the field it is read
+
+
+def test_neutral_fields_do_not_matter(small: dict[str, bytes], model_config: ModelConfig) -> None:
+    neutral = {
+        "peft_version": "0.99", "megatron_core": "megatron.core", "megatron_config": None, "qalora_group_size": 16,
+        "loftq_config": {}, "eva_config": None, "exclude_modules": None, "lora_bias": False, "use_qalora": False,
+        "base_model_name_or_path": None, "lora_dropout": 0.3, "inference_mode": False, "something_new_in_2030": None,
+        "init_lora_weights": False, "task_type": None, "modules_to_save": [], "fan_in_fan_out": True,
+    }  # fmt: skip
+    lora, _ = read_adapter(changed(small, **neutral), model_config)
+    assert lora == LoraConfig(rank=2, alpha=4, targets=("q_proj",))
+
+
+def test_all_problems_at_once(model_config: ModelConfig) -> None:
+    """An adapter of another model: every tensor, and the settings, in one error."""
+    other = ModelConfig(**{**model_config.__dict__, "hidden_size": 96, "num_layers": 3})
+    lora = LoraConfig(rank=4, alpha=8, targets=("q_proj", "down_proj"))
+    tensors = random_tensors(lora, other)
+    tensors[tensor_key(0, "down_proj", "A")][1, 2] = np.nan
+    files = changed(write_adapter(tensors, lora, "x"), use_dora=True, bias="all")
+    with pytest.raises(AdapterError) as error:
+        read_adapter(files, model_config)
+    lines = str(error.value).splitlines()
+    prefix = "base_model.model.model.layers"
+    assert f"{prefix}.0.self_attn.q_proj.lora_A.weight is (4, 96); this model needs (4, 64)" in lines
+    assert f"{prefix}.1.mlp.down_proj.lora_B.weight is (96, 4); this model needs (64, 4)" in lines
+    assert f"{prefix}.0.mlp.down_proj.lora_A.weight holds 1 values that are NaN or infinite" in lines
+    assert f"{prefix}.2.mlp.down_proj.lora_A.weight (4, 176) is not a tensor that this model's adapter has" in lines
+    assert sum("use_dora" in line or "bias" in line for line in lines) == 2
+    assert len(lines) == 2 + 2 * 2 + 1 + 4
+
+
+def test_files_that_are_not_there(small: dict[str, bytes], model_config: ModelConfig) -> None:
+    config, weights = small["adapter_config.json"], small["adapter_model.safetensors"]
+    with pytest.raises(AdapterError, match=r"adapter_model.safetensors is missing; found adapter_config.json"):
+        read_adapter({"adapter_config.json": config}, model_config)
+    with pytest.raises(AdapterError, match=r"adapter_config.json is missing(.|\n)*found no files"):
+        read_adapter({}, model_config)
+    with pytest.raises(AdapterError, match=r"found adapter_model\.bin, a pickle, which can run code"):
+        read_adapter({"adapter_config.json": config, "adapter_model.bin": b""}, model_config)
+    with pytest.raises(AdapterError, match=r"adapter_config.json is there 2 times: a/adapter_config.json, b"):
+        read_adapter({"a/adapter_config.json": config, "b/adapter_config.json": config}, model_config)
+    assert read_adapter({"a/adapter_config.json": config, "a\\adapter_model.safetensors": weights}, model_config)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b'"text"'])
+def test_a_config_that_is_no_object(small: dict[str, bytes], model_config: ModelConfig, content: bytes) -> None:
+    with pytest.raises(AdapterError, match=r"adapter_config\.json (is not JSON|holds a)"):
+        read_adapter(small | {"adapter_config.json": content}, model_config)
+
+
+def test_damaged_weights(small: dict[str, bytes], model_config: ModelConfig) -> None:
+    weights = small["adapter_model.safetensors"]
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors: .*cut off"):
+        read_adapter(small | {"adapter_model.safetensors": weights[:-4]}, model_config)
+    half = save_torch({key: torch.from_numpy(t.copy()).to(torch.float64) for key, t in load_numpy(weights).items()})
+    with pytest.raises(AdapterError, match=r"q_proj\.lora_A\.weight is F64(.|\n)*wanted F32, F16 or BF16"):
+        read_adapter(small | {"adapter_model.safetensors": half}, model_config)
+
+
+# ---------------------------------------------------------------------------------------------------- zip files
+
+
+def zipped(write: Callable[[zipfile.ZipFile], None], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        write(archive)
+    return buffer.getvalue()
+
+
+def with_files(files: dict[str, bytes], folder: str = "") -> bytes:
+    return zipped(lambda archive: [archive.writestr(folder + name, data) for name, data in files.items()] and None)
+
+
+def test_zip_round_trip(small: dict[str, bytes], model_config: ModelConfig) -> None:
+    for data in (pack_adapter(small), pack_adapter(small, "my-adapter"), with_files(small, "a\\b\\")):
+        assert unpack_adapter(data) == small
+    assert pack_adapter(small) == pack_adapter(dict(reversed(small.items())))
+    with zipfile.ZipFile(io.BytesIO(pack_adapter(small, "x"))) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["x/README.md", "x/adapter_config.json", "x/adapter_model.safetensors"]
+    assert read_adapter(unpack_adapter(pack_adapter(small)), model_config)[0].rank == 2
+
+
+def test_other_files_in_a_zip_do_not_matter(small: dict[str, bytes]) -> None:
+    others = {
+        "run/optimizer.pt": b"x", "README.md": b"of the repository", "__MACOSX/run/._adapter_config.json": b"x",
+        "__MACOSX/run/adapter_config.json": b"x", "run/tokenizer.json": b"{}",
+    }  # fmt: skip
+    data = with_files({f"run/{name}": content for name, content in small.items()} | others)
+    assert unpack_adapter(data) == small
+
+
+def test_zips_that_hold_no_adapter(small: dict[str, bytes]) -> None:
+    with pytest.raises(AdapterError, match="the zip file is damaged or of an unknown kind"):
+        unpack_adapter(b"PK\x03\x04 and then nothing")
+    with pytest.raises(AdapterError, match="the zip file is damaged"):
+        unpack_adapter(b"")
+    with pytest.raises(
+        AdapterError, match=r"holds photo.jpg; wanted adapter_config.json and adapter_model.safetensors"
+    ):
+        unpack_adapter(with_files({"photo.jpg": b"x"}))
+    with pytest.raises(AdapterError, match="holds 2 adapters, in one, two; wanted one"):
+        both = {f"{folder}/{name}": data for folder in ("one", "two") for name, data in small.items()}
+        unpack_adapter(with_files(both))
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        twice = zipped(lambda archive: [archive.writestr("adapter_config.json", b"{}") for _ in range(2)] and None)
+    with pytest.raises(AdapterError, match=r"holds adapter_config.json twice"):
+        unpack_adapter(twice)
+
+
+@pytest.mark.parametrize("name", ["../adapter_config.json", "/etc/adapter_config.json", "a/../../adapter_config.json"])
+def test_zips_that_point_outside(small: dict[str, bytes], name: str) -> None:
+    with pytest.raises(AdapterError, match="points outside; wanted plain names"):
+        unpack_adapter(with_files(small | {name: b"{}"}))
+
+
+def test_zip_bombs_stop_early(small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipping, "MAX_UNPACKED_BYTES", 1 << 20)
+    bomb = with_files(small | {"adapter_model.safetensors": bytes(5 << 20)})
+    assert len(bomb) < 50_000
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors unpacks to more than 1 MiB"):
+        unpack_adapter(bomb)
+    # An entry that claims to be small: in both of its headers, as zipfile reads only the last.
+    true_size, false_size = (5 << 20).to_bytes(4, "little"), (1000).to_bytes(4, "little")
+    with pytest.raises(AdapterError, match="damaged"):
+        unpack_adapter(bomb.replace(true_size, false_size))
+    many = zipped(lambda archive: [archive.writestr(f"{i}", b"") for i in range(10_001)] and None)
+    with pytest.raises(AdapterError, match="has 10001 entries"):
+        unpack_adapter(many)
+
+
+def test_a_zip_with_a_flipped_byte(small: dict[str, bytes]) -> None:
+    data = bytearray(pack_adapter(small))
+    data[data.index(b"lora_alpha")] ^= 1
+    with pytest.raises(AdapterError, match="damaged"):
+        unpack_adapter(bytes(data))
+
+
+def test_an_encrypted_zip(small: dict[str, bytes]) -> None:
+    data = bytearray(pack_adapter(small))
+    at = 0
+    while (at := data.find(b"PK\x01\x02", at)) >= 0:  # the flag in the central directory
+        data[at + 8] |= 1
+        at += 4
+    with pytest.raises(AdapterError, match=r"cannot be opened: .*encrypted"):
+        unpack_adapter(bytes(data))
