@@ -27,6 +27,9 @@ DEFAULT_EFFECTIVE_BATCH = 8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Mistakes in the arguments raise SystemExit(2), as argparse does."""
+    if "XDG_RUNTIME_DIR" not in os.environ:
+        # Without a desktop, Mesa's device-select layer complains of that on standard error for every Vulkan call.
+        os.environ.setdefault("NODEVICE_SELECT", "1")
     parser = make_parser()
     options = parser.parse_args(arguments)
     try:

@@ -142,8 +142,8 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
         else:
             adapter = Adapter.from_tensors(model.device, model.config, lora, initial)
         trainer = Trainer(model, adapter, examples, config, validation=validation)
-        parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in trainer.memory.parts.items())
-        say(f"GPU memory: {trainer.memory.total_bytes / 2**20:,.0f} MiB ({parts})")
+        parts = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in trainer.memory.parts.items())
+        say(f"GPU memory: {trainer.memory.total_bytes / 2**20:,.1f} MiB ({parts})")
         await trainer.prepare()
 
         def stop() -> None:
