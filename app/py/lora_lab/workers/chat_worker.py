@@ -1,0 +1,227 @@
+"""The worker that writes replies, with an adapter or without."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from lora_lab.config import SamplingConfig
+from lora_lab.data.template import ChatTemplate
+from lora_lab.data.tokenizer import Tokenizer
+from lora_lab.errors import ModelError
+from lora_lab.formats.peft import read_adapter
+from lora_lab.generate import ChatEngine
+from lora_lab.model import Model, load_model
+from lora_lab.model.files import ModelFiles
+from lora_lab.workers.dispatch import Host, failure, handles
+from lora_lab.workers.engine_worker import EngineWorker, seldom
+from lora_lab.workers.host import serve
+from lora_lab.workers.messages import (
+    AdapterApplied,
+    ApplyAdapter,
+    ChatMessage,
+    Compare,
+    CompareDone,
+    ComparePiece,
+    ModelProgress,
+    ModelReady,
+    ModelReleased,
+    OpenModel,
+    Probe,
+    ReleaseModel,
+    RemoveAdapter,
+    Reply,
+    ReplyDone,
+    ReplyPiece,
+    SampleAnswer,
+    Sampling,
+    StopReply,
+    WakeModel,
+)
+
+# For models without a chat template: the model goes on with what was written.
+PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+CONTEXT_LENGTH = 2048  # tokens of a conversation; the cache for keys and values is made for so many
+
+
+class ChatWorker(EngineWorker):
+    """Answers the page's commands about the conversation."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.files: ModelFiles | None = None
+        self.tokenizer: Tokenizer | None = None
+        self.template: ChatTemplate | None = None
+        self.model: Model | None = None
+        self.chat: ChatEngine | None = None
+        self.adapter: ApplyAdapter | None = None  # what shall be applied, also while no model is loaded
+        self.stop_asked = False
+
+    async def begin(self) -> None:
+        """Look for a GPU; the page sends the model when it has it."""
+        self.look_for_gpu()
+
+    # --- the model ---
+
+    @handles(OpenModel, "model", exclusive=True)
+    async def open_model(self, command: OpenModel) -> None:
+        """Take the files that the train worker has found good, and bring the weights to the GPU."""
+        self._release()
+        self.adapter = None
+        self.files, self.tokenizer, self.template = await self.open_files(command.files or ())
+        await self._engine()
+
+    @handles(ReleaseModel, "chat", exclusive=True)
+    async def release_model(self, _: ReleaseModel) -> None:
+        """Give the GPU's memory back; the next reply takes it again."""
+        self._release()
+        self.host.post(ModelReleased())
+
+    @handles(WakeModel, "chat", exclusive=True)
+    async def wake_model(self, _: WakeModel) -> None:
+        await self._engine()
+
+    def _release(self) -> None:
+        if self.chat is not None:
+            self.chat.close()
+        if self.model is not None:
+            self.model.release()
+        self.chat = self.model = None
+
+    async def _engine(self) -> ChatEngine:
+        """Return the engine with the wanted adapter on, loading the weights if they are not on the GPU."""
+        if self.chat is not None:
+            return self.chat
+        if self.files is None or self.tokenizer is None:
+            raise ModelError("The chat has no model yet.")
+        device = await self.device()
+        try:
+            self.model = await load_model(device, self.files, self._progress("gpu"))
+            context = min(CONTEXT_LENGTH, self.files.config.max_position_embeddings)
+            template = self.template or ChatTemplate(PLAIN_TEMPLATE)
+            self.chat = ChatEngine(self.model, self.tokenizer, template, context_length=context)
+            await self.chat.prepare(self._progress("kernels"))
+            if self.adapter is not None:
+                await self._apply(self.chat, self.adapter)
+        except BaseException:
+            self._release()
+            raise
+        self.host.post(ModelReady(self.model.weights_bytes, device.memory_in_use_bytes))
+        return self.chat
+
+    def _progress(self, phase: str) -> Callable[[int, int], None]:
+        return seldom(lambda done, total: self.host.post(ModelProgress(phase, done, total)))  # type: ignore[arg-type]
+
+    # --- the adapter ---
+
+    @handles(ApplyAdapter, "adapter", exclusive=True)
+    async def apply_adapter(self, command: ApplyAdapter) -> None:
+        """Use an adapter from now on. The model stays where it is."""
+        if self.chat is not None:
+            await self._apply(self.chat, command)
+        elif self.files is not None:
+            read_adapter(command.files, self.files.config)  # only the check; it is applied when the weights are back
+        self.adapter = command
+        self.host.post(AdapterApplied(command.id, command.name))
+
+    async def _apply(self, chat: ChatEngine, adapter: ApplyAdapter) -> None:
+        if self.files is None:
+            raise ModelError("The chat has no model yet.")
+        await chat.set_adapter(*read_adapter(adapter.files, self.files.config))
+
+    @handles(RemoveAdapter, "adapter", exclusive=True)
+    async def remove_adapter(self, _: RemoveAdapter) -> None:
+        self.adapter = None
+        if self.chat is not None:
+            await self.chat.set_adapter(None)
+        self.host.post(AdapterApplied(None))
+
+    # --- replies ---
+
+    @handles(StopReply, "chat")
+    async def stop_reply(self, _: StopReply) -> None:
+        self.stop_asked = True
+        if self.chat is not None:
+            self.chat.stop()
+
+    @handles(Reply, "chat", exclusive=True)
+    async def reply(self, command: Reply) -> None:
+        """Write a reply, piece by piece."""
+        self.stop_asked = False
+        chat = await self._engine()
+        strength = command.strength if command.use_adapter and self.adapter is not None else 0.0
+        text = ""
+        sampling = _sampling(command.sampling)
+        async for piece in chat.reply(_messages(command.messages), sampling, adapter_strength=strength):
+            text += piece.text
+            if piece.text:
+                self.host.post(ReplyPiece(command.turn, piece.text))
+            await asyncio.sleep(0)
+        stats = chat.last_stats
+        assert stats is not None  # the reply has ended
+        self.host.post(
+            ReplyDone(
+                turn=command.turn,
+                text=text,
+                prompt_tokens=stats.prompt_tokens,
+                new_tokens=stats.new_tokens,
+                tokens_per_s=stats.tokens_per_s,
+                first_token_ms=stats.time_to_first_token_ms,
+                finish_reason=stats.finish_reason,
+            )
+        )
+
+    @handles(Compare, "compare", exclusive=True)
+    async def compare(self, command: Compare) -> None:
+        """Answer every probe greedily, first without the adapter, then with it. The page hears the end in any case."""
+        self.stop_asked = False
+        answers: list[SampleAnswer] = []
+        try:
+            chat = await self._engine()
+            for index, probe in enumerate(command.probes):
+                base = await self._answer(chat, command, index, probe, tuned=False)
+                tuned = await self._answer(chat, command, index, probe, tuned=True)
+                if self.stop_asked:
+                    break
+                answers.append(SampleAnswer(probe.prompt, base, tuned, probe.reference))
+        except Exception as error:
+            self.host.post(failure("compare", error, subject=command.adapter_id))
+        self.host.post(CompareDone(command.adapter_id, tuple(answers)))
+
+    async def _answer(self, chat: ChatEngine, command: Compare, index: int, probe: Probe, tuned: bool) -> str:
+        side = "tuned" if tuned else "base"
+        greedy = SamplingConfig(max_new_tokens=command.max_new_tokens, temperature=0.0)
+        text = ""
+        if self.stop_asked:
+            return text
+        async for piece in chat.reply(_messages(probe.messages), greedy, adapter_strength=1.0 if tuned else 0.0):
+            text += piece.text
+            if piece.text:
+                self.host.post(ComparePiece(command.adapter_id, index, side, piece.text))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+        self.host.post(ComparePiece(command.adapter_id, index, side, "", done=True))  # type: ignore[arg-type]
+        return text.strip()
+
+
+def _messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _sampling(sampling: Sampling) -> SamplingConfig:
+    """Return the engine's settings, each brought into the range that has a meaning."""
+    return replace(
+        SamplingConfig(),
+        max_new_tokens=max(1, sampling.max_new_tokens),
+        temperature=max(0.0, sampling.temperature),
+        top_k=max(0, sampling.top_k),
+        top_p=min(1.0, max(0.0, sampling.top_p)),
+        min_p=min(1.0, max(0.0, sampling.min_p)),
+        repetition_penalty=max(0.01, sampling.repetition_penalty),
+        seed=sampling.seed,
+    )
+
+
+async def main() -> None:
+    """Serve the page; called by worker.js."""
+    await serve(ChatWorker, ChatWorker.begin)

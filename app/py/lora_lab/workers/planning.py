@@ -1,0 +1,150 @@
+"""From the settings form to a run: what cannot be used, how a step is split, what it takes on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig, TrainConfig, module_path
+from lora_lab.data import Example
+from lora_lab.data.batches import make_batch
+from lora_lab.gpu import Device, Tensor
+from lora_lab.model import Adapter, Model
+from lora_lab.model.files import ModelFiles
+from lora_lab.model.transformer import Block
+from lora_lab.ops.weight import Weight, packed_words
+from lora_lab.train import MemoryReport, Trainer
+from lora_lab.train.trainer import LENGTH_MULTIPLE
+from lora_lab.workers.datasets import READ_LENGTH
+from lora_lab.workers.messages import FieldProblem, TrainSettings
+
+# What the activations of a micro-batch may take when nobody has said how many rows go at once: WebGPU does not tell
+# how much memory there is, and a laptop's GPU shares it with everything else.
+ACTIVATION_BUDGET_BYTES = 1 << 30
+MAX_RANK = 512
+
+
+def check_settings(settings: TrainSettings, model: ModelConfig) -> list[FieldProblem]:
+    """Return everything about the settings that cannot be used, by field."""
+    length_limit = min(READ_LENGTH, model.max_position_embeddings)
+    rules = [
+        ("steps", settings.steps >= 1, "At least 1."),
+        ("batch", settings.batch >= 1, "At least 1."),
+        ("learning_rate", 0 < settings.learning_rate <= 1, "Above 0 and at most 1; usual are 1e-5 to 2e-3."),
+        ("rank", 1 <= settings.rank <= MAX_RANK, f"1 to {MAX_RANK}."),
+        ("alpha", settings.alpha > 0, "Above 0."),
+        ("max_length", 8 <= settings.max_length <= length_limit, f"8 to {length_limit:,} for this model."),
+        ("seed", 0 <= settings.seed < 2**53, "0 or more."),
+        ("targets", bool(settings.targets), "Choose one at least."),
+        ("targets", set(settings.targets) <= set(LINEAR_LAYERS), f"Only {', '.join(LINEAR_LAYERS)} can be chosen."),
+        ("schedule", settings.schedule in ("cosine", "linear", "constant"), "cosine, linear or constant."),
+        ("warmup_steps", 0 <= (settings.warmup_steps or 0) <= settings.steps, "0 up to the number of steps."),
+        ("weight_decay", 0 <= settings.weight_decay <= 1, "0 to 1."),
+        ("max_grad_norm", settings.max_grad_norm >= 0, "0 (off) or more."),
+        ("validation_percent", 0 <= settings.validation_fraction <= 0.5, "0 to 50."),
+    ]
+    problems = [FieldProblem(field, message) for field, good, message in rules if not good]
+    at_once = settings.rows_at_once
+    if at_once is not None and (at_once < 1 or settings.batch % max(1, at_once)):
+        problems.append(FieldProblem("rows_at_once", f"It must divide the rows a step ({settings.batch})."))
+    return problems
+
+
+def lora_config(settings: TrainSettings) -> LoraConfig:
+    """Return the adapter's settings; the layers in the order in which the data passes them."""
+    alpha = int(settings.alpha) if float(settings.alpha).is_integer() else settings.alpha
+    targets = tuple(name for name in LINEAR_LAYERS if name in settings.targets)
+    return LoraConfig(rank=settings.rank, alpha=alpha, targets=targets)
+
+
+def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
+    """Return the run's settings with a step of `batch` rows split into micro-batches of `rows_at_once`."""
+    return TrainConfig(
+        steps=settings.steps,
+        batch=rows_at_once,
+        accumulate=settings.batch // rows_at_once,
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,  # type: ignore[arg-type]
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        max_length=settings.max_length,
+        seed=settings.seed,
+        shuffle=settings.shuffle,
+        validation_fraction=settings.validation_fraction,
+    )
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How a run will be done, and what it takes."""
+
+    rows_at_once: int
+    memory: MemoryReport
+    total_steps: int
+
+
+class Planner:
+    """Works out a run's memory without taking any. Keeps the numbers of the last few questions."""
+
+    def __init__(self, device: Device, files: ModelFiles) -> None:
+        self.device, self.model = device, unloaded_model(device, files)
+        self._known: dict[tuple, MemoryReport] = {}
+
+    def plan(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> RunPlan:
+        """Return the plan of a run. OutOfMemoryError if a single buffer is larger than the GPU allows."""
+        at_once = settings.rows_at_once
+        if at_once is None:
+            one = self._memory(settings, 1, examples, held)
+            affordable = max(1, ACTIVATION_BUDGET_BYTES // max(1, one.parts.get("activations", 1)))
+            at_once = max(d for d in range(1, settings.batch + 1) if settings.batch % d == 0 and d <= affordable)
+        return RunPlan(at_once, self._memory(settings, at_once, examples, held), settings.steps)
+
+    def _memory(
+        self, settings: TrainSettings, at_once: int, examples: Sequence[Example], held: Sequence[Example]
+    ) -> MemoryReport:
+        longest = max((*examples, *held), key=lambda example: len(example.tokens))
+        length = make_batch([longest], LENGTH_MULTIPLE).tokens.shape[1]
+        key = (at_once, length, settings.rank, settings.targets)
+        if key not in self._known:
+            config = train_config(settings, at_once)
+            adapter = Adapter(self.device, self.model.config, lora_config(settings))
+            try:
+                trainer = Trainer(self.model, adapter, [longest], config)
+                self._known[key] = trainer.memory
+                trainer.close()
+            finally:
+                adapter.release()
+        return self._known[key]
+
+
+def unloaded_model(device: Device, files: ModelFiles) -> Model:
+    """Return a model whose weights are known by size only: enough to trace and to count, not to run."""
+
+    def tensor(name: str, words: int, shape: tuple[int, ...]) -> Tensor:
+        return Tensor(shape, device.plan_buffer(4 * words, name), 0, name)
+
+    def matrix(name: str) -> Weight:
+        stored = files.tensors[name]
+        rows, columns = stored.shape
+        form = "q4_1" if stored.form == "q4_0" else stored.form  # as upload_weight keeps it
+        words = packed_words(form, (rows, columns))
+        return Weight(tensor(name, words, (words,)), (rows, columns), form)
+
+    def gain(name: str) -> Tensor:
+        (size,) = files.tensors[name].shape
+        return tensor(name, size, (size,))
+
+    config = files.config
+    table = matrix("model.embed_tokens.weight")
+    blocks = [
+        Block(
+            gain(f"model.layers.{i}.input_layernorm.weight"),
+            gain(f"model.layers.{i}.post_attention_layernorm.weight"),
+            {name: matrix(f"{module_path(i, name)}.weight") for name in LINEAR_LAYERS},
+        )
+        for i in range(config.num_layers)
+    ]
+    tied = config.tie_word_embeddings or "lm_head.weight" not in files.tensors
+    head = table if tied else matrix("lm_head.weight")
+    return Model(device, config, files, table, blocks, gain("model.norm.weight"), head)

@@ -1,0 +1,329 @@
+"""The worker that reads datasets, trains, and keeps the adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+
+from lora_lab.config import LoraConfig
+from lora_lab.errors import DatasetError, LoraLabError
+from lora_lab.formats.peft import write_adapter
+from lora_lab.model import Adapter, Model, load_model
+from lora_lab.train import StepDone, Trainer, ValidationDone
+from lora_lab.workers.adapter_keeper import AdapterKeeper, OpenedModel, model_shape
+from lora_lab.workers.datasets import OpenDataset, sample_probes
+from lora_lab.workers.dispatch import Host, handles
+from lora_lab.workers.downloads import find_site_model
+from lora_lab.workers.engine_worker import seldom
+from lora_lab.workers.host import blob_bytes, fetch_bytes, serve
+from lora_lab.workers.messages import (
+    AdapterInfo,
+    ClearDataset,
+    DatasetCleared,
+    DatasetProgress,
+    MemoryPart,
+    OpenModel,
+    PlanTraining,
+    ReadDataset,
+    StartTraining,
+    StopTraining,
+    TrainingDone,
+    TrainingPlanned,
+    TrainingState,
+    TrainingStep,
+    TrainSettings,
+    ValidationLoss,
+)
+from lora_lab.workers.planning import Planner, check_settings, lora_config, train_config
+from lora_lab.workers.wording import describe_model, field_problem, run_notes, run_summary
+
+MAX_DATASET_BYTES = 512 << 20  # it is held in WebAssembly memory, which has 4 GiB at most
+PARTS = {
+    "weights": "Model weights",
+    "activations": "Activations",
+    "adapter": "Adapter",
+    "gradients": "Gradients",
+    "optimizer": "AdamW's moments",
+    "batch": "Batch and tables",
+}
+
+
+@dataclass
+class Curves:
+    """A run's losses as (step, loss)."""
+
+    loss: list[tuple[float, float]]
+    validation: list[tuple[float, float]]
+
+
+class TrainWorker(AdapterKeeper):
+    """Answers the page's commands about models, datasets and runs."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.dataset: OpenDataset | None = None
+        self.planner: Planner | None = None
+        self.trainer: Trainer | None = None
+        self.stop_asked = False
+        self.training = False
+
+    # --- the model ---
+
+    @handles(OpenModel, "model", exclusive=True)
+    async def open_model(self, command: OpenModel) -> None:
+        """Fetch or take a model's files, check them, and hand them to the page for the chat worker."""
+        await self._opened
+        self.model = self.planner = None
+        files, title, base_model, built_in = command.files, command.title, None, command.files is None
+        if files is None:
+            site_model, known = await find_site_model(command.model_id)
+            files = await self.cache.files(site_model, known)
+            title, base_model = site_model.title, site_model.base_model
+        opened, tokenizer, template = await self.open_files(files)
+        self.model = OpenedModel(opened, tokenizer, template, base_model or opened.name, title or opened.name)
+        self.host.post(describe_model(self.model, files, built_in))
+        await self.tell_storage()
+        await self.tell_adapters()
+        if self.dataset is not None:  # another tokenizer counts otherwise: the page asks for the file anew
+            self.dataset = None
+            self.host.post(DatasetCleared())
+
+    # --- the dataset ---
+
+    @handles(ReadDataset, "dataset", exclusive=True)
+    async def read_dataset(self, command: ReadDataset) -> None:
+        """Read a file or a sample with the open model's tokenizer and say what is in it."""
+        model = self.need_model("A dataset is read with the model's tokenizer")
+        self.dataset = None
+        raw, name, title, about = await _dataset_bytes(command)
+        tell = seldom(lambda done, total: self.host.post(DatasetProgress(int(done), int(total))))
+        context = model.files.config.max_position_embeddings
+        self.dataset = await OpenDataset.read(
+            name, title, raw, model.tokenizer, model.template, context, sample_probes(about), tell
+        )
+        suggested = self.dataset.suggest()
+        if command.max_length is not None:
+            suggested = replace(suggested, max_length=command.max_length)
+        self.host.post(self.dataset.ready(suggested.max_length, suggested))
+
+    @handles(ClearDataset, "dataset", exclusive=True)
+    async def clear_dataset(self, _: ClearDataset) -> None:
+        self.dataset = None
+        self.host.post(DatasetCleared())
+
+    # --- planning ---
+
+    @handles(PlanTraining, "settings", exclusive=True)
+    async def plan_training(self, command: PlanTraining) -> None:
+        """Say how many passes the steps make and what they take on the GPU; nothing is allocated for it."""
+        if self.model is None or self.dataset is None:
+            return
+        settings = command.settings
+        if problems := check_settings(settings, self.model.files.config):
+            self.host.post(TrainingPlanned(command.request, problems=tuple(problems)))
+            return
+        if self.dataset.shown_length != settings.max_length:
+            self.host.post(self.dataset.ready(settings.max_length, None))
+        examples, held, _ = self.dataset.split(settings)
+        if not examples:
+            problem = "No row has anything left to train on at this length."
+            self.host.post(TrainingPlanned(command.request, problems=(field_problem("max_length", problem),)))
+            return
+        self.host.post(await self._planned(command.request, settings, examples, held))
+
+    async def _planned(self, request: int, settings: TrainSettings, examples: list, held: list) -> TrainingPlanned:
+        passes = settings.steps * settings.batch / len(examples)
+        planned = TrainingPlanned(request, settings.steps, passes)
+        try:
+            planner = await self._planner()
+        except LoraLabError:  # no GPU: the numbers of the data are still worth having
+            return replace(planned, summary=run_summary(settings, len(examples), len(held), None))
+        try:
+            plan = planner.plan(settings, examples, held)
+        except LoraLabError as error:
+            return replace(planned, problems=(field_problem("batch", str(error)),))
+        parts = tuple(MemoryPart(PARTS.get(name, name), size) for name, size in plan.memory.parts.items())
+        return replace(
+            planned,
+            summary=run_summary(settings, len(examples), len(held), plan.rows_at_once),
+            memory_bytes=plan.memory.total_bytes,
+            memory_parts=parts,
+            notes=run_notes(settings, passes),
+        )
+
+    async def _planner(self) -> Planner:
+        device = await self.device()
+        if self.planner is None:
+            self.planner = Planner(device, self.need_model("Planning needs a model").files)
+        return self.planner
+
+    # --- training ---
+
+    @handles(StopTraining, "training")
+    async def stop_training(self, _: StopTraining) -> None:
+        """Ask the run to end after the step in flight."""
+        if not self.training:
+            return
+        self.stop_asked = True
+        self._tell_state("stopping")
+        if self.trainer is not None:
+            self.trainer.stop()
+
+    @handles(StartTraining, "training", exclusive=True)
+    async def start_training(self, command: StartTraining) -> None:
+        """Train from the first step to the last or to a stop; keep the adapter; tell the page all along."""
+        self.training, self.stop_asked = True, False
+        try:
+            await self._train(command)
+        except Exception:
+            self._tell_state("error")
+            raise
+        finally:
+            self.training = False
+
+    async def _train(self, command: StartTraining) -> None:
+        opened, dataset = self._ready_to_train(command)
+        settings = command.settings
+        self._tell_state("loading")
+        device = await self.device()
+        examples, held, held_rows = dataset.split(settings)
+        plan = (await self._planner()).plan(settings, examples, held)
+        lora = lora_config(settings)
+        model: Model | None = None
+        adapter: Adapter | None = None
+        trainer: Trainer | None = None
+        try:
+            model = await self._load(opened)
+            adapter = Adapter.create(device, opened.files.config, lora, settings.seed)
+            trainer = self.trainer = Trainer(model, adapter, examples, train_config(settings, plan.rows_at_once), held)
+            if not self.stop_asked:
+                self._tell_state("compiling")
+                await trainer.prepare(seldom(lambda done, total: self._tell_state("compiling", done, total)))
+            curves, error = await self._run(trainer)
+            if trainer.steps_done:
+                files = write_adapter(await adapter.to_tensors(), lora, opened.base_model)
+        finally:
+            self.trainer = None
+            for held_on_gpu in (trainer.close if trainer else None, adapter.release if adapter else None,
+                                model.release if model else None):  # fmt: skip
+                if held_on_gpu:
+                    held_on_gpu()
+        if trainer.steps_done:
+            held_set = set(held_rows)
+            trained_rows = [row for row in dataset.cut(settings.max_length).rows if row not in held_set]
+            probes = dataset.choose_probes(held_rows, trained_rows)
+            info = _new_info(opened, dataset, settings, lora, len(examples), trainer, curves)
+            info = await self.store.add(info, files)
+            self._tell_state("error" if error else "done")
+            self.host.post(TrainingDone(info, self.stop_asked or error is not None, probes))
+            await self.tell_adapters()
+            await self.tell_storage()
+        elif error is None:
+            self._tell_state("idle", detail="Stopped before the first step: nothing was learned, nothing is kept.")
+        if error:
+            raise error
+
+    def _ready_to_train(self, command: StartTraining) -> tuple[OpenedModel, OpenDataset]:
+        opened = self.need_model("Training needs a model")
+        if self.dataset is None:
+            raise DatasetError("Training needs a dataset: drop a JSONL file, or take the sample.")
+        if problems := check_settings(command.settings, opened.files.config):
+            raise LoraLabError("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+        cut = self.dataset.cut(command.settings.max_length)
+        bad = len(self.dataset.dataset.report.problems) + len(cut.lost)
+        if bad and not command.accept_problems:
+            raise DatasetError(f"{bad} rows cannot be used. Mend them, or agree to train on the good rows only.")
+        if not cut.examples:
+            raise DatasetError("No row has anything to train on at this length.")
+        return opened, self.dataset
+
+    async def _load(self, opened: OpenedModel) -> Model:
+        tell = seldom(lambda done, total: self._tell_state("loading", done, total))
+        return await load_model(await self.device(), opened.files, tell)
+
+    async def _run(self, trainer: Trainer) -> tuple[Curves, LoraLabError | None]:
+        """Run to the end; return the loss curves, and the error that ended the run early if there was one."""
+        curves = Curves([], [])
+        if self.stop_asked:
+            return curves, None
+        self._tell_state("training", 0, trainer.total_steps)
+        try:
+            async for event in trainer.run():
+                if isinstance(event, StepDone):
+                    curves.loss.append((event.step, event.loss))
+                    self.host.post(_step(event))
+                elif isinstance(event, ValidationDone):
+                    curves.validation.append((event.step, event.loss))
+                    self.host.post(ValidationLoss(event.step, event.loss))
+                await asyncio.sleep(0)  # let a stop, a rename or a list in
+        except LoraLabError as error:
+            (await self.device()).raise_if_lost()  # then nothing can be read back
+            return curves, error
+        return curves, None
+
+    def _tell_state(self, state: str, done: float = 0, total: float = 0, detail: str = "") -> None:
+        if self.stop_asked and state in ("loading", "compiling", "training"):
+            state = "stopping"
+        self.host.post(TrainingState(state, detail, done, total))  # type: ignore[arg-type]
+
+
+async def _dataset_bytes(command: ReadDataset) -> tuple[bytes, str, str, dict]:
+    """Return a dataset's bytes, file name, title, and what a sample's JSON file says about it."""
+    if command.sample is not None:
+        about = json.loads(await fetch_bytes(f"samples/{command.sample}.json"))
+        name = f"{command.sample}.jsonl"
+        return await fetch_bytes(f"samples/{name}"), name, about.get("title", name), about
+    if command.file is None:
+        raise DatasetError("No file came with the request to read a dataset.")
+    size = int(command.file.blob.size)
+    if size > MAX_DATASET_BYTES:
+        name = command.file.name
+        raise DatasetError(f"{name} has {size:,} bytes; at most {MAX_DATASET_BYTES:,} can be read here. Split it.")
+    name = command.file.name.rpartition("/")[2]
+    return await blob_bytes(command.file), name, name, {}
+
+
+def _step(event: StepDone) -> TrainingStep:
+    return TrainingStep(
+        step=event.step,
+        total_steps=event.total_steps,
+        loss=event.loss,
+        grad_norm=event.grad_norm,
+        learning_rate=event.learning_rate,
+        trained_tokens=event.trained_tokens,
+        tokens_per_s=event.tokens_per_s,
+        elapsed_ms=event.elapsed_ms,
+        left_ms=event.eta_ms,
+    )
+
+
+def _new_info(
+    opened: OpenedModel, dataset: OpenDataset, settings: TrainSettings, lora: LoraConfig, rows: int, trainer: Trainer,
+    curves: Curves,
+) -> AdapterInfo:  # fmt: skip
+    """Return what is kept beside a trained adapter; the store gives it an id, a date and a free name."""
+    steps = trainer.steps_done
+    return AdapterInfo(
+        id="",
+        name=f"{dataset.title.removesuffix('.jsonl')}, {steps} step{'s' if steps != 1 else ''}",
+        created_at="",
+        base_model=opened.base_model,
+        dataset=dataset.name,
+        rows=rows,
+        steps=steps,
+        rank=lora.rank,
+        alpha=lora.alpha,
+        targets=lora.targets,
+        size_bytes=0,
+        model_shape=model_shape(opened.files.config),
+        learning_rate=settings.learning_rate,
+        final_loss=curves.loss[-1][1],
+        loss_curve=tuple(curves.loss),
+        validation_curve=tuple(curves.validation),
+    )
+
+
+async def main() -> None:
+    """Serve the page; called by worker.js."""
+    await serve(TrainWorker, TrainWorker.begin)

@@ -1,0 +1,74 @@
+"""What the page says about models and runs, in words. Kept apart so that the workers stay about what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_lab.config import LINEAR_LAYERS
+from lora_lab.workers.adapter_keeper import OpenedModel
+from lora_lab.workers.messages import Fact, FieldProblem, ModelOpened, NamedBlob, TrainSettings
+
+# Rates beyond which runs usually fail to learn, or learn too little to notice.
+HIGH_RATE, LOW_RATE = 5e-3, 1e-6
+MANY_PASSES = 20
+
+
+def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bool) -> ModelOpened:
+    """Return the event that tells the page about a model whose files are good."""
+    config, tensors = opened.files.config, opened.files.tensors
+    parameters = 0
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        count = 1
+        for size in tensor.shape:
+            count *= size
+        parameters += count
+        sizes[tensor.form] = sizes.get(tensor.form, 0) + tensor.size_bytes
+    form = max(sizes, key=lambda name: sizes[name]).upper()
+    return ModelOpened(
+        name=opened.files.name,
+        title=opened.title,
+        size_bytes=sum(tensor.size_bytes for tensor in tensors.values()),
+        parameters=parameters,
+        layers=config.num_layers,
+        context_length=config.max_position_embeddings,
+        weight_form=form,
+        built_in=built_in,
+        has_template=opened.template is not None,
+        targets=LINEAR_LAYERS,
+        files=tuple(files),
+        facts=(
+            Fact("Parameters", f"{parameters / 1e6:,.0f} million" if parameters >= 1e6 else f"{parameters:,}"),
+            Fact("Layers", str(config.num_layers)),
+            Fact("Weights", form),
+            Fact("Context", f"{config.max_position_embeddings:,} tokens"),
+        ),
+    )
+
+
+def field_problem(field: str, message: str) -> FieldProblem:
+    return FieldProblem(field, message)
+
+
+def run_summary(settings: TrainSettings, rows: int, held: int, rows_at_once: int | None) -> str:
+    """Return one line about a run: how often it goes through the data, and how a step is split."""
+    passes = settings.steps * settings.batch / rows
+    times = f"{passes:.1f} passes" if passes < 10 else f"{passes:.0f} passes"
+    parts = [f"{settings.steps:,} steps are {times} through {rows:,} rows"]
+    if held:
+        parts.append(f"{held:,} rows are held back for checking")
+    if rows_at_once is not None and rows_at_once < settings.batch:
+        parts.append(f"each step takes {rows_at_once} row{'s' if rows_at_once > 1 else ''} at a time, to fit")
+    return "; ".join(parts) + "."
+
+
+def run_notes(settings: TrainSettings, passes: float) -> tuple[str, ...]:
+    """Return what deserves a second thought before a run."""
+    notes = []
+    if settings.learning_rate > HIGH_RATE:
+        notes.append(f"A learning rate of {settings.learning_rate:g} is very high: the model will probably fall apart.")
+    if settings.learning_rate < LOW_RATE:
+        notes.append(f"A learning rate of {settings.learning_rate:g} is so low that hardly anything will change.")
+    if passes > MANY_PASSES:
+        notes.append(f"{passes:.0f} passes through the same rows: the model will learn them by heart.")
+    return tuple(notes)

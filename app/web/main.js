@@ -1,0 +1,267 @@
+// The page's beginning and its switchboard: which event of which worker leads to which command or view.
+
+import { setUpAdapters } from "./adapters.js";
+import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
+import { setUpChart, showCurve } from "./chart.js";
+import { setUpData } from "./data.js";
+import { byId, formatBytes, saveFile, setText } from "./dom.js";
+import { dropAnywhere } from "./files.js";
+import { WorkerLink } from "./loader.js";
+import { showProblem, toast } from "./problems.js";
+import { addPiece, finishResult, hideResult, renameResult, setUpResult, showResult } from "./result.js";
+import { readSettings, setUpSettings, showFieldProblems, suggest } from "./settings.js";
+import { setUpStrip } from "./setup.js";
+import { isRunning, state, update } from "./store.js";
+import { setUpTraining } from "./train.js";
+
+const train = new WorkerLink("train");
+let chat = null; // started when the train worker is up: one start at a time is quicker for what is needed first
+let planRequest = 0;
+let wanted = { model_id: new URL(location.href).searchParams.get("model"), files: null, title: null };
+let afterRestart = null; // the adapter to apply again
+const hasGpu = Boolean(navigator.gpu);
+
+// ------------------------------------------------------------------------------------------------ model and workers
+
+function openModel(files, title = null) {
+  if (files) wanted = { model_id: null, files, title };
+  if (state.applied) removeAdapter();
+  abandonReply();
+  update({ model: null, modelProblem: null, modelProgress: null, plan: null, chatModel: "none" });
+  showProblem("setup-problem", null);
+  train.send("open_model", wanted);
+}
+
+function startChat() {
+  if (chat || !hasGpu) return;
+  chat = new WorkerLink("chat");
+  listenToChat(chat);
+  connectChat(chat);
+}
+
+function chatOpens() {
+  if (!chat || !state.model) return;
+  update({ chatModel: "loading" });
+  chat.send("open_model", { files: state.model.files, title: state.model.title });
+}
+
+function restartWorkers() {
+  showProblem("setup-problem", null);
+  afterRestart = state.applied;
+  abandonReply();
+  update({ worker: { phase: "starting", done: 0, total: 0 }, gpu: { state: "waiting" }, model: null, chatModel: "none", applied: null,
+    modelProgress: null, phase: "idle", phaseDetail: "", dataset: null, reading: null, comparing: false });
+  train.restart();
+  chat?.restart();
+  train.send("open_model", wanted);
+}
+
+function showLost(event) {
+  update({ gpu: { ...state.gpu, state: "lost" }, phase: isRunning() ? "error" : state.phase, reading: null });
+  abandonReply();
+  const message = event.message || "The GPU was lost. Nothing that was saved is gone.";
+  showProblem("setup-problem", { message, details: event.details }, { label: "Restart", run: restartWorkers });
+}
+
+train.on("boot", ({ phase, done, total }) => update({ worker: { phase: done < total ? phase : "program", done, total } }));
+train.on("ready", () => {
+  update({ worker: { phase: "ready", done: 1, total: 1 } });
+  startChat();
+});
+train.on("fatal", (event) => {
+  update({ worker: { phase: "fatal" }, adapters: state.adapters ?? [], reading: null, phase: isRunning() ? "error" : state.phase });
+  showProblem("setup-problem", event, { label: "Restart", run: restartWorkers });
+});
+train.on("gpu", (event) => {
+  if (event.state === "lost") showLost(event);
+  else update({ gpu: event });
+});
+train.on("model_progress", (event) => update({ modelProgress: event }));
+train.on("model_opened", (event) => {
+  update({ model: event, modelProgress: null, modelProblem: null });
+  chatOpens();
+  if (afterRestart) useAdapter(afterRestart.id);
+  afterRestart = null;
+});
+train.on("storage", ({ available, persistent, used_bytes, reason }) => {
+  const kept = persistent ? "kept until you delete them" : "kept in this browser";
+  setText(byId("storage-note"), available ? `Models and adapters are ${kept}: ${formatBytes(used_bytes)}` : reason);
+  byId("storage-note").classList.toggle("warn", !available || Boolean(reason));
+});
+
+// ---------------------------------------------------------------------------------------------------------- dataset
+
+function readDataset({ file, sample }) {
+  if (isRunning() || state.reading) return;
+  showProblem("dataset-problem", null);
+  const name = file ? file.name : "the sample";
+  update({ reading: { done_bytes: 0, total_bytes: 0, name }, dataset: null, consent: false, plan: null });
+  train.send("read_dataset", file ? { file } : { sample });
+}
+
+train.on("dataset_progress", (event) => update({ reading: { ...state.reading, ...event } }));
+train.on("dataset_ready", (event) => {
+  const same = state.dataset?.name === event.name && state.dataset.problem_count === event.problem_count && !event.suggested;
+  update({ dataset: event, reading: null, consent: same && state.consent });
+  if (!event.suggested) return; // only the cut has changed: the plan is on its way
+  suggest(event.suggested);
+  plan();
+});
+train.on("dataset_cleared", () => update({ dataset: null, plan: null, consent: false }));
+
+function plan() {
+  if (!state.dataset?.can_train || !state.model || isRunning()) return;
+  const { settings, problems } = readSettings();
+  if (problems) return update({ plan: { problems } }), showFieldProblems(problems);
+  planRequest += 1;
+  train.send("plan_training", { settings, request: planRequest });
+}
+
+train.on("training_planned", (event) => {
+  if (event.request !== planRequest) return;
+  showFieldProblems(event.problems);
+  update({ plan: event });
+});
+
+// --------------------------------------------------------------------------------------------------------- training
+
+function startTraining() {
+  const { settings, problems } = readSettings();
+  if (problems) return showFieldProblems(problems);
+  showProblem("train-problem", null);
+  hideResult();
+  abandonReply();
+  askToPersist();
+  if (byId("set-free-chat").checked && chat) {
+    update({ chatModel: state.chatModel === "none" ? "none" : "released" });
+    chat.send("release_model");
+  }
+  train.send("start_training", { settings, accept_problems: state.consent });
+}
+
+async function askToPersist() {
+  try {
+    await navigator.storage.persist(); // some browsers ask the person, so only when there is a reason
+  } catch {} // not offered here: the worker says what it could store
+}
+
+train.on("training_done", ({ adapter, probes, stopped }) => {
+  const note = `${adapter.name}, ${adapter.steps} steps${stopped ? " (stopped early)" : ""}. Kept in the list of adapters.`;
+  showResult(adapter, probes, note);
+  suggestQuestions(probes.map(({ prompt }) => prompt));
+  useAdapter(adapter.id);
+  if (!chat || !probes.length) return;
+  update({ comparing: true });
+  chat.send("compare", { adapter_id: adapter.id, probes });
+});
+
+// --------------------------------------------------------------------------------------------------------- adapters
+
+let using = null; // id of the adapter that is on its way to the chat worker
+function useAdapter(id) {
+  if (state.applied?.id === id) return removeAdapter();
+  using = id;
+  train.send("get_adapter", { id });
+}
+
+function removeAdapter() {
+  using = null;
+  chat?.send("remove_adapter");
+  update({ applied: null });
+}
+
+train.on("adapter_list", ({ adapters }) => {
+  update({ adapters });
+  for (const adapter of adapters) renameResult(adapter);
+  const own = state.applied && adapters.find(({ id }) => id === state.applied.id);
+  if (own && own.name !== state.applied.name) update({ applied: { ...state.applied, name: own.name } });
+});
+train.on("adapter_files", ({ id, name, files }) => {
+  if (id !== using || !chat) return;
+  chat.send("apply_adapter", { id, name, files }, Object.values(files).map((bytes) => bytes.buffer));
+});
+train.on("adapter_exported", ({ file_name, data }) => saveFile(file_name, data));
+train.on("adapter_imported", ({ adapter }) => {
+  toast(`${adapter.name} fits this model and is kept.`);
+  if (hasGpu) useAdapter(adapter.id);
+});
+train.on("adapter_deleted", ({ id, name }) => {
+  if (state.applied?.id === id) removeAdapter();
+  hideResult(id);
+  toast(`${name} was deleted.`, { label: "Undo", run: () => train.send("restore_adapter", { id }) });
+});
+
+function showRun(adapter) {
+  showCurve(adapter.loss_curve, adapter.validation_curve, adapter.steps);
+  showResult(adapter, adapter.sample_answers, `${adapter.name}, ${adapter.steps} steps`);
+  byId("train").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+}
+
+// ------------------------------------------------------------------------------------------------------ chat worker
+
+function listenToChat(worker) {
+  worker.on("ready", chatOpens);
+  worker.on("fatal", (event) => {
+    update({ chatModel: "none", comparing: false });
+    showProblem("chat-problem", event, { label: "Restart", run: () => { showProblem("chat-problem", null); worker.restart(); } });
+  });
+  worker.on("gpu", (event) => {
+    if (event.state === "lost") showLost(event);
+  });
+  worker.on("model_progress", () => {});
+  worker.on("model_ready", () => update({ chatModel: "ready" }));
+  worker.on("model_released", () => update({ chatModel: "released" }));
+  worker.on("adapter_applied", ({ id, name }) => update({ applied: id ? { id, name } : null }));
+  worker.on("compare_piece", addPiece);
+  worker.on("compare_done", ({ adapter_id, answers }) => {
+    update({ comparing: false });
+    finishResult(adapter_id);
+    if (answers.length) train.send("save_sample_answers", { id: adapter_id, answers });
+  });
+  worker.on("failed", (event) => failed(event));
+}
+
+// -------------------------------------------------------------------------------------------------------- problems
+
+const slots = {
+  device: "setup-problem", model: "setup-problem", worker: "setup-problem", storage: "setup-problem", dataset: "dataset-problem",
+  settings: "train-problem", training: "train-problem", adapter: "adapter-problem", compare: "compare-problem",
+};
+
+function failed(event) {
+  if (event.where === "chat") return; // chat.js shows it beside the conversation
+  if (event.where === "model") update({ modelProblem: state.model ? null : event, modelProgress: null, reading: null });
+  if (event.where === "dataset") update({ reading: null });
+  if (event.where === "training") update({ phase: "error", phaseDetail: "" });
+  if (event.where === "compare") update({ comparing: false });
+  if (event.where === "settings") update({ plan: null });
+  showProblem(slots[event.where] ?? "setup-problem", event);
+}
+train.on("failed", failed);
+
+// ------------------------------------------------------------------------------------------------------------ begin
+
+setUpStrip({ openModel });
+setUpData({ read: readDataset, clear: () => train.send("clear_dataset") });
+setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
+setUpTraining(train);
+setUpChart();
+setUpChat();
+setUpResult({ download: (id) => train.send("export_adapter", { id }) });
+setUpAdapters({
+  use: useAdapter,
+  rename: (id, name) => train.send("rename_adapter", { id, name }),
+  remove: (id) => train.send("delete_adapter", { id }),
+  download: (id) => train.send("export_adapter", { id }),
+  show: showRun,
+  add: (files) => {
+    showProblem("adapter-problem", null);
+    train.send("import_adapter", { files });
+  },
+});
+dropAnywhere((use, files) => {
+  if (use === "model") openModel(files);
+  else if (use === "adapter") train.send("import_adapter", { files });
+  else readDataset({ file: files[0] });
+});
+train.send("open_model", wanted);

@@ -1,0 +1,141 @@
+// Step 2's form: reads it into TrainSettings, fills it with what suits the data, shows what Python says of it.
+
+import { byId, create, formatBytes, setText } from "./dom.js";
+import { isRunning, state, subscribe } from "./store.js";
+
+const numbers = {
+  steps: "set-steps", batch: "set-batch", learning_rate: "set-lr", rank: "set-rank", alpha: "set-alpha",
+  max_length: "set-max-length", seed: "set-seed", warmup_steps: "set-warmup", weight_decay: "set-decay",
+  max_grad_norm: "set-clip", rows_at_once: "set-rows-at-once",
+};
+const mayBeEmpty = new Set(["warmup_steps", "rows_at_once"]);
+const whole = new Set(["steps", "batch", "rank", "max_length", "seed", "warmup_steps", "rows_at_once"]);
+let touched = new Set(); // fields that the person has set: suggestions leave them alone
+
+/** `plan()` is called (not too often) when a setting has changed; `start()` when the form is sent. */
+export function setUpSettings({ plan, start, stop }) {
+  const form = byId("settings");
+  let timer;
+  form.addEventListener("input", (event) => {
+    if (event.target.name) touched.add(event.target.name);
+    showFieldProblems([]);
+    clearTimeout(timer);
+    timer = setTimeout(plan, 250);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(timer);
+    if (!byId("train-start").disabled) start();
+  });
+  for (const button of document.querySelectorAll("[data-rate]")) {
+    button.addEventListener("click", () => {
+      byId("set-lr").value = button.dataset.rate;
+      touched.add("learning_rate");
+      markPreset();
+      plan();
+    });
+  }
+  byId("set-lr").addEventListener("input", markPreset);
+  byId("train-stop").addEventListener("click", stop);
+  markPreset();
+  subscribe(draw);
+}
+
+function markPreset() {
+  const rate = Number(byId("set-lr").value);
+  for (const button of document.querySelectorAll("[data-rate]")) {
+    button.setAttribute("aria-pressed", String(Number(button.dataset.rate) === rate));
+  }
+}
+
+/** Return {settings} for the worker, or {problems} when a number is none. Ranges are Python's business. */
+export function readSettings() {
+  const settings = {}, problems = [];
+  for (const [name, id] of Object.entries(numbers)) {
+    const input = byId(id);
+    const text = input.value.trim();
+    if (text === "" && !input.validity.badInput && mayBeEmpty.has(name)) {
+      settings[name] = null;
+      continue;
+    }
+    const value = Number(text);
+    if (text === "" || !Number.isFinite(value)) problems.push({ field: name, message: "A number is wanted here." });
+    else if (whole.has(name) && !Number.isInteger(value)) problems.push({ field: name, message: "A whole number is wanted here." });
+    else settings[name] = value;
+  }
+  const percent = Number(byId("set-validation").value);
+  if (byId("set-validation").value.trim() === "" || !Number.isFinite(percent)) {
+    problems.push({ field: "validation_percent", message: "A number is wanted here; 0 holds nothing back." });
+  } else settings.validation_fraction = percent / 100;
+  settings.schedule = byId("set-schedule").value;
+  settings.shuffle = byId("set-shuffle").checked;
+  settings.targets = [...document.querySelectorAll("[name=targets]:checked")].map((box) => box.value);
+  return problems.length ? { problems } : { settings };
+}
+
+/** Fill in what suits a dataset, except where the person has already decided. */
+export function suggest(settings) {
+  const all = { ...settings, validation_percent: Math.round(settings.validation_fraction * 100) };
+  for (const [name, id] of Object.entries({ ...numbers, validation_percent: "set-validation" })) {
+    if (touched.has(name)) continue;
+    byId(id).value = all[name] == null ? "" : name === "learning_rate" ? shortRate(all[name]) : all[name];
+  }
+  markPreset();
+}
+
+const shortRate = (rate) => rate.toExponential().replace(/e([+-])0?/, "e$1").replace("e+", "e");
+
+/** Show which settings cannot be used, each below its field. */
+export function showFieldProblems(problems) {
+  for (const element of document.querySelectorAll("#settings [data-field]")) {
+    const own = problems.filter(({ field }) => field === element.dataset.field);
+    const line = element.querySelector(".field-error");
+    if (line) setText(line, own.map(({ message }) => message).join(" "));
+    element.classList.toggle("wrong", own.length > 0);
+    for (const input of element.querySelectorAll("input, select")) input.setAttribute("aria-invalid", String(own.length > 0));
+    if (own.length && element.closest("details")) element.closest("details").open = true;
+  }
+}
+
+function draw({ plan }) {
+  const running = isRunning();
+  byId("settings-fields").disabled = running;
+  const reason = whyNot();
+  byId("train-start").disabled = reason !== "";
+  byId("train-start").hidden = running;
+  byId("train-stop").hidden = !running;
+  byId("train-stop").disabled = !running || state.phase === "stopping";
+  setText(byId("plan-summary"), plan?.summary ?? "");
+  byId("plan-memory").hidden = !plan?.memory_bytes;
+  if (plan?.memory_bytes) drawMemory(plan);
+  byId("plan-notes").replaceChildren(...(plan?.notes ?? []).map((note) => create("li", {}, note)));
+}
+
+/** Why training cannot start now, in words; "" when it can. */
+export function whyNot() {
+  const { worker, gpu, model, modelProblem, dataset, reading, plan, consent } = state;
+  if (isRunning()) return "A run is going on.";
+  if (worker.phase === "fatal") return "Python could not start.";
+  if (gpu.state === "none" || !navigator.gpu) return "Training needs a GPU.";
+  if (gpu.state === "lost") return "The GPU was lost; restart above.";
+  if (modelProblem) return "Training needs a model.";
+  if (!dataset && !reading) return "Add a dataset first.";
+  if (!model || gpu.state !== "found") return "The model is on its way.";
+  if (reading) return "The dataset is being read.";
+  if (!dataset.can_train) return "The dataset has no row to train on.";
+  if (dataset.problem_count && !consent) return "Some rows are bad: mend them, or agree to leave them out.";
+  if (plan?.problems.length) return "Some settings cannot be used; see above.";
+  return "";
+}
+
+function drawMemory({ memory_bytes, memory_parts }) {
+  setText(byId("plan-memory-total"), formatBytes(memory_bytes));
+  const bar = byId("memory-bar");
+  bar.replaceChildren(...memory_parts.map(({ size_bytes }, index) => {
+    const part = create("span", { class: `part-${index % 6}` });
+    part.style.flexGrow = String(size_bytes / memory_bytes);
+    return part;
+  }));
+  byId("memory-parts").replaceChildren(...memory_parts.flatMap(({ label, size_bytes }, index) => [
+    create("dt", {}, create("span", { class: `swatch part-${index % 6}` }), label), create("dd", {}, formatBytes(size_bytes))]));
+}

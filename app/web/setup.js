@@ -1,0 +1,85 @@
+// The strip under the header: which GPU, which model, how far each is; and the dialog for another model.
+
+import { byId, formatBytes, formatTime, setText } from "./dom.js";
+import { dropZone } from "./files.js";
+import { missingWebGpu, showNoGpu } from "./help.js";
+import { isRunning, state, subscribe } from "./store.js";
+
+const bootWords = { runtime: "Starting Python", packages: "Loading numpy", program: "Loading the engine" };
+
+/** `openModel(files, title)` is called with a model that a person dropped or chose. */
+export function setUpStrip({ openModel }) {
+  const dialog = byId("model-dialog");
+  byId("model-change").addEventListener("click", () => dialog.showModal());
+  const take = (files) => {
+    dialog.close();
+    openModel(files);
+  };
+  dropZone(byId("model-drop"), byId("model-input"), take);
+  byId("model-folder").addEventListener("change", (event) => {
+    const input = event.target;
+    take([...input.files].map((file) => ({ name: file.webkitRelativePath || file.name, blob: file })));
+    input.value = "";
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close(); // a click beside it
+  });
+  subscribe(drawGpu);
+  subscribe(drawModel);
+}
+
+function drawGpu({ gpu }) {
+  const missing = missingWebGpu();
+  const words = {
+    waiting: "Waiting for Python to start",
+    looking: "Looking for a GPU…",
+    found: gpu.is_software ? `${gpu.name} (software: correct, but slow)` : gpu.name,
+    none: "None found",
+    lost: "Lost",
+  };
+  const shown = missing ? "none" : gpu.state;
+  byId("gpu-item").dataset.state = shown === "found" && gpu.is_software ? "soft" : shown;
+  const status = document.querySelector("[data-testid=gpu-status]");
+  status.dataset.state = shown;
+  setText(status, words[shown]);
+  status.title = gpu.backend ? `${gpu.name}, ${gpu.vendor}, ${gpu.backend}` : "";
+  if (missing) showNoGpu(missing);
+  else if (gpu.state === "none") showNoGpu(gpu.message);
+}
+
+function drawModel({ model, modelProgress, modelProblem, chatModel, worker, gpu }) {
+  const status = document.querySelector("[data-testid=model-status]");
+  const bar = byId("model-progress");
+  let text, kind = "busy", progress = null;
+  if (worker.phase === "fatal") [text, kind] = ["Python could not start", "error"];
+  else if (modelProblem) [text, kind] = ["Not usable; see below", "error"];
+  else if (worker.phase !== "ready") {
+    text = `${bootWords[worker.phase] ?? "Starting Python"}…`;
+    progress = worker.total ? worker.done / worker.total : null;
+  } else if (modelProgress) [text, progress] = progressWords(modelProgress);
+  else if (model) {
+    const about = `${model.title} · ${formatBytes(model.size_bytes)}`;
+    const usable = gpu.state !== "found" || ["ready", "released"].includes(chatModel);
+    text = usable ? about : `${about} · going to the GPU…`;
+    kind = usable ? "ready" : "busy";
+  } else text = "Opening…";
+  byId("model-item").dataset.state = kind;
+  status.dataset.state = kind;
+  setText(status, text);
+  bar.hidden = kind !== "busy";
+  if (progress == null) bar.removeAttribute("value");
+  else bar.value = progress;
+  byId("model-change").disabled = worker.phase !== "ready" || isRunning() || state.reading != null;
+}
+
+function progressWords({ phase, done, total, rate_bytes_per_s, left_ms }) {
+  const part = total ? done / total : null;
+  if (phase === "download") {
+    const rate = rate_bytes_per_s ? `, ${formatBytes(rate_bytes_per_s)}/s` : "";
+    const left = left_ms > 1500 ? `, ${formatTime(left_ms)} left` : "";
+    return [`Fetching ${formatBytes(done)} of ${formatBytes(total)}${rate}${left}`, part];
+  }
+  if (phase === "gpu") return [`To the GPU: ${formatBytes(done)} of ${formatBytes(total)}`, part];
+  if (phase === "kernels") return ["Compiling for this GPU…", part];
+  return ["Reading…", null];
+}

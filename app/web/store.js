@@ -1,0 +1,40 @@
+// What the page knows, in one place. Views subscribe; after changes they are called once, with the whole state.
+
+export const state = {
+  gpu: { state: "waiting" }, // the train worker's Gpu event
+  worker: { phase: "starting", done: 0, total: 0 }, // how far the train worker's start is
+  model: null, // ModelOpened
+  modelProgress: null,
+  modelProblem: null,
+  chatModel: "none", // none, loading, ready, released
+  dataset: null, // DatasetReady
+  reading: null,
+  consent: false,
+  plan: null, // TrainingPlanned
+  phase: "idle", // data-state of train-status
+  phaseDetail: "",
+  adapters: null, // null: not known yet
+  applied: null, // {id, name}: the adapter that the chat worker has
+  replying: null, // the turn that is being written
+};
+
+const views = new Set();
+let scheduled = false;
+
+export function subscribe(view) {
+  views.add(view);
+  view(state);
+}
+
+export function update(changes) {
+  Object.assign(state, changes);
+  if (scheduled) return;
+  scheduled = true;
+  queueMicrotask(() => {
+    scheduled = false;
+    for (const view of views) view(state);
+  });
+}
+
+/** Is a run going on, in any of its phases? */
+export const isRunning = () => ["loading", "compiling", "training", "stopping"].includes(state.phase);
