@@ -49,9 +49,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     one = commands.add_parser("serve", parents=[site], help="build the site and serve it on this machine")
     one.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}; 0 takes any free one")
     commands.add_parser("build", parents=[site], help="build the site")
-    commands.add_parser(
-        "test", help=f"run the tests; tiers: {' '.join(TIERS)}; other arguments go to pytest", add_help=False
-    )
+    commands.add_parser("test", help=f"run the tests; tiers: {' '.join(TIERS)}; other arguments go to pytest")
     one = commands.add_parser("clean", help="remove the built site and what was built on the way")
     one.add_argument("--all", action="store_true", help="also the downloads, the npm packages and the environment")
 

@@ -11,8 +11,10 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from build_tools.base import CACHE, ROOT, BuildError, say
+from build_tools.base import CACHE, ROOT, BuildError, FileHashes, say
 from build_tools.environment import VENV_PYTHON, ensure_node_modules, ensure_test_packages, search_path
+from build_tools.fetch import Fetcher
+from build_tools.parts import MODEL
 
 # In the order in which they run. `lint` is ruff and mypy, the others are pytest's markers.
 TIERS = ("lint", "unit", "gpu", "model", "browser")
@@ -49,11 +51,14 @@ class Counts:
 
 def run_tests(arguments: list[str]) -> int:
     """Run the tiers named first in `arguments` (all when none is), the rest going to pytest. Return the exit code."""
-    tiers = [tier for tier in TIERS if tier in arguments] or list(TIERS)
     pytest_arguments = [argument for argument in arguments if argument not in TIERS]
+    tiers = [tier for tier in TIERS if tier in arguments] or tiers_of(named_paths(pytest_arguments)) or list(TIERS)
     ensure_test_packages()
-    ensure_node_modules()
     environment = {**os.environ, "PATH": search_path()}
+    if tiers != ["lint"]:
+        environment["LORA_LAB_NODE_MODULES"] = str(ensure_node_modules())
+        with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
+            environment["LORA_LAB_MODELS"] = str(fetcher.obtain(MODEL).parent)
     if {"gpu", "model", "browser"} & set(tiers):
         ensure_system_packages(browser="browser" in tiers, gpu=bool({"gpu", "model"} & set(tiers)))
     if "browser" in tiers:
@@ -63,41 +68,58 @@ def run_tests(arguments: list[str]) -> int:
     for tier in tiers:
         say(f"\n=== {tier} ===")
         started = time.monotonic()
-        if tier == "lint":
-            code, counts = run_lint(), Counts()
-        else:
-            code, counts = run_tier(tier, pytest_arguments, environment)
+        code, counts = run_lint() if tier == "lint" else run_tier(tier, pytest_arguments, environment)
         results[tier] = code, counts, time.monotonic() - started
 
     total = sum((counts for _, counts, _ in results.values()), Counts())
     say("")
     for tier, (code, counts, elapsed_s) in results.items():
-        outcome = ("fine" if code == 0 else "failed") if tier == "lint" else str(counts)
-        say(f"{tier:8} {outcome} in {elapsed_s:.0f} s{'' if code == 0 else f' (exit {code})'}")
+        say(f"{tier:8} {counts} in {elapsed_s:.0f} s{'' if code == 0 else f' (exit {code})'}")
     say(str(total))
     failures = [code for code, _, _ in results.values() if code]
-    if not failures and tiers != ["lint"] and total.passed + total.failed == 0:
+    if not failures and total.passed + total.failed == 0:
         say("No test ran.")
         return NO_TESTS_COLLECTED
     return failures[0] if failures else 0
 
 
-def run_lint() -> int:
-    """Run ruff and mypy over the project."""
-    ruff = subprocess.run([str(VENV_PYTHON), "-m", "ruff", "check", "."], cwd=ROOT).returncode
-    mypy = subprocess.run([str(VENV_PYTHON), "-m", "mypy"], cwd=ROOT).returncode
-    return ruff or mypy
+def named_paths(arguments: list[str]) -> list[str]:
+    """Return the test files and folders that the arguments name; they take the place of the tiers' own folders."""
+    return [name for name in (a.partition("::")[0] for a in arguments if a[:1] != "-") if (ROOT / name).exists()]
+
+
+def tiers_of(paths: list[str]) -> list[str]:
+    """Return the tiers that may have tests in these paths."""
+    folders = [(ROOT / path).resolve() for path in paths]
+    return [
+        tier
+        for tier, own in TIER_FOLDERS.items()
+        if any(path.is_relative_to(ROOT / folder) for path in folders for folder in own)
+    ]
+
+
+def run_lint() -> tuple[int, Counts]:
+    """Run ruff and mypy over the project, two checks that pass or fail."""
+    checks = (["ruff", "check", "."], ["mypy"])
+    codes = [subprocess.run([str(VENV_PYTHON), "-m", *check], cwd=ROOT).returncode for check in checks]
+    return max(codes), Counts(passed=codes.count(0), failed=len(codes) - codes.count(0))
 
 
 def run_tier(tier: str, pytest_arguments: list[str], environment: dict[str, str]) -> tuple[int, Counts]:
     """Run one tier in a process of its own: a crash of a GPU driver in one must not take the others with it."""
     folders = [folder for folder in TIER_FOLDERS[tier] if (ROOT / folder).is_dir()]
-    # A path or a node id in the arguments takes the place of the tier's folders.
-    chosen = [a for a in pytest_arguments if not a.startswith("-") and (ROOT / a.partition("::")[0]).exists()]
     report = CACHE / "test-results" / f"{tier}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    command = [str(VENV_PYTHON), "-m", "pytest", "-m", tier, f"--junitxml={report}", *([] if chosen else folders)]
+    command = [
+        str(VENV_PYTHON),
+        "-m",
+        "pytest",
+        "-m",
+        tier,
+        f"--junitxml={report}",
+        *([] if named_paths(pytest_arguments) else folders),
+    ]
     code = subprocess.run([*command, *pytest_arguments], cwd=ROOT, env=environment).returncode
     counts = read_report(report)
     if code == NO_TESTS_COLLECTED:

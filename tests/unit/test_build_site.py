@@ -19,7 +19,7 @@ from build_tools import parts
 from build_tools.base import ROOT, BuildError, FileHashes, hash_file
 from build_tools.environment import build_requirements
 from build_tools.site import build_site, model_files, parse_added_model, program_version, write_site
-from build_tools.testing import Counts, read_report
+from build_tools.testing import Counts, named_paths, read_report, tiers_of
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_every_import_of_the_pages_scripts_exists_in_the_site(dist: Path) -> Non
         for address in re.findall(r"""(?:^|[\s;}])(?:import|export)\b[^;'"]*?(?:from\s*)?["'](\.[^"']+)["']""", text):
             assert (script.parent / address).resolve().is_file(), f"{script.name} imports {address}"
             seen += 1
-        for address in re.findall(r"""import\(\s*["']([^"']+)["']\s*\)""", text):
+        for address in re.findall(r"""\bimport\(\s*["']([^"']+)["']\s*\)""", text):
             assert (script.parent / address).resolve().is_file(), f"{script.name} imports {address}"
             seen += 1
         for address in re.findall(r"""(?:fetch|Worker|URL)\(\s*["'`]([^"'`]+)""", text):
@@ -246,3 +246,17 @@ def test_counting_a_report(tmp_path: Path) -> None:
     assert read_report(report) == Counts(passed=1, failed=2, skipped=1)
     assert read_report(tmp_path / "none.xml") == Counts()
     assert str(Counts(3, 0, 1) + Counts(1, 1, 0)) == "4 passed, 1 failed, 1 skipped"
+
+
+@pytest.mark.parametrize(
+    ("paths", "tiers"),
+    [
+        (["tests/unit/test_build_site.py"], ["unit"]),
+        (["tests/unit", "tests/gpu"], ["unit", "gpu", "model"]),
+        (["tests"], []),
+        ([], []),
+    ],
+)
+def test_a_path_chooses_its_tiers(paths: list[str], tiers: list[str]) -> None:
+    assert tiers_of(paths) == tiers
+    assert named_paths(["-k", "mask", *paths, "-x"]) == paths
