@@ -7,7 +7,7 @@ one more entry of `_READERS` and one function that returns a `Conversation` or a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lora_lab.data.jsonl import Problem, RawRow, RowError, json_kind
@@ -104,29 +104,22 @@ def _read_messages_row(line: int, value: dict[str, Any]) -> Conversation:
 
 def _read_prompt_completion(line: int, value: dict[str, Any]) -> Conversation:
     _refuse_tools(value)
-    prompt, completion = value["prompt"], value["completion"]
-    if isinstance(prompt, str) and isinstance(completion, str):
-        _check_text(prompt, "prompt")
-        _check_text(completion, "completion")
-        turns = (Message("user", prompt), Message("assistant", completion))
-        return Conversation(line, turns, "prompt-completion")
-    if isinstance(prompt, str) and isinstance(completion, list):
-        _check_text(prompt, "prompt")
-        before: tuple[Message, ...] = (Message("user", prompt),)
-    elif isinstance(prompt, list):
-        # What stands in the prompt is context, also the assistant's earlier turns.
-        before = tuple(Message(m.role, m.content, False, m.extra) for m in _read_messages(prompt, "prompt"))
-    else:
-        raise RowError(f'"prompt" is {json_kind(prompt)}; it must be a string or a list of messages')
-    if isinstance(completion, str):
-        _check_text(completion, "completion")
-        after: tuple[Message, ...] = (Message("assistant", completion),)
-    elif isinstance(completion, list):
-        after = _read_messages(completion, "completion")
-    else:
-        raise RowError(f'"completion" is {json_kind(completion)}; it must be a string or a list of messages')
+    # What stands in the prompt is context, also the assistant's earlier turns.
+    before = [replace(message, trained=False) for message in _read_side(value, "prompt", "user")]
+    after = _read_side(value, "completion", "assistant")
     _want_assistant(after, "completion")
-    return Conversation(line, before + after, "prompt-completion")
+    return Conversation(line, (*before, *after), "prompt-completion")
+
+
+def _read_side(value: dict[str, Any], name: str, role: str) -> tuple[Message, ...]:
+    """Read a prompt or a completion: a string, which is one turn of that role, or a list of messages."""
+    side = value[name]
+    if isinstance(side, list):
+        return _read_messages(side, name)
+    if not isinstance(side, str):
+        raise RowError(f'"{name}" is {json_kind(side)}; it must be a string or a list of messages')
+    _check_text(side, name)
+    return (Message(role, side),)
 
 
 def _read_text(line: int, value: dict[str, Any]) -> TextRow:
