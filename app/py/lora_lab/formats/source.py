@@ -165,7 +165,6 @@ async def _fetch(url: str, name: str, offset: int, length: int) -> Any:
 
 def _js_buffer_to_memoryview(js_buffer: Any, name: str, length: int) -> memoryview:
     view: memoryview = js_buffer.to_memoryview()
-    js_buffer.destroy()
     if len(view) != length:
         raise FileFormatError(f"{name}: got {len(view)} bytes where {length} were asked for")
     return view
