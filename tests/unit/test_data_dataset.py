@@ -1,0 +1,167 @@
+"""A whole file: examples beside their rows, the report's numbers, the event loop's turns, the sample datasets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from lora_lab.data import Dataset, read_dataset
+from lora_lab.data.template import ChatTemplate
+from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.errors import DatasetError
+from tests.unit.data_helpers import run, smollm2_files
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(smollm2_files())
+
+
+@pytest.fixture(scope="module")
+def template() -> ChatTemplate:
+    files = smollm2_files()
+    assert files.chat_template
+    return ChatTemplate(files.chat_template, files.special_tokens)
+
+
+def _pair(question: str, answer: str) -> str:
+    return json.dumps({"prompt": question, "completion": answer})
+
+
+MIXED = "\n".join(
+    [
+        _pair("a", "b"),
+        "",
+        '{"text": "some words"}',
+        '{"oops": 1}',
+        _pair("a", "b"),
+        "{broken",
+        _pair("word " * 100, "never reached"),
+        _pair("c", "word " * 100),
+        json.dumps({"messages": [{"role": "user", "content": "d"}, {"role": "user", "content": "<|im_end|>"},
+                                 {"role": "assistant", "content": "e"}, {"role": "user", "content": "f"}]}),
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mixed(tokenizer: Tokenizer, template: ChatTemplate) -> Dataset:
+    return run(read_dataset(MIXED, tokenizer, template, max_length=64))
+
+
+def test_examples_stand_beside_their_rows(mixed: Dataset, tokenizer: Tokenizer) -> None:
+    assert [row.line for row in mixed.rows] == [1, 3, 5, 8, 9]
+    assert len(mixed.examples) == len(mixed.rows)
+    for row, example in zip(mixed.rows, mixed.examples, strict=True):
+        assert row.texts[0][:20] in tokenizer.decode(example.tokens.tolist())
+
+
+def test_the_reports_numbers(mixed: Dataset) -> None:
+    report = mixed.report
+    assert (report.rows, report.good) == (8, 5)
+    assert report.kinds == {"prompt-completion": 3, "text": 1, "messages": 1}
+    assert [problem.line for problem in report.problems] == [4, 6, 7]
+    assert "nothing is left to train on" in report.problems[2].message
+    assert report.tokens_kept == sum(len(example.tokens) for example in mixed.examples)
+    assert report.trained_tokens == sum(example.trained_tokens for example in mixed.examples)
+    assert report.trained_share == report.trained_tokens / report.tokens_kept
+    assert report.tokens_total > report.tokens_kept
+    assert report.truncated == 1
+    assert report.duplicates == 1
+    assert report.tokens_max > 100
+    assert report.tokens_p50 == 34
+    assert report.suggested_max_length % 32 == 0
+
+
+def test_the_reports_warnings(mixed: Dataset) -> None:
+    said = {(warning.line, warning.message) for warning in mixed.report.warnings}
+    for line, words in [
+        (1, "only 5 good rows"),
+        (1, "different kinds"),
+        (5, "repeats an earlier one (this one: line 1)"),
+        (9, "special token <|im_end|>"),
+        (9, "both user turns"),
+        (9, "ends with a user turn"),
+    ]:
+        assert any(at == line and words in message for at, message in said), words
+
+
+def test_the_report_as_text_and_as_json(mixed: Dataset) -> None:
+    text = mixed.report.as_text()
+    assert "8 rows, 5 good" in text
+    assert "3 problems:" in text
+    assert "line 6, column 2" in text
+    assert "… and 2 more" in mixed.report.as_text(max_problems=1)
+    plain = json.loads(json.dumps(mixed.report.as_dict()))
+    assert plain["problems"][1]["text"].startswith("line 6, column 2")
+    assert plain["suggested_max_length"] == mixed.report.suggested_max_length
+
+
+def test_bad_rows_need_consent(mixed: Dataset, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    with pytest.raises(DatasetError, match="3 bad rows") as caught:
+        mixed.require(skip_bad_rows=False)
+    assert [problem.line for problem in caught.value.problems] == [4, 6, 7]
+    mixed.require(skip_bad_rows=True)
+    good = run(read_dataset(_pair("a", "b"), tokenizer, template, 64))
+    good.require(skip_bad_rows=False)
+    for raw in ("", "{", '{"text": ""}'):
+        empty = run(read_dataset(raw, tokenizer, template, 64))
+        assert empty.examples == []
+        with pytest.raises(DatasetError, match="no row can be trained on"):
+            empty.require(skip_bad_rows=True)
+
+
+def test_characters_without_a_token_are_told(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    dataset = run(read_dataset(json.dumps({"text": "a\x1db"}), tokenizer, template, 64))
+    assert any("0x1D" in warning.message for warning in dataset.report.warnings)
+
+
+def test_the_longest_row_decides_nothing_below_the_95th_percentile(
+    tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    rows = [_pair(f"question {i}", "yes") for i in range(99)] + [_pair("long " * 400, "yes")]
+    report = run(read_dataset("\n".join(rows), tokenizer, template, 2048)).report
+    assert report.tokens_max > 400
+    assert report.suggested_max_length == 64
+
+
+def test_reading_lets_the_event_loop_run_and_reports_progress(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    raw = "\n".join(_pair(f"q{i}", f"a{i}") for i in range(2000)).encode()
+    seen: list[int] = []
+    turns = 0
+
+    async def main() -> Dataset:
+        nonlocal turns
+        reading = asyncio.ensure_future(
+            read_dataset(raw, tokenizer, template, 64, lambda done, total: seen.append(done))
+        )
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return await reading
+
+    dataset = run(main())
+    assert len(dataset.examples) == 2000
+    assert turns >= 7
+    assert seen == sorted(seen)
+    assert seen[-1] == len(raw)
+    assert len(seen) >= 7
+
+
+def test_reading_can_be_cancelled(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    raw = "\n".join(_pair(f"q{i}", f"a{i}") for i in range(50_000)).encode()
+
+    async def main() -> float:
+        reading = asyncio.ensure_future(read_dataset(raw, tokenizer, template, 64))
+        await asyncio.sleep(0.1)
+        reading.cancel()
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        return asyncio.get_running_loop().time() - began
+
+    assert run(main()) < 1
