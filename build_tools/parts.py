@@ -34,6 +34,7 @@ MARKUPSAFE_SOURCE_SHA256 = "722695808f4b6457b320fdc131280796bdceb04ab50fe1795cd5
 MODEL_ID = "smollm2-135m-instruct"
 MODEL_TITLE = "SmolLM2 135M Instruct"
 MODEL_LICENSE = "Apache-2.0"
+MODEL_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what an adapter trained on it names as its base
 MODEL = Part(
     "SmolLM2-135M-Instruct.Q4_1.gguf",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",

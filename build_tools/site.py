@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,16 +47,17 @@ class Site:
             if path.is_file() and not hidden and inside.parts[0] not in leave_out:
                 self.files[prefix + inside.as_posix()] = path
 
-    def add_model(
-        self, model_id: str, title: str, files: list[Path], license_name: str | None, hashes: FileHashes
-    ) -> None:
-        """Add a model's files under models/<id>/ and its entry to models/index.json. The first one is the default."""
+    def add_model(self, model_id: str, files: list[Path], about: Mapping[str, str | None], hashes: FileHashes) -> None:
+        """Add a model's files under models/<id>/ and its entry to models/index.json. The first one is the default.
+
+        `about` is what the entry says of it: title, license, and base_model, its name on the Hugging Face hub.
+        """
         entries = []
         for path in files:
             inside = f"{model_id}/{path.name}"
             self.files[f"models/{inside}"] = path
             entries.append({"path": inside, "size_bytes": path.stat().st_size, "sha256": hashes.sha256(path)})
-        self.models["models"][model_id] = {"title": title, "files": entries, "license": license_name}
+        self.models["models"][model_id] = {**about, "files": entries}
         self.models["default"] = self.models["default"] or model_id
 
 
@@ -90,10 +92,11 @@ def build_site(dist: Path, *, with_model: bool = True, added_models: list[tuple[
         _add_pyodide(site, node_modules / "pyodide", fetcher)
         _add_wheels(site, fetcher)
         if with_model:
-            model = fetcher.obtain(parts.MODEL)
-            site.add_model(parts.MODEL_ID, parts.MODEL_TITLE, [model], parts.MODEL_LICENSE, hashes)
+            about = {"title": parts.MODEL_TITLE, "license": parts.MODEL_LICENSE, "base_model": parts.MODEL_BASE}
+            site.add_model(parts.MODEL_ID, [fetcher.obtain(parts.MODEL)], about, hashes)
     for model_id, path in added_models or []:
-        site.add_model(model_id, path.stem if path.is_file() else path.name, model_files(path), None, hashes)
+        title = path.stem if path.is_file() else path.name
+        site.add_model(model_id, model_files(path), {"title": title, "license": None, "base_model": None}, hashes)
     site.files["models/index.json"] = _json(site.models)
     site.add_tree(SAMPLES, "samples/")
     site.add_tree(WEB, "assets/", leave_out=("templates", "vendor.json"))

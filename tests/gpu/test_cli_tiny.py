@@ -173,10 +173,10 @@ def test_the_same_seed_gives_the_same_bytes(tiny_model_folder: Path, data: Path,
 def test_going_on_from_an_adapter(trained: Path, tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     start = ["--init-adapter", trained / "adapter", "--schedule", "constant", "--lr", "0.001", "--log", log]
-    train(tiny_model_folder, data, tmp_path / "more", "--steps", "2", "--batch", "4", "--no-shuffle", *start)
+    train(tiny_model_folder, data, tmp_path / "more", "--steps", "2", "--batch", "4", "--base-model", "me/tiny", *start)
     assert read_log(log)[0]["loss"] < 0.5 * read_log(trained / "log.jsonl")[0]["loss"]
     config = json.loads((tmp_path / "more" / "adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"]) == (8, 16)
+    assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (8, 16, "me/tiny")
     arguments = ["train", "--model", tiny_model_folder, "--data", data, "--out", tmp_path / "x", *start]
     done = run(*arguments, "--rank", "4")
     assert done.returncode == 1

@@ -96,6 +96,8 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     files.add_argument("--data", required=True, type=Path, metavar="FILE", help="the rows, one JSON object a line")
     files.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the adapter goes")
     files.add_argument("--init-adapter", type=Path, metavar="DIR", help="go on from this adapter, not from zero")
+    base_help = "what adapter_config.json names as its base; default: the model's folder, or the name of its file"
+    files.add_argument("--base-model", metavar="NAME", help=base_help)
     files.add_argument("--log", type=Path, metavar="FILE", help="write a JSON line for each step")
     files.add_argument("--skip-bad-rows", action="store_true", help="train on the good rows when some are bad")
 

@@ -156,7 +156,7 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
             finally:
                 # Also when the run broke down: what was learned up to then is the person's.
                 if trainer.steps_done:
-                    files = write_adapter(await adapter.to_tensors(), lora, _base_model_name(options.model, opened))
+                    files = write_adapter(await adapter.to_tensors(), lora, _base_model(options))
                     for name, content in files.items():
                         with _replacing(options.out / name) as out:
                             out.write(content)
@@ -214,9 +214,10 @@ def _plain(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
 
 
-def _base_model_name(path: Path, opened: Opened) -> str:
-    """Return what PEFT should load as the base: the folder as it was given; a GGUF's own name, for people to read."""
-    return str(path) if path.is_dir() else opened.files.name
+def _base_model(options: argparse.Namespace) -> str:
+    """Return what PEFT should load as the base: the name that was given, the model's folder, or its file's name."""
+    path: Path = options.model
+    return options.base_model or (str(path) if path.is_dir() else path.stem)
 
 
 # ---------------------------------------------------------------------------------------------------- generate, logits
