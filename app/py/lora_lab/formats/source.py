@@ -113,26 +113,29 @@ class BlobSource:
 class UrlSource:
     """A file on a web server, in Pyodide: range by range where the server answers 206, else fetched whole once."""
 
-    def __init__(self, url: str, name: str, size_bytes: int, whole: BlobSource | None) -> None:
+    def __init__(
+        self, url: str, name: str, size_bytes: int, whole: BlobSource | None = None, version: str | None = None
+    ) -> None:
         self.url = url
         self.name = name
         self.size_bytes = size_bytes
         self._whole = whole
+        self._version = version  # the ETag: ranges of two versions of a file must not be mixed
 
     @classmethod
     async def open(cls, url: str, name: str | None = None) -> UrlSource:
         """Ask the server for the first byte, and learn from its answer the size and whether ranges work."""
         name = name or url.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-        response = await _fetch(url, name, 0, 1)
+        response = await _fetch(url, name, 0, 1, None)
         if response.status == 206:
             content_range = response.headers.get("Content-Range") or ""
             total = content_range.rpartition("/")[2]
             await response.arrayBuffer()
             if not total.isdigit():
                 raise FileFormatError(f"{name}: the server's Content-Range is {content_range!r}; wanted bytes 0-0/SIZE")
-            return cls(url, name, int(total), None)
+            return cls(url, name, int(total), None, response.headers.get("ETag"))
         if response.status == 416:  # no first byte: the file is empty
-            return cls(url, name, 0, None)
+            return cls(url, name, 0)
         whole = BlobSource(await response.blob(), name)
         return cls(url, name, whole.size_bytes, whole)
 
@@ -142,18 +145,23 @@ class UrlSource:
             return await self._whole.read(offset, length)
         if length == 0:
             return memoryview(b"")
-        response = await _fetch(self.url, self.name, offset, length)
+        response = await _fetch(self.url, self.name, offset, length, self._version)
         if response.status != 206:
-            raise FileFormatError(f"{self.name}: asked for a range, the server answered {response.status}; wanted 206")
+            raise FileFormatError(
+                f"{self.name}: asked for a range, the server answered {response.status}; the file has changed there"
+            )
         return _js_buffer_to_memoryview(await response.arrayBuffer(), self.name, length)
 
 
-async def _fetch(url: str, name: str, offset: int, length: int) -> Any:
+async def _fetch(url: str, name: str, offset: int, length: int, version: str | None) -> Any:
     """Return the server's answer to a range request; FileFormatError when there is none, or an error status."""
     import js  # only in Pyodide
     from pyodide.ffi import to_js
 
-    options = {"headers": {"Range": f"bytes={offset}-{offset + length - 1}"}}
+    headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
+    if version and not version.startswith("W/"):
+        headers["If-Range"] = version
+    options = {"headers": headers}
     try:
         response = await js.fetch(url, to_js(options, dict_converter=js.Object.fromEntries))
     except Exception as error:  # JsException: no network, blocked, wrong address

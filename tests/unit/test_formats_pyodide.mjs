@@ -1,0 +1,29 @@
+// Runs Python programs in one Pyodide under Node, with the package mounted as it stands in the repository.
+// Arguments: the folder of Pyodide, numpy's wheel, the folder of the package. Each line of standard input is an order
+// in JSON, {program, blob, url}, `blob` a path or null; the program sees a JavaScript Blob, and `url`. For each order
+// one line is printed, {result} with what the program's main() returned, or {error}.
+import { openAsBlob } from "node:fs";
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
+
+const [indexURL, numpyWheel, root] = process.argv.slice(2);
+const { loadPyodide } = await import(pathToFileURL(`${indexURL}/pyodide.mjs`).href);
+const pyodide = await loadPyodide({ indexURL });
+await pyodide.loadPackage(numpyWheel, { messageCallback: () => {} });
+pyodide.FS.mkdir("/package");
+pyodide.FS.mount(pyodide.FS.filesystems.NODEFS, { root }, "/package");
+pyodide.runPython("import sys; sys.path.insert(0, '/package')");
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { program, blob, url } = JSON.parse(line);
+  const globals = pyodide.toPy({ url });
+  let answer;
+  try {
+    globals.set("blob", blob && (await openAsBlob(blob)));
+    pyodide.runPython(program, { globals });
+    answer = { result: await pyodide.runPythonAsync("await main()", { globals }) };
+  } catch (error) {
+    answer = { error: error.message };
+  }
+  console.log(JSON.stringify(answer));
+}
