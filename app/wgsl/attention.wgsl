@@ -4,7 +4,7 @@
 // Row t of sequence b is b * T + t. Query t sees the keys from t + past - positions[t] (where its segment begins) to
 // t + past; `past` is 0 in training and step.past over a cache.
 // One invocation owns one query of one head; keys and values come through workgroup memory in tiles (online softmax,
-// Milakov & Gimelshein 2018; FlashAttention, Dao 2022). HEAD_QUADS = D / 4 and TILE are given by the op.
+// Milakov & Gimelshein 2018; FlashAttention, Dao 2022). HEAD_QUADS = D / 4, TILE (keys of a tile) and OWNERS (queries of a workgroup) are given by the op.
 struct Params { length: u32, heads: u32, kv_heads: u32, scale: f32, cached: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
@@ -15,25 +15,24 @@ struct Params { length: u32, heads: u32, kv_heads: u32, scale: f32, cached: u32 
 @group(0) @binding(6) var<storage, read_write> out: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> lse: array<f32>;
 
-const QUERIES = 64u;  // of a workgroup
 const NEVER = -3.0e38;
 var<workgroup> k_tile: array<vec4f, TILE * HEAD_QUADS>;
 var<workgroup> v_tile: array<vec4f, TILE * HEAD_QUADS>;
 var<workgroup> first_key: u32;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(OWNERS)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let past = select(0u, step.past, params.cached == 1u);
     let head = group.y;
     let batch = group.z;
     let kv_head = head / (params.heads / params.kv_heads);
-    let t = group.x * QUERIES + lane;
+    let t = group.x * OWNERS + lane;
     let row = batch * params.length + min(t, params.length - 1u);
     let last = past + min(t, params.length - 1u);
     let first = last - positions[row];
     if (lane == 0u) { first_key = first; }
     let begin = workgroupUniformLoad(&first_key);
-    let end = past + min((group.x + 1u) * QUERIES, params.length);
+    let end = past + min((group.x + 1u) * OWNERS, params.length);
 
     let at = (row * params.heads + head) * HEAD_QUADS;
     var query: array<vec4f, HEAD_QUADS>;
@@ -44,7 +43,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     for (var start = begin; start < end; start += TILE) {
         let count = min(TILE, end - start);
         workgroupBarrier();
-        for (var i = lane; i < count * HEAD_QUADS; i += QUERIES) {
+        for (var i = lane; i < count * HEAD_QUADS; i += OWNERS) {
             let key = ((batch * params.length + start + i / HEAD_QUADS) * params.kv_heads + kv_head) * HEAD_QUADS
                 + i % HEAD_QUADS;
             k_tile[i] = k[key];

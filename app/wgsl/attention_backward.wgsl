@@ -1,6 +1,7 @@
 // attention's backward, in three passes without atomics (FlashAttention-2, Dao 2023); names as in attention.wgsl:
 //   delta[i] = dout[i] . out[i]     p[i, j] = exp(s[i, j] - lse[i])     ds[i, j] = p[i, j] (dout[i] . v[j] - delta[i])
 //   dq[i] = scale * sum_j ds[i, j] k[j]     dk[j] = scale * sum_i ds[i, j] q[i]     dv[j] = sum_i p[i, j] dout[i]
+// One invocation owns one query of a head, or one key; OWNERS make a workgroup.
 // dq: (rows, H * D)   dk, dv: (rows, Hkv * D), each summed over the query heads that share it; all written with `=`.
 struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -17,7 +18,6 @@ struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(2) var<storage, read> out: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> delta_out: array<f32>;
 
-const OWNERS = 64u;  // queries, or keys, of a workgroup
 var<workgroup> left: array<vec4f, TILE * HEAD_QUADS>;
 var<workgroup> right: array<vec4f, TILE * HEAD_QUADS>;
 var<workgroup> statistics: array<vec2f, TILE>;  // lse and delta of the tile's queries
@@ -34,7 +34,7 @@ fn row_delta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_inde
     delta_out[i] = sum;
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(OWNERS)
 fn backward_q(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let head = group.y;
     let base = group.z * params.length;
@@ -80,7 +80,7 @@ fn backward_q(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
     for (var d = 0u; d < HEAD_QUADS; d++) { dq[index * HEAD_QUADS + d] = acc[d]; }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(OWNERS)
 fn backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let kv_head = group.y;
     let base = group.z * params.length;

@@ -1,6 +1,6 @@
 // attention of one new query over the cache (decoding): the same result as attention.wgsl for one row.
 // q, out: (H * D)   k, v: caches (length, Hkv * D), of which rows 0 .. step.past are valid
-// One workgroup a head. It takes the keys in blocks of 256: one key an invocation for the scores, then the invocations
+// One workgroup of LANES (given by the op, at least HEAD_QUADS) a head. It takes the keys in blocks of LANES: one key an invocation for the scores, then the invocations
 // share out the D channels of the weighted sum.
 struct Params { heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -10,13 +10,12 @@ struct Params { heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(4) var<storage, read> v: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4f>;
 
-const LANES = 256u;
 const NEVER = -3.0e38;
-var<workgroup> weights: array<f32, 256>;
-var<workgroup> partial: array<f32, 256>;
-var<workgroup> sums: array<vec4f, 256>;
+var<workgroup> weights: array<f32, LANES>;
+var<workgroup> partial: array<f32, LANES>;
+var<workgroup> sums: array<vec4f, LANES>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let head = group.x;
     let kv_head = head / (params.heads / params.kv_heads);
@@ -39,7 +38,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         workgroupBarrier();
         partial[lane] = s;
         workgroupBarrier();
-        for (var half = 128u; half > 0u; half >>= 1u) {
+        for (var half = LANES / 2u; half > 0u; half >>= 1u) {
             if (lane < half) { partial[lane] = max(partial[lane], partial[lane + half]); }
             workgroupBarrier();
         }
@@ -49,7 +48,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         weights[lane] = p;
         partial[lane] = p;
         workgroupBarrier();
-        for (var half = 128u; half > 0u; half >>= 1u) {
+        for (var half = LANES / 2u; half > 0u; half >>= 1u) {
             if (lane < half) { partial[lane] += partial[lane + half]; }
             workgroupBarrier();
         }

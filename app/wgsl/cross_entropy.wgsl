@@ -2,6 +2,7 @@
 //   loss[i] = logsumexp(logits[i, :]) - logits[i, target[i]]
 //   dlogits[i, v] = (softmax(logits[i, :])[v] - [v = target[i]]) * step.inv_tokens, written over logits
 // logits: (rows, V)   targets: those of the gathered rows, chunk by chunk   losses: likewise
+// One workgroup of LANES (given by the op) a row.
 // total: losses_total += sum of losses[0 .. step.loss_rows) * step.inv_tokens
 struct Params { rows: u32, columns: u32, chunk_start: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -12,13 +13,13 @@ struct Params { rows: u32, columns: u32, chunk_start: u32 }
 @group(0) @binding(5) var<storage, read> losses_in: array<f32>;
 @group(0) @binding(6) var<storage, read_write> losses_total: array<f32>;
 
-var<workgroup> partial: array<f32, 256>;
+var<workgroup> partial: array<f32, LANES>;
 
 fn sum_over_workgroup(value: f32, lane: u32) -> f32 {
     workgroupBarrier();
     partial[lane] = value;
     workgroupBarrier();
-    for (var half = 128u; half > 0u; half >>= 1u) {
+    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
         if (lane < half) { partial[lane] += partial[lane + half]; }
         workgroupBarrier();
     }
@@ -29,38 +30,38 @@ fn max_over_workgroup(value: f32, lane: u32) -> f32 {
     workgroupBarrier();
     partial[lane] = value;
     workgroupBarrier();
-    for (var half = 128u; half > 0u; half >>= 1u) {
+    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
         if (lane < half) { partial[lane] = max(partial[lane], partial[lane + half]); }
         workgroupBarrier();
     }
     return partial[0];
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn forward_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;
     if (row >= params.rows || params.chunk_start + row >= step.loss_rows) { return; }
     let base = row * params.columns;
     let target_column = targets[params.chunk_start + row];
     var largest = -3.0e38;
-    for (var v = lane; v < params.columns; v += 256u) { largest = max(largest, logits[base + v]); }
+    for (var v = lane; v < params.columns; v += LANES) { largest = max(largest, logits[base + v]); }
     largest = max_over_workgroup(largest, lane);
     var sum = 0.0;
-    for (var v = lane; v < params.columns; v += 256u) { sum += exp(logits[base + v] - largest); }
+    for (var v = lane; v < params.columns; v += LANES) { sum += exp(logits[base + v] - largest); }
     sum = sum_over_workgroup(sum, lane);
     if (lane == 0u) { losses[params.chunk_start + row] = largest + log(sum) - logits[base + target_column]; }
     storageBarrier();
     workgroupBarrier();
-    for (var v = lane; v < params.columns; v += 256u) {
+    for (var v = lane; v < params.columns; v += LANES) {
         let probability = exp(logits[base + v] - largest) / sum;
         logits[base + v] = (probability - select(0.0, 1.0, v == target_column)) * step.inv_tokens;
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn total(@builtin(local_invocation_index) lane: u32) {
     var sum = 0.0;
-    for (var i = lane; i < step.loss_rows; i += 256u) { sum += losses_in[i]; }
+    for (var i = lane; i < step.loss_rows; i += LANES) { sum += losses_in[i]; }
     sum = sum_over_workgroup(sum, lane);
     if (lane == 0u) { losses_total[0] += sum * step.inv_tokens; }
 }

@@ -1,10 +1,32 @@
 // linear, for devices where workgroup memory is no faster than memory (software adapters). Same contract as linear.wgsl.
-// Each invocation makes an 8 x 8 patch of the result straight from memory.
+// Each invocation makes an 8 x 8 patch of the result straight from memory. Written out row by row: software adapters
+// keep arrays in memory, and named values in registers.
 // include: linear_bindings.wgsl
 
-fn store(row: u32, column: u32, value: f32) {
-    let at = row * params.columns + column;
-    if (params.accumulate == 1u) { y[at] += value; } else { y[at] = value; }
+fn store4(rows: u32, row: u32, column: u32, value: vec4f) {
+    if (row >= rows) { return; }
+    for (var j = 0u; j < 4u && column + j < params.columns; j++) {
+        let at = row * params.columns + column + j;
+        if (params.accumulate == 1u) { y[at] += value[j]; } else { y[at] = value[j]; }
+    }
+}
+
+fn dots(a: vec4f, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) -> vec4f {
+    return vec4f(dot(a, b0), dot(a, b1), dot(a, b2), dot(a, b3));
+}
+
+fn lora_in_at(row: u32, r: u32) -> f32 { return lora_in[row * params.rank + r]; }
+
+// Four values of the adapter's right factor for rank r: B's rows in forward, A's columns in backward.
+fn lora_columns(column: u32, r: u32) -> vec4f {
+    let last = params.columns - 1u;
+    return vec4f(lora_weight[min(column, last) * params.rank + r], lora_weight[min(column + 1u, last) * params.rank + r],
+                 lora_weight[min(column + 2u, last) * params.rank + r], lora_weight[min(column + 3u, last) * params.rank + r]);
+}
+
+fn lora_row(column: u32, r: u32) -> vec4f {
+    let at = r * params.columns + column;
+    return vec4f(lora_weight[at], lora_weight[at + 1u], lora_weight[at + 2u], lora_weight[at + 3u]);
 }
 
 @compute @workgroup_size(8, 8)
@@ -13,55 +35,217 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
     let row0 = (group.y * 8u + local.y) * 8u;
     let column0 = (group.x * 8u + local.x) * 8u;
     if (row0 >= rows || column0 >= params.columns) { return; }
+    // Clamped, not skipped: reads past the edge repeat the last row or column and are not stored.
+    let r0 = min(row0 + 0u, rows - 1u);
+    let r1 = min(row0 + 1u, rows - 1u);
+    let r2 = min(row0 + 2u, rows - 1u);
+    let r3 = min(row0 + 3u, rows - 1u);
+    let r4 = min(row0 + 4u, rows - 1u);
+    let r5 = min(row0 + 5u, rows - 1u);
+    let r6 = min(row0 + 6u, rows - 1u);
+    let r7 = min(row0 + 7u, rows - 1u);
+    var l0 = vec4f(0.0);
+    var h0 = vec4f(0.0);
+    var l1 = vec4f(0.0);
+    var h1 = vec4f(0.0);
+    var l2 = vec4f(0.0);
+    var h2 = vec4f(0.0);
+    var l3 = vec4f(0.0);
+    var h3 = vec4f(0.0);
+    var l4 = vec4f(0.0);
+    var h4 = vec4f(0.0);
+    var l5 = vec4f(0.0);
+    var h5 = vec4f(0.0);
+    var l6 = vec4f(0.0);
+    var h6 = vec4f(0.0);
+    var l7 = vec4f(0.0);
+    var h7 = vec4f(0.0);
     let quads = params.inner / 4u;
-    var acc: array<array<f32, 8>, 8>;
+    let last = params.columns - 1u;
     for (var quad = 0u; quad < quads; quad++) {
-        var a: array<vec4f, 8>;
-        for (var i = 0u; i < 8u; i++) { a[i] = x[min(row0 + i, rows - 1u) * quads + quad]; }
-        for (var j = 0u; j < 8u; j++) {
-            let b = weight_quad(min(column0 + j, params.columns - 1u), quad, quads);
-            for (var i = 0u; i < 8u; i++) { acc[i][j] += dot(a[i], b); }
-        }
+        let a0 = x[r0 * quads + quad];
+        let a1 = x[r1 * quads + quad];
+        let a2 = x[r2 * quads + quad];
+        let a3 = x[r3 * quads + quad];
+        let a4 = x[r4 * quads + quad];
+        let a5 = x[r5 * quads + quad];
+        let a6 = x[r6 * quads + quad];
+        let a7 = x[r7 * quads + quad];
+        let lw0 = weight_quad(min(column0 + 0u, last), quad, quads);
+        let lw1 = weight_quad(min(column0 + 1u, last), quad, quads);
+        let lw2 = weight_quad(min(column0 + 2u, last), quad, quads);
+        let lw3 = weight_quad(min(column0 + 3u, last), quad, quads);
+        l0 += dots(a0, lw0, lw1, lw2, lw3);
+        l1 += dots(a1, lw0, lw1, lw2, lw3);
+        l2 += dots(a2, lw0, lw1, lw2, lw3);
+        l3 += dots(a3, lw0, lw1, lw2, lw3);
+        l4 += dots(a4, lw0, lw1, lw2, lw3);
+        l5 += dots(a5, lw0, lw1, lw2, lw3);
+        l6 += dots(a6, lw0, lw1, lw2, lw3);
+        l7 += dots(a7, lw0, lw1, lw2, lw3);
+        let hw0 = weight_quad(min(column0 + 4u, last), quad, quads);
+        let hw1 = weight_quad(min(column0 + 5u, last), quad, quads);
+        let hw2 = weight_quad(min(column0 + 6u, last), quad, quads);
+        let hw3 = weight_quad(min(column0 + 7u, last), quad, quads);
+        h0 += dots(a0, hw0, hw1, hw2, hw3);
+        h1 += dots(a1, hw0, hw1, hw2, hw3);
+        h2 += dots(a2, hw0, hw1, hw2, hw3);
+        h3 += dots(a3, hw0, hw1, hw2, hw3);
+        h4 += dots(a4, hw0, hw1, hw2, hw3);
+        h5 += dots(a5, hw0, hw1, hw2, hw3);
+        h6 += dots(a6, hw0, hw1, hw2, hw3);
+        h7 += dots(a7, hw0, hw1, hw2, hw3);
     }
     for (var r = 0u; r < params.rank; r++) {
-        for (var j = 0u; j < 8u; j++) {
-            let b = lora_weight[min(column0 + j, params.columns - 1u) * params.rank + r];
-            for (var i = 0u; i < 8u; i++) { acc[i][j] += lora_in[min(row0 + i, rows - 1u) * params.rank + r] * b; }
-        }
+        let left = lora_columns(column0, r);
+        let right = lora_columns(column0 + 4u, r);
+        let u0 = lora_in_at(r0, r);
+        l0 += u0 * left;
+        h0 += u0 * right;
+        let u1 = lora_in_at(r1, r);
+        l1 += u1 * left;
+        h1 += u1 * right;
+        let u2 = lora_in_at(r2, r);
+        l2 += u2 * left;
+        h2 += u2 * right;
+        let u3 = lora_in_at(r3, r);
+        l3 += u3 * left;
+        h3 += u3 * right;
+        let u4 = lora_in_at(r4, r);
+        l4 += u4 * left;
+        h4 += u4 * right;
+        let u5 = lora_in_at(r5, r);
+        l5 += u5 * left;
+        h5 += u5 * right;
+        let u6 = lora_in_at(r6, r);
+        l6 += u6 * left;
+        h6 += u6 * right;
+        let u7 = lora_in_at(r7, r);
+        l7 += u7 * left;
+        h7 += u7 * right;
     }
-    for (var i = 0u; i < 8u && row0 + i < rows; i++) {
-        for (var j = 0u; j < 8u && column0 + j < params.columns; j++) { store(row0 + i, column0 + j, acc[i][j]); }
-    }
+    store4(rows, row0 + 0u, column0, l0);
+    store4(rows, row0 + 0u, column0 + 4u, h0);
+    store4(rows, row0 + 1u, column0, l1);
+    store4(rows, row0 + 1u, column0 + 4u, h1);
+    store4(rows, row0 + 2u, column0, l2);
+    store4(rows, row0 + 2u, column0 + 4u, h2);
+    store4(rows, row0 + 3u, column0, l3);
+    store4(rows, row0 + 3u, column0 + 4u, h3);
+    store4(rows, row0 + 4u, column0, l4);
+    store4(rows, row0 + 4u, column0 + 4u, h4);
+    store4(rows, row0 + 5u, column0, l5);
+    store4(rows, row0 + 5u, column0 + 4u, h5);
+    store4(rows, row0 + 6u, column0, l6);
+    store4(rows, row0 + 6u, column0 + 4u, h6);
+    store4(rows, row0 + 7u, column0, l7);
+    store4(rows, row0 + 7u, column0 + 4u, h7);
 }
 
 @compute @workgroup_size(8, 8)
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let rows = active_rows();
     let row0 = (group.y * 8u + local.y) * 8u;
-    let quad0 = (group.x * 8u + local.x) * 2u;
+    let column0 = (group.x * 8u + local.x) * 8u;
+    if (row0 >= rows || column0 >= params.columns) { return; }
+    // Clamped, not skipped: reads past the edge repeat the last row or column and are not stored.
+    let r0 = min(row0 + 0u, rows - 1u);
+    let r1 = min(row0 + 1u, rows - 1u);
+    let r2 = min(row0 + 2u, rows - 1u);
+    let r3 = min(row0 + 3u, rows - 1u);
+    let r4 = min(row0 + 4u, rows - 1u);
+    let r5 = min(row0 + 5u, rows - 1u);
+    let r6 = min(row0 + 6u, rows - 1u);
+    let r7 = min(row0 + 7u, rows - 1u);
+    var l0 = vec4f(0.0);
+    var h0 = vec4f(0.0);
+    var l1 = vec4f(0.0);
+    var h1 = vec4f(0.0);
+    var l2 = vec4f(0.0);
+    var h2 = vec4f(0.0);
+    var l3 = vec4f(0.0);
+    var h3 = vec4f(0.0);
+    var l4 = vec4f(0.0);
+    var h4 = vec4f(0.0);
+    var l5 = vec4f(0.0);
+    var h5 = vec4f(0.0);
+    var l6 = vec4f(0.0);
+    var h6 = vec4f(0.0);
+    var l7 = vec4f(0.0);
+    var h7 = vec4f(0.0);
     let quads = params.columns / 4u;
-    if (row0 >= rows || quad0 >= quads) { return; }
+    let quad0 = column0 / 4u;
     let quad1 = min(quad0 + 1u, quads - 1u);
-    var acc: array<array<vec4f, 2>, 8>;
     for (var n = 0u; n < params.inner; n++) {
         let left = weight_quad(n, quad0, quads);
         let right = weight_quad(n, quad1, quads);
-        for (var i = 0u; i < 8u; i++) {
-            let a = dy[min(row0 + i, rows - 1u) * params.inner + n];
-            acc[i][0] += a * left;
-            acc[i][1] += a * right;
-        }
+        let a0 = dy[r0 * params.inner + n];
+        l0 += a0 * left;
+        h0 += a0 * right;
+        let a1 = dy[r1 * params.inner + n];
+        l1 += a1 * left;
+        h1 += a1 * right;
+        let a2 = dy[r2 * params.inner + n];
+        l2 += a2 * left;
+        h2 += a2 * right;
+        let a3 = dy[r3 * params.inner + n];
+        l3 += a3 * left;
+        h3 += a3 * right;
+        let a4 = dy[r4 * params.inner + n];
+        l4 += a4 * left;
+        h4 += a4 * right;
+        let a5 = dy[r5 * params.inner + n];
+        l5 += a5 * left;
+        h5 += a5 * right;
+        let a6 = dy[r6 * params.inner + n];
+        l6 += a6 * left;
+        h6 += a6 * right;
+        let a7 = dy[r7 * params.inner + n];
+        l7 += a7 * left;
+        h7 += a7 * right;
     }
     for (var r = 0u; r < params.rank; r++) {
-        for (var q = 0u; q < 2u; q++) {
-            let at = r * params.columns + min(quad0 + q, quad1) * 4u;
-            let b = vec4f(lora_weight[at], lora_weight[at + 1u], lora_weight[at + 2u], lora_weight[at + 3u]);
-            for (var i = 0u; i < 8u; i++) { acc[i][q] += lora_in[min(row0 + i, rows - 1u) * params.rank + r] * b; }
-        }
+        let left = lora_row(column0, r);
+        let right = lora_row(quad1 * 4u, r);
+        let u0 = lora_in_at(r0, r);
+        l0 += u0 * left;
+        h0 += u0 * right;
+        let u1 = lora_in_at(r1, r);
+        l1 += u1 * left;
+        h1 += u1 * right;
+        let u2 = lora_in_at(r2, r);
+        l2 += u2 * left;
+        h2 += u2 * right;
+        let u3 = lora_in_at(r3, r);
+        l3 += u3 * left;
+        h3 += u3 * right;
+        let u4 = lora_in_at(r4, r);
+        l4 += u4 * left;
+        h4 += u4 * right;
+        let u5 = lora_in_at(r5, r);
+        l5 += u5 * left;
+        h5 += u5 * right;
+        let u6 = lora_in_at(r6, r);
+        l6 += u6 * left;
+        h6 += u6 * right;
+        let u7 = lora_in_at(r7, r);
+        l7 += u7 * left;
+        h7 += u7 * right;
     }
-    for (var i = 0u; i < 8u && row0 + i < rows; i++) {
-        for (var q = 0u; q < 2u && quad0 + q < quads; q++) {
-            for (var c = 0u; c < 4u; c++) { store(row0 + i, (quad0 + q) * 4u + c, acc[i][q][c]); }
-        }
-    }
+    store4(rows, row0 + 0u, column0, l0);
+    store4(rows, row0 + 0u, column0 + 4u, h0);
+    store4(rows, row0 + 1u, column0, l1);
+    store4(rows, row0 + 1u, column0 + 4u, h1);
+    store4(rows, row0 + 2u, column0, l2);
+    store4(rows, row0 + 2u, column0 + 4u, h2);
+    store4(rows, row0 + 3u, column0, l3);
+    store4(rows, row0 + 3u, column0 + 4u, h3);
+    store4(rows, row0 + 4u, column0, l4);
+    store4(rows, row0 + 4u, column0 + 4u, h4);
+    store4(rows, row0 + 5u, column0, l5);
+    store4(rows, row0 + 5u, column0 + 4u, h5);
+    store4(rows, row0 + 6u, column0, l6);
+    store4(rows, row0 + 6u, column0 + 4u, h6);
+    store4(rows, row0 + 7u, column0, l7);
+    store4(rows, row0 + 7u, column0 + 4u, h7);
 }

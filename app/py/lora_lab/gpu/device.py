@@ -25,6 +25,7 @@ Progress = Callable[[int, int], None]
 # A submit must stay clear of operating systems' GPU watchdogs (about 2 s). Rates differ between kernels, so aim low.
 SEGMENT_TARGET_S = 0.15
 FIRST_SEGMENT_FLOPS = 2e8  # what the slowest software device does in about 0.2 s
+SOFTWARE_LANES = 4  # SwiftShader's subgroup: a barrier among these costs least
 DISPATCH_FLOOR_FLOPS = 1e6  # what starting a dispatch costs, in the same currency
 
 
@@ -135,6 +136,10 @@ class Device(ABC):
         """Give the device back. Its buffers are gone with it."""
 
     # --- what every host shares ---
+
+    def lanes(self, wanted: int) -> int:
+        """Return how many invocations should share one reduction: `wanted`, or few where a barrier is dear."""
+        return wanted if self.use_workgroup_memory else min(wanted, SOFTWARE_LANES)
 
     def create_buffer(self, size_bytes: int, label: str, uniform: bool = False) -> Buffer:
         """Return zeroed GPU memory of at least 4 bytes, rounded up to a multiple of 4. Raises OutOfMemoryError."""

@@ -7,16 +7,16 @@ from ..gpu.kernel import Constants, kernel
 from ..gpu.plan import Tensor, ceil_div, grid_1d
 from .tape import Tape
 
-OWNERS = 64  # queries, or keys, of a workgroup: the kernels' workgroup size
+OWNERS = 64  # queries, or keys, of a workgroup on a GPU
 
 
 def _constants(device: Device, head_dim: int) -> Constants:
-    """HEAD_QUADS, and as many keys a tile as workgroup memory holds (16 at D = 64 in the 16 KiB that all grant)."""
+    """HEAD_QUADS, OWNERS, and as many keys a tile as workgroup memory holds (16 at D = 64 in the 16 KiB that all grant)."""
     tile = 32
     # Two tiles of vectors, and backward's 12 bytes of statistics for each of a tile's queries.
     while tile > 1 and tile * (8 * head_dim + 12) + 16 > device.limits.max_workgroup_storage_size:
         tile //= 2
-    return (("HEAD_QUADS", head_dim // 4), ("TILE", tile))
+    return (("HEAD_QUADS", head_dim // 4), ("TILE", tile), ("OWNERS", device.lanes(OWNERS)))
 
 
 def attention(
@@ -35,7 +35,7 @@ def attention(
     params = {"length": length, "heads": heads, "kv_heads": kv_heads, "scale": scale, "cached": int(cached)}
     assert tape.step is not None
     tensors = {"step": tape.step, "q": q, "k": k, "v": v, "positions": positions, "out": out, "lse": lse}
-    grid = (ceil_div(length, OWNERS), heads, batch)
+    grid = (ceil_div(length, tape.device.lanes(OWNERS)), heads, batch)
     flops = 2.0 * batch * length * length * q.shape[-1]
     tape.dispatch(kernel("attention", "forward", _constants(tape.device, head_dim)), tensors, params, grid, flops)
     tape.on_backward(
@@ -63,12 +63,12 @@ def attention_backward(
     saved = {"q": q, "k": k, "v": v, "positions": positions, "lse": lse, "dout": dout, "delta": delta}
     if q.requires_grad:
         dq = tape.tensor(q.shape, f"d.{q.label}")
-        grid = (ceil_div(length, OWNERS), heads, batch)
+        grid = (ceil_div(length, tape.device.lanes(OWNERS)), heads, batch)
         tape.dispatch(kernel("attention_backward", "backward_q", constants), saved | {"dq": dq}, params, grid, 1.5 * flops)
         tape.give_grad(q, dq)
     if k.requires_grad or v.requires_grad:
         dk, dv = tape.tensor(k.shape, f"d.{k.label}"), tape.tensor(v.shape, f"d.{v.label}")
-        grid = (ceil_div(length, OWNERS), kv_heads, batch)
+        grid = (ceil_div(length, tape.device.lanes(OWNERS)), kv_heads, batch)
         tensors = saved | {"dk": dk, "dv": dv}
         tape.dispatch(kernel("attention_backward", "backward_kv", constants), tensors, params, grid, 2.5 * flops)
         tape.give_grad(k, dk)
@@ -82,7 +82,8 @@ def attention_decode(tape: Tape, q: Tensor, k_cache: Tensor, v_cache: Tensor, he
     params = {"heads": heads, "kv_heads": kv_heads, "scale": head_dim**-0.5}
     assert tape.step is not None
     tensors = {"step": tape.step, "q": q, "k": k_cache, "v": v_cache, "out": out}
-    constants = (("HEAD_QUADS", head_dim // 4),)
+    lanes = 256 if tape.device.use_workgroup_memory else 64
+    constants = (("HEAD_QUADS", head_dim // 4), ("LANES", lanes))
     flops = 4.0 * k_cache.shape[0] * q.shape[-1]
     tape.dispatch(kernel("attention_decode", "forward", constants), tensors, params, (heads,), flops)
     return out

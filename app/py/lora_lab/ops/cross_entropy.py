@@ -21,6 +21,7 @@ def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets:
     trained tokens of an accumulated batch. The output layer is frozen.
     """
     max_rows = rows.size
+    constants = (("LANES", tape.device.lanes(256)),)
     losses = tape.tensor((max_rows,), "losses")
     target = tape.grad_target(x) if tape.grad_enabled else None
     if target is not None:
@@ -34,11 +35,11 @@ def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets:
         product(tape, hidden, lm_head, logits, chunk_start=start)
         params = {"rows": count, "columns": lm_head.shape[0], "chunk_start": start}
         tensors = {"step": tape.step, "logits": logits, "targets": targets, "losses": losses}
-        tape.dispatch(kernel("cross_entropy", "forward_backward"), tensors, params, (count,), 10.0 * logits.size)
+        tape.dispatch(kernel("cross_entropy", "forward_backward", constants), tensors, params, (count,), 10.0 * logits.size)
         if target is not None:
             dhidden = tape.tensor(hidden.shape, "d.trained rows")
             product_backward(tape, logits, lm_head, dhidden, chunk_start=start)
             scatter_rows(tape, dhidden, rows, target[0], start)
     params = {"rows": max_rows, "columns": 1, "chunk_start": 0}
     tensors = {"step": tape.step, "losses_in": losses, "losses_total": total}
-    tape.dispatch(kernel("cross_entropy", "total"), tensors, params, (1,), max_rows)
+    tape.dispatch(kernel("cross_entropy", "total", constants), tensors, params, (1,), max_rows)

@@ -69,7 +69,7 @@ def product(
     if x.shape[-1] != inner:
         raise ValueError(f"{x.label} is {x.shape}; {weight.tensor.label} takes (rows, {inner})")
     if rows == 1 and chunk_start == NO_CHUNK:
-        step = kernel("linear_row", "forward", includes=(weight.loader,))
+        step = kernel("linear_row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
         _dispatch(tape, step, "x", x, weight, y, u, b, inner, False, chunk_start, grid_1d(ceil_div(columns, 4)))
         return
     grid = (ceil_div(columns, 64), ceil_div(rows, 64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..gpu.kernel import kernel
+from ..gpu.kernel import Kernel, kernel
 from ..gpu.plan import Tensor, grid_1d
 from .tape import Tape
 
@@ -13,7 +13,7 @@ def rmsnorm(tape: Tape, x: Tensor, gain: Tensor, eps: float, label: str = "norm"
     rstd = tape.tensor((x.rows,), f"{label}.rstd")
     params = {"rows": x.rows, "columns": x.shape[-1], "eps": eps, "accumulate": 0}
     tensors = {"x": x, "gain": gain, "y": y, "rstd": rstd}
-    tape.dispatch(kernel("rmsnorm", "forward"), tensors, params, grid_1d(x.rows), 6.0 * x.size)
+    tape.dispatch(_kernel(tape, "forward"), tensors, params, grid_1d(x.rows), 6.0 * x.size)
     tape.on_backward(y, lambda dy: rmsnorm_backward(tape, dy, x, gain, rstd, eps))
     return y
 
@@ -26,4 +26,8 @@ def rmsnorm_backward(tape: Tape, dy: Tensor, x: Tensor, gain: Tensor, rstd: Tens
     dx, accumulate = target
     params = {"rows": x.rows, "columns": x.shape[-1], "eps": eps, "accumulate": int(accumulate)}
     tensors = {"x": x, "gain": gain, "dy": dy, "rstd_saved": rstd, "dx": dx}
-    tape.dispatch(kernel("rmsnorm", "backward"), tensors, params, grid_1d(x.rows), 10.0 * x.size)
+    tape.dispatch(_kernel(tape, "backward"), tensors, params, grid_1d(x.rows), 10.0 * x.size)
+
+
+def _kernel(tape: Tape, entry: str) -> Kernel:
+    return kernel("rmsnorm", entry, (("LANES", tape.device.lanes(64)),))
