@@ -1,0 +1,193 @@
+"""The linear layer: every weight form, with and without LoRA, both kernels, against float64 and finite differences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from lora_lab.formats.source import BytesSource
+from lora_lab.formats.tensors import StoredTensor
+from lora_lab.gpu import Device
+from lora_lab.model.weights import upload_weight
+from lora_lab.ops.elementwise import add
+from lora_lab.ops.embedding import embedding
+from lora_lab.ops.linear import LoraPair, linear
+from lora_lab.ops.matmul import matmul
+from lora_lab.ops.step import StepValues
+from lora_lab.ops.weight import Weight
+from tests import reference
+from tests.close import OP_TOLERANCE, assert_close, check_op, run_op
+
+FORMS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1")
+ROWS = (1, 5, 33, 123)
+OUTS = (7, 65)
+RANKS = (0, 1, 3, 16)
+
+
+def width(form: str) -> int:
+    """A row that no tile divides: 9 quads, or 3 blocks of 32."""
+    return 36 if form in ("f32", "f16", "bf16") else 96
+
+
+@contextmanager
+def weight_on(device: Device, form: str, shape: tuple[int, int], seed: int = 0) -> Iterator[tuple[Weight, np.ndarray]]:
+    """Bring a random weight to the GPU by way of a file's bytes; yield it and its values in float64."""
+    raw, values = reference.random_weight(form, shape, np.random.default_rng(seed))
+    stored = StoredTensor("weight", shape, form, BytesSource(raw.tobytes(), "weights"), 0, raw.size)
+    weight = asyncio.run(upload_weight(device, stored))
+    yield weight, values
+    weight.tensor.storage.destroy()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("out", OUTS)
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("form", FORMS)
+def test_linear(each_device: Device, form: str, rows: int, out: int, rank: int) -> None:
+    inner, scale = width(form), 0.75
+    rng = np.random.default_rng(rows + out + rank)
+    inputs = {"x": rng.normal(size=(rows, inner))}
+    if rank:
+        inputs |= {"a": rng.normal(size=(rank, inner)), "b": rng.normal(size=(out, rank))}
+
+    with weight_on(each_device, form, (out, inner)) as (weight, values):
+
+        def build(tape, t):
+            lora = LoraPair(t["a"], t["b"], scale) if rank else None
+            return linear(tape, t["x"], weight, lora)
+
+        def backward(dy, x, a=None, b=None):
+            return {"x": reference.linear_backward(dy, x, values, a, b, scale)["x"]}
+
+        check_op(
+            each_device, build, inputs, lambda x, a=None, b=None: reference.linear(x, values, a, b, scale), backward
+        )
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.3])
+@pytest.mark.parametrize("rank", RANKS[1:])
+@pytest.mark.parametrize(("rows", "out"), [(1, 7), (5, 65), (33, 7), (123, 65)])
+def test_lora_gradients_are_added(each_device: Device, rows: int, out: int, rank: int, strength: float) -> None:
+    """dA and dB are `+=`: what was there from another micro-batch stays."""
+    inner, scale = 36, 0.75
+    rng = np.random.default_rng(rows + rank)
+    inputs = {"x": rng.normal(size=(rows, inner)), "a": rng.normal(size=(rank, inner)),
+              "b": rng.normal(size=(out, rank)), "da": rng.normal(size=(rank, inner)),
+              "db": rng.normal(size=(out, rank))}  # fmt: skip
+    inputs = {name: values.astype(np.float32) for name, values in inputs.items()}
+    dy = rng.normal(size=(rows, out)).astype(np.float32)
+    with weight_on(each_device, "f32", (out, inner)) as (weight, values):
+        found = run_op(
+            each_device,
+            lambda tape, t: linear(tape, t["x"], weight, LoraPair(t["a"], t["b"], scale, t["da"], t["db"])),
+            inputs, dy=dy, grads=("x",), outputs=("da", "db"), step=StepValues(strength=strength),
+        )  # fmt: skip
+        exact = {name: array.astype(np.float64) for name, array in inputs.items()}
+        wanted = reference.linear_backward(
+            dy.astype(np.float64), exact["x"], values, exact["a"], exact["b"], scale * strength
+        )
+        assert_close(found["dx"], wanted["x"], OP_TOLERANCE, "dx")
+        for matrix in ("a", "b"):
+            assert_close(found[f"d{matrix}"], exact[f"d{matrix}"] + wanted[matrix], OP_TOLERANCE, f"d{matrix}")
+
+
+def test_lora_gradients_agree_with_finite_differences(each_device: Device) -> None:
+    rng = np.random.default_rng(5)
+    inputs = {"x": rng.normal(size=(6, 12)), "a": rng.normal(size=(3, 12)), "b": rng.normal(size=(7, 3))}
+    inputs = {name: values.astype(np.float32) for name, values in inputs.items()}
+    exact = {name: values.astype(np.float64) for name, values in inputs.items()}
+    dy = rng.normal(size=(6, 7)).astype(np.float32)
+    zeros = {f"d{name}": np.zeros(inputs[name].shape) for name in ("a", "b")}
+    with weight_on(each_device, "f32", (7, 12)) as (weight, values):
+        found = run_op(
+            each_device,
+            lambda tape, t: linear(tape, t["x"], weight, LoraPair(t["a"], t["b"], 2.0, t["da"], t["db"])),
+            inputs | zeros, dy=dy, grads=("x",), outputs=("da", "db"),
+        )  # fmt: skip
+        for name in exact:
+
+            def forward(value, name=name):
+                return reference.linear(**(exact | {name: value}), weight=values, scale=2.0)
+
+            numeric = reference.numerical_gradient(forward, exact[name], dy.astype(np.float64))
+            assert_close(found[f"d{name}"], numeric, OP_TOLERANCE, f"d{name}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_second_use_adds_its_gradient(each_device: Device, form: str) -> None:
+    """As q, k and v do with the norm before them: the first writes dx with `=`, the others with `+=`."""
+    inner, rng = width(form), np.random.default_rng(1)
+    with (
+        weight_on(each_device, form, (65, inner), 1) as (first, first_values),
+        weight_on(each_device, form, (65, inner), 2) as (second, second_values),
+    ):
+        check_op(
+            each_device,
+            lambda tape, t: add(tape, linear(tape, t["x"], first), linear(tape, t["x"], second)),
+            {"x": rng.normal(size=(33, inner))},
+            lambda x: reference.linear(x, first_values + second_values),
+            lambda dy, x: {"x": reference.linear_backward(dy, x, first_values + second_values)["x"]},
+        )
+
+
+def test_strength_0_is_the_layer_without_the_adapter_to_the_bit(each_device: Device) -> None:
+    rng = np.random.default_rng(3)
+    inputs = {"x": rng.normal(size=(33, 36)), "a": rng.normal(size=(4, 36)), "b": rng.normal(size=(65, 4))}
+    off = StepValues(strength=0.0)
+    with weight_on(each_device, "f32", (65, 36)) as (weight, _):
+        plain = run_op(each_device, lambda tape, t: linear(tape, t["x"], weight), inputs)
+        silent = run_op(
+            each_device, lambda tape, t: linear(tape, t["x"], weight, LoraPair(t["a"], t["b"], 2.0)), inputs, step=off
+        )
+        assert np.array_equal(plain["y"], silent["y"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tokens", [[0], [4, 0, 6, 6, 1], list(range(7)) * 18])
+def test_embedding(device: Device, form: str, tokens: list[int]) -> None:
+    with weight_on(device, form, (7, width(form))) as (table, values):
+        check_op(
+            device,
+            lambda tape, t: embedding(tape, t["tokens"], table),
+            {"tokens": np.array(tokens)},
+            lambda tokens: reference.embedding(tokens, values),
+            tolerance=1e-7,  # nothing is summed
+        )
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (5, 33, 7), (33, 5, 123), (16, 65, 36)])
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_matmul(device: Device, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool) -> None:
+    rng = np.random.default_rng(0)
+    inputs = {
+        "a": rng.normal(size=(k, m) if transpose_a else (m, k)),
+        "b": rng.normal(size=(n, k) if transpose_b else (k, n)),
+        "c": rng.normal(size=(m, n)),
+    }
+
+    def wanted(a, b, c):
+        return 0.7 * (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+
+    def build(tape, t, **options):
+        return matmul(
+            tape, t["a"], t["b"], transpose_a=transpose_a, transpose_b=transpose_b, alpha=0.7, **options
+        )  # fmt: skip
+
+    check_op(device, build, inputs, wanted)
+    check_op(
+        device,
+        lambda tape, t: build(tape, t, out=t["c"], accumulate=True),
+        inputs,
+        lambda a, b, c: c + wanted(a, b, c),
+    )
+
+
+def test_shapes_that_do_not_multiply_are_refused(device: Device) -> None:
+    inputs = {"a": np.ones((2, 3)), "b": np.ones((4, 5))}
+    with pytest.raises(ValueError, match="do not multiply: 3 against 4"):
+        run_op(device, lambda tape, t: matmul(tape, t["a"], t["b"]), inputs)
