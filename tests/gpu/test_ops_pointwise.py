@@ -1,0 +1,157 @@
+"""RMSNorm, SwiGLU, addition, and the movers of rows, against float64 and finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lora_lab.gpu import Device
+from lora_lab.gpu import plan as plan_module
+from lora_lab.ops.elementwise import add, copy, fill
+from lora_lab.ops.rmsnorm import rmsnorm
+from lora_lab.ops.rows import gather_rows, last_row, scatter_rows
+from lora_lab.ops.step import StepValues
+from lora_lab.ops.swiglu import swiglu
+from tests import reference
+from tests.close import check_op, run_op
+
+SHAPES = [(1, 4), (5, 36), (33, 576), (123, 65)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("eps", [1e-5, 0.1])
+def test_rmsnorm(each_device: Device, shape: tuple[int, int], eps: float) -> None:
+    rng = np.random.default_rng(shape[0])
+    check_op(
+        each_device,
+        lambda tape, t: rmsnorm(tape, t["x"], t["gain"], eps),
+        {"x": rng.normal(size=shape), "gain": rng.normal(size=shape[1])},
+        lambda x, gain: reference.rmsnorm(x, gain, eps),
+        lambda dy, x, gain: {"x": reference.rmsnorm_backward(dy, x, gain, eps)},
+    )
+
+
+def test_rmsnorm_adds_to_the_residuals_gradient(each_device: Device) -> None:
+    """As in every block: the residual hands x its gradient first, the norm's is added to it."""
+    rng = np.random.default_rng(1)
+
+    def forward(x, gain, up):
+        return x + reference.swiglu(reference.rmsnorm(x, gain, 1e-5), up)
+
+    def backward(dy, x, gain, up):
+        dnorm = reference.swiglu_backward(dy, reference.rmsnorm(x, gain, 1e-5), up)["gate"]
+        return {"x": dy + reference.rmsnorm_backward(dnorm, x, gain, 1e-5)}
+
+    check_op(
+        each_device,
+        lambda tape, t: add(tape, t["x"], swiglu(tape, rmsnorm(tape, t["x"], t["gain"], 1e-5), t["up"])),
+        {"x": rng.normal(size=(33, 36)), "gain": rng.normal(size=36), "up": rng.normal(size=(33, 36))},
+        forward,
+        backward,
+    )
+
+
+def test_a_shared_gradient_is_not_written_while_it_is_read(device: Device) -> None:
+    """x + norm(x): both sides' gradient is one tensor, which the norm's backward would read and add to at once."""
+    inputs = {"x": np.ones((2, 4)), "gain": np.ones(4)}
+
+    def build(tape, t):
+        return add(tape, t["x"], rmsnorm(tape, t["x"], t["gain"], 1e-5))
+
+    with pytest.raises(ValueError, match=r"d\.x is also the gradient of \['norm'\]"):
+        run_op(device, build, inputs, dy=np.ones((2, 4)), grads=("x",))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_swiglu(device: Device, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape[0])
+    check_op(
+        device,
+        lambda tape, t: swiglu(tape, t["gate"], t["up"]),
+        {"gate": 3 * rng.normal(size=shape), "up": rng.normal(size=shape)},
+        reference.swiglu,
+        lambda dy, gate, up: reference.swiglu_backward(dy, gate, up),
+    )
+
+
+def test_swiglu_far_from_zero(device: Device) -> None:
+    """exp(-gate) overflows below -88: the result is 0, not NaN."""
+    gate = np.array([[-1000.0, -89.0, -20.0, 0.0, 20.0, 89.0, 1000.0]])
+    with np.errstate(over="ignore"):
+        check_op(
+            device,
+            lambda tape, t: swiglu(tape, t["gate"], t["up"]),
+            {"gate": gate, "up": np.ones(gate.shape)},
+            reference.swiglu,
+            lambda dy, gate, up: reference.swiglu_backward(dy, gate, up),
+        )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_add_hands_its_gradient_to_both_sides(device: Device, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape[0])
+    check_op(
+        device,
+        lambda tape, t: add(tape, t["a"], t["b"]),
+        {"a": rng.normal(size=shape), "b": rng.normal(size=shape)},
+        lambda a, b: a + b,
+        lambda dy, a, b: {"a": dy, "b": dy},
+    )
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 8193])
+def test_copy_and_fill_reach_every_element_and_no_more(device: Device, size: int) -> None:
+    values = np.random.default_rng(size).normal(size=size).astype(np.float32)
+
+    def build(tape, t):
+        copied = tape.tensor((size,), "copied")
+        copy(tape, t["x"], copied)
+        filled = tape.tensor((size,), "filled")
+        fill(tape, filled, 2.5)
+        return add(tape, copied, filled)
+
+    assert np.array_equal(run_op(device, build, {"x": values})["y"], values + np.float32(2.5))
+
+
+def test_a_grid_folded_into_two_dimensions(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What more than 65,535 workgroups become, tried with a smaller limit."""
+    monkeypatch.setattr(plan_module, "MAX_WORKGROUPS", 7)
+    rng = np.random.default_rng(0)
+    shape = (41, 63)
+    assert plan_module.grid_1d(41) == (7, 6, 1)
+    check_op(
+        device,
+        lambda tape, t: rmsnorm(tape, add(tape, t["x"], swiglu(tape, t["x"], t["up"])), t["gain"], 1e-5),
+        {"x": rng.normal(size=shape), "up": rng.normal(size=shape), "gain": rng.normal(size=63)},
+        lambda x, up, gain: reference.rmsnorm(x + reference.swiglu(x, up), gain, 1e-5),
+    )
+
+
+@pytest.mark.parametrize("trained", [0, 1, 3, 5])
+def test_gather_and_scatter_stop_at_the_trained_rows(device: Device, trained: int) -> None:
+    """Rows 2 to 5 of a list of which `trained` are valid, out of x and back; the rest of y keeps what it holds."""
+    rng = np.random.default_rng(trained)
+    x, y = rng.normal(size=(9, 6)).astype(np.float32), np.full((9, 6), 7.0, np.float32)
+    rows = np.array([8, 0, 3, 1, 6])
+
+    def build(tape, t):
+        part = tape.tensor((3, 6), "part")
+        gather_rows(tape, t["x"], t["rows"], part, 2)
+        scatter_rows(tape, part, t["rows"], t["y"], 2)
+        return t["y"]
+
+    found = run_op(device, build, {"x": x, "rows": rows, "y": y}, step=StepValues(loss_rows=trained))
+    y[rows[2:trained]] = x[rows[2:trained]]
+    assert np.array_equal(found["y"], y)
+
+
+@pytest.mark.parametrize("row", [0, 4, 8])
+def test_the_last_row_of_a_padded_prompt(device: Device, row: int) -> None:
+    x = np.random.default_rng(0).normal(size=(9, 70)).astype(np.float32)
+
+    def build(tape, t):
+        y = tape.tensor((1, 70), "last")
+        last_row(tape, t["x"], y)
+        return y
+
+    assert np.array_equal(run_op(device, build, {"x": x}, step=StepValues(last_row=row))["y"], x[row : row + 1])
