@@ -63,7 +63,7 @@ def llama3_like_files() -> TokenizerFiles:
 @functools.cache
 def llama2_like_files() -> TokenizerFiles:
     """A small tokenizer of Llama 2's kind: spaces as U+2581, one put in front, unknown characters as bytes."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
 
     special = ["<unk>", "<s>", "</s>"]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
@@ -71,6 +71,7 @@ def llama2_like_files() -> TokenizerFiles:
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special + byte_tokens, show_progress=False)
     words = (ROOT / "tests/unit/hostile_text.py").read_text(encoding="ascii", errors="ignore").split()

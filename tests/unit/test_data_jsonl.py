@@ -115,6 +115,13 @@ def test_a_file_of_another_kind_is_one_problem(raw: bytes, words: str) -> None:
     assert problems[0].line == 1
 
 
+def test_a_broken_first_row_does_not_hide_the_others() -> None:
+    for first in ('{"text": "a"} {"text": "b"}', '{"text": "a"', '{"text": "a"},', "hello"):
+        rows, problems = parse_jsonl(f"{first}\n{GOOD}\n{GOOD}")
+        assert [problem.line for problem in problems] == [1]
+        assert [row.line for row in rows] == [2, 3]
+
+
 def test_the_place_of_a_wrong_file_is_its_first_line_that_is_not_blank() -> None:
     assert parse_jsonl(b'\n\n[{"text": "a"}]')[1][0].line == 3
 

@@ -24,6 +24,9 @@ _BINARY_KINDS = (
     (b"\x89PNG", "a picture"),
     (b"%PDF", "a PDF"),
 )
+# How much of a file is looked at to tell what it is, and up to what size a JSON array's elements are counted.
+_HEAD_BYTES = 1 << 20
+_COUNTED_BYTES = 32 << 20
 _ROW_FORM = 'one JSON object on each line, for example {"messages": [{"role": "user", "content": "…"}, …]}'
 
 
@@ -216,45 +219,52 @@ def _whole_file_problem(data: bytes) -> Problem | None:
             return Problem(1, f"this is {kind}, not JSON Lines; wanted is a text file with {_ROW_FORM}")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:200]:
         return Problem(1, "this file is UTF-16 or binary, not UTF-8 text; save it in the encoding UTF-8")
-    body = data[3:] if data.startswith(b"\xef\xbb\xbf") else data
-    stripped = body.strip()
-    if not stripped:
+    begin = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+    first = re.compile(rb"\S[^\r\n]*").search(data, begin)
+    if first is None:
         return Problem(1, f"the file is empty; wanted is {_ROW_FORM}")
-    first_line = re.split(rb"[\r\n]", stripped, maxsplit=1)[0]
-    line = 1 + body[: body.find(stripped[:1])].count(b"\n")
+    line = 1 + data.count(b"\n", 0, first.start())
+    first_line = first.group()
     if first_line.startswith(b"["):
-        return _array_problem(line, stripped, first_line)
-    if first_line.startswith(b"{") and first_line != stripped and _is_failure(first_line):
-        return _pretty_printed_problem(line, stripped)
-    return _other_text_problem(line, stripped)
+        return _array_problem(line, data, first)
+    if first_line.startswith(b"{"):
+        return _pretty_printed_problem(line, data, first)
+    return _other_text_problem(line, data[first.start() : first.start() + _HEAD_BYTES])
 
 
 def _is_failure(raw_line: bytes) -> bool:
     return isinstance(_load_json(raw_line.decode("utf-8", "replace")), _JsonFailure)
 
 
-def _array_problem(line: int, stripped: bytes, first_line: bytes) -> Problem | None:
-    if first_line != stripped and not _is_failure(first_line):
+def _array_problem(line: int, data: bytes, first: re.Match[bytes]) -> Problem | None:
+    text_follows = re.compile(rb"\S").search(data, first.end()) is not None
+    if text_follows and not _is_failure(first.group()):
         return None  # a list on a line of its own among other lines: that line's problem
-    whole = _load_json(stripped.decode("utf-8", "replace"))
-    broken = isinstance(whole, _JsonFailure)
-    found = "a JSON array that is broken as well" if broken else f"one JSON array of {len(whole)} elements"
+    found = "a JSON array"
+    if len(data) <= _COUNTED_BYTES:
+        whole = _load_json(data[first.start() :].decode("utf-8", "replace"))
+        broken = isinstance(whole, _JsonFailure)
+        found = "a JSON array that is broken as well" if broken else f"one JSON array of {len(whole)} elements"
     return Problem(
         line,
         f"this file is {found}, not JSON Lines; write each element on a line of its own, without the outer [ ] and "
         "without commas between the lines",
         1,
-        excerpt(first_line.decode("utf-8", "replace"), 0),
+        excerpt(first.group().decode("utf-8", "replace"), 0),
     )
 
 
-def _pretty_printed_problem(line: int, stripped: bytes) -> Problem | None:
-    text = stripped.decode("utf-8", "replace")
+def _pretty_printed_problem(line: int, data: bytes, first: re.Match[bytes]) -> Problem | None:
+    if len(first.group()) > _HEAD_BYTES or not _is_failure(first.group()):
+        return None
+    text = data[first.start() : first.start() + _HEAD_BYTES].decode("utf-8", "replace")
     try:
         _, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return None  # a broken first row; the lines are read one by one
     rows = text[:end].count("\n") + 1
+    if rows == 1:
+        return None  # a whole row with something behind it
     return Problem(
         line,
         f"this is pretty-printed JSON (its first object takes {rows} lines), not JSON Lines; write each row on one "
@@ -264,13 +274,13 @@ def _pretty_printed_problem(line: int, stripped: bytes) -> Problem | None:
     )
 
 
-def _other_text_problem(line: int, stripped: bytes) -> Problem | None:
+def _other_text_problem(line: int, head: bytes) -> Problem | None:
     """One problem for a text none of whose first lines looks like JSON (CSV and prose come here)."""
-    head = [part for part in re.split(rb"[\r\n]+", stripped[:65536]) if part.strip()][:5]
-    if any(part.lstrip()[:1] in b'{["' for part in head):
+    lines = [part for part in re.split(rb"[\r\n]+", head) if part.strip()][:5]
+    if any(part.lstrip()[:1] in b'{["' for part in lines):
         return None
-    text = head[0].decode("utf-8", "replace")
-    kind = "CSV or another table" if re.search(r"[,;\t]", text) and len(head) > 1 else "plain text"
+    text = lines[0].decode("utf-8", "replace")
+    kind = "CSV or another table" if re.search(r"[,;\t]", text) and len(lines) > 1 else "plain text"
     return Problem(line, f"this looks like {kind}, not JSON Lines; wanted is {_ROW_FORM}", 1, excerpt(text, 0))
 
 
