@@ -45,7 +45,7 @@ function drawAdapter(adapter, inUse) {
     create("div", { class: "adapter-tools" },
       adapter.loss_curve.length || adapter.sample_answers.length ? create("button", {
         type: "button", class: "quiet small", "data-action": "show", onclick: () => actions.show(adapter),
-      }, "Its run") : null,
+      }, "Show its run") : null,
       tool("rename", "Rename", "pen", () => rename(item, adapter)),
       tool("download", "Download", "download", () => actions.download(id)),
       tool("delete", "Delete", "bin", () => actions.remove(id))));

@@ -3,7 +3,6 @@
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { byId, formatLoss } from "./dom.js";
 
-const SMOOTHING = 0.9; // of an exponential mean, corrected at its beginning
 const HEIGHT_PX = 210;
 let plot = null;
 let points = []; // [step, loss]
@@ -52,11 +51,13 @@ function later() {
 function data() {
   const steps = [...new Set([...points.map(([step]) => step), ...checks.keys()])].sort((a, b) => a - b);
   const losses = new Map(points);
+  // An exponential mean over about a tenth of the run, corrected at its beginning.
+  const keep = Math.min(0.95, Math.max(0.3, 1 - 2 / (Math.max(totalSteps, steps.length) / 10 + 2)));
   let mean = 0, weight = 0;
   const smooth = steps.map((step) => {
     if (!losses.has(step)) return null;
-    mean = SMOOTHING * mean + (1 - SMOOTHING) * losses.get(step);
-    weight = SMOOTHING * weight + (1 - SMOOTHING);
+    mean = keep * mean + (1 - keep) * losses.get(step);
+    weight = keep * weight + (1 - keep);
     return mean / weight;
   });
   return [steps, steps.map((step) => losses.get(step) ?? null), smooth, steps.map((step) => checks.get(step) ?? null)];
@@ -72,7 +73,7 @@ function options(width) {
     hooks: { setCursor: [showPoint] },
     scales: { x: { time: false, range: (_, min, max) => [Math.min(1, min ?? 1), Math.max(totalSteps, max ?? 1, 2)] } },
     axes: [{ ...axis, size: 28, space: 50, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick : "")) },
-      { ...axis, size: 46, space: 36 }],
+      { ...axis, size: 42, space: 36 }],
     series: [
       {},
       { stroke: color("--accent-faint"), width: 1.25, spanGaps: true, points: { show: (chart) => chart.data[0].length < 3, size: 5 } },

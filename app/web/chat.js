@@ -62,19 +62,18 @@ export function abandonReply() {
 }
 
 function whyNoChat() {
-  const { worker, gpu, model, chatModel, replying, comparing } = state;
+  const { worker, gpu, model, chatModel, replying } = state;
   if (worker.phase === "fatal") return "Python could not start.";
   if (!navigator.gpu || gpu.state === "none") return "Chatting needs a GPU.";
   if (gpu.state === "lost") return "The GPU was lost.";
   if (isRunning() && chatModel !== "ready") return "The chat rests while the adapter trains. (More settings can keep it awake.)";
-  if (comparing) return "Answering the questions of the card first…";
   if (replying != null) return "";
   if (!model) return state.modelProblem ? "Chatting needs a model." : "The model is on its way.";
   if (chatModel === "none" || chatModel === "loading") return "The model is going to the GPU…";
   return "";
 }
 
-function draw({ applied, replying, chatModel, comparing }) {
+function draw({ applied, replying, chatModel }) {
   const box = byId("chat-adapter");
   if (box.disabled !== !applied) {
     box.disabled = !applied;
@@ -86,7 +85,7 @@ function draw({ applied, replying, chatModel, comparing }) {
   byId("strength-row").classList.toggle("off", !box.checked);
   const reason = whyNoChat();
   const resting = isRunning() && chatModel !== "ready";
-  byId("chat-send").disabled = replying != null || comparing || resting || !["ready", "released"].includes(chatModel);
+  byId("chat-send").disabled = replying != null || resting || !["ready", "released"].includes(chatModel);
   byId("chat-send").hidden = replying != null;
   byId("chat-stop").hidden = replying == null;
   byId("chat-clear").disabled = byId("chat-log").childElementCount === 0 || replying != null;
@@ -131,6 +130,7 @@ function send(raw) {
   const { item, body } = addMessage("assistant", useAdapter, "streaming");
   turn += 1;
   streaming = { turn, item, body, text: "", frame: 0 };
+  if (state.comparing) chat.send("stop_reply"); // the card's question is asked again afterwards
   update({ replying: turn });
   const system = byId("system-prompt").value.trim();
   chat.send("reply", {
@@ -191,7 +191,7 @@ function finish(event) {
   if (text) show(body, text);
   else body.textContent = "(nothing)";
   const why = event.finish_reason === "length" ? ", cut at the longest reply" : event.finish_reason === "stopped" ? ", stopped" : "";
-  item.dataset.stats = `${event.new_tokens} tokens, ${formatRate(event.tokens_per_s)}/s${why}`;
+  item.dataset.stats = `${event.new_tokens} tokens · ${formatRate(event.tokens_per_s)}/s${why}`;
   item.dataset.state = "done";
   update({ replying: null });
   if (document.activeElement === document.body) byId("chat-input").focus({ preventScroll: true });

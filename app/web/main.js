@@ -8,7 +8,7 @@ import { byId, formatBytes, saveFile, setText } from "./dom.js";
 import { dropAnywhere } from "./files.js";
 import { WorkerLink } from "./loader.js";
 import { showProblem, toast } from "./problems.js";
-import { addPiece, finishResult, hideResult, renameResult, setUpResult, showResult } from "./result.js";
+import { addPiece, failAnswer, finishAnswer, hideResult, renameResult, setUpResult, showResult } from "./result.js";
 import { readSettings, setUpSettings, showFieldProblems, suggest } from "./settings.js";
 import { setUpStrip } from "./setup.js";
 import { isRunning, state, update } from "./store.js";
@@ -113,7 +113,7 @@ function plan() {
   if (!state.dataset?.can_train || !state.model || isRunning()) return;
   const { settings, problems } = readSettings();
   if (problems) return update({ plan: { problems } }), showFieldProblems(problems);
-  planRequest += 1;
+  planRequest += 1; // late answers to earlier questions are told by it
   train.send("plan_training", { settings, request: planRequest });
 }
 
@@ -146,14 +146,19 @@ async function askToPersist() {
 }
 
 train.on("training_done", ({ adapter, probes, stopped }) => {
-  const note = `${adapter.name}, ${adapter.steps} steps${stopped ? " (stopped early)" : ""}. Kept in the list of adapters.`;
+  const note = adapter.name + (stopped ? ", stopped early" : "");
   showResult(adapter, probes, note);
   suggestQuestions(probes.map(({ prompt }) => prompt));
   useAdapter(adapter.id);
-  if (!chat || !probes.length) return;
-  update({ comparing: true });
-  chat.send("compare", { adapter_id: adapter.id, probes });
 });
+
+/** Have one question of the card answered. It waits for the adapter of the card to be in use. */
+function compare(adapterId, index, probe) {
+  if (!chat || state.comparing || state.applied?.id !== adapterId || state.replying != null || isRunning()) return false;
+  update({ comparing: true });
+  chat.send("compare", { adapter_id: adapterId, index, probe });
+  return true;
+}
 
 // --------------------------------------------------------------------------------------------------------- adapters
 
@@ -192,8 +197,9 @@ train.on("adapter_deleted", ({ id, name }) => {
 });
 
 function showRun(adapter) {
+  if (isRunning()) return;
   showCurve(adapter.loss_curve, adapter.validation_curve, adapter.steps);
-  showResult(adapter, adapter.sample_answers, `${adapter.name}, ${adapter.steps} steps`);
+  showResult(adapter, adapter.sample_answers.map((answer) => ({ ...answer, done: true })), adapter.name);
   byId("train").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
 }
 
@@ -209,14 +215,14 @@ function listenToChat(worker) {
     if (event.state === "lost") showLost(event);
   });
   worker.on("model_progress", () => {});
-  worker.on("model_ready", () => update({ chatModel: "ready" }));
+  worker.on("model_ready", ({ memory_bytes }) => update({ chatModel: "ready", chatBytes: memory_bytes }));
   worker.on("model_released", () => update({ chatModel: "released" }));
   worker.on("adapter_applied", ({ id, name }) => update({ applied: id ? { id, name } : null }));
   worker.on("compare_piece", addPiece);
-  worker.on("compare_done", ({ adapter_id, answers }) => {
+  worker.on("compare_done", (event) => {
+    const answers = finishAnswer(event);
+    if (answers) train.send("save_sample_answers", { id: event.adapter_id, answers });
     update({ comparing: false });
-    finishResult(adapter_id);
-    if (answers.length) train.send("save_sample_answers", { id: adapter_id, answers });
   });
   worker.on("failed", (event) => failed(event));
 }
@@ -233,7 +239,7 @@ function failed(event) {
   if (event.where === "model") update({ modelProblem: state.model ? null : event, modelProgress: null, reading: null });
   if (event.where === "dataset") update({ reading: null });
   if (event.where === "training") update({ phase: "error", phaseDetail: "" });
-  if (event.where === "compare") update({ comparing: false });
+  if (event.where === "compare") failAnswer();
   if (event.where === "settings") update({ plan: null });
   showProblem(slots[event.where] ?? "setup-problem", event);
 }
@@ -247,7 +253,7 @@ setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_trainin
 setUpTraining(train);
 setUpChart();
 setUpChat();
-setUpResult({ download: (id) => train.send("export_adapter", { id }) });
+setUpResult({ compare, download: (id) => train.send("export_adapter", { id }) });
 setUpAdapters({
   use: useAdapter,
   rename: (id, name) => train.send("rename_adapter", { id, name }),

@@ -2,19 +2,24 @@
 
 import { byId, create, setText } from "./dom.js";
 import { showProblem } from "./problems.js";
+import { state, subscribe } from "./store.js";
 
-let current = null; // {adapter, answers: [{prompt, base, tuned, reference}], writing: "base" | "tuned" | null, at}
+let current = null; // {adapter, answers: [{prompt, messages, base, tuned, reference, done}], writing: {index, side} | null}
 let shown = 0;
 let followed = true; // show the question that is being answered, until the person chooses another
+let actions;
 
-/** `download(id)` is called by the download button. */
-export function setUpResult({ download }) {
-  byId("export-adapter").addEventListener("click", () => current && download(current.adapter.id));
+/** actions: download(id); compare(adapterId, index, probe) has a question answered, and returns whether it could begin. */
+export function setUpResult(given) {
+  actions = given;
+  byId("export-adapter").addEventListener("click", () => current && actions.download(current.adapter.id));
+  subscribe(askNext);
 }
 
-/** Show an adapter's card: with empty answers to be filled, or with stored ones. */
-export function showResult(adapter, answers, note) {
-  current = { adapter, answers: answers.map((answer) => ({ base: "", tuned: "", ...answer })), writing: null, at: 0 };
+/** Show an adapter's card: with questions to be answered, or with stored answers. */
+export function showResult(adapter, questions, note) {
+  const answers = questions.map((question) => ({ base: "", tuned: "", done: false, ...question }));
+  current = { adapter, answers, writing: null };
   [shown, followed] = [0, true];
   byId("result").hidden = false;
   byId("result").dataset.adapter = adapter.id;
@@ -34,34 +39,56 @@ export function renameResult(adapter) {
   if (current?.adapter.id === adapter.id) current.adapter = adapter;
 }
 
+/** Have the next open question answered: the one shown, or on a real GPU any. */
+function askNext({ gpu, comparing }) {
+  if (!current || comparing) return;
+  const open = ({ done, messages }) => !done && messages;
+  let index = shown;
+  if (!open(current.answers[index] ?? {}) && !gpu.is_software) index = current.answers.findIndex(open);
+  const answer = current.answers[index];
+  if (!answer || !open(answer) || answer.failed) return;
+  const { prompt, messages, reference } = answer;
+  if (actions.compare(current.adapter.id, index, { prompt, messages, reference })) Object.assign(answer, { base: "", tuned: "" });
+}
+
 /** A ComparePiece came. */
 export function addPiece({ adapter_id, index, side, text, done }) {
   if (current?.adapter.id !== adapter_id || !current.answers[index]) return;
   current.answers[index][side] += text;
-  Object.assign(current, { writing: done ? null : side, at: index });
+  current.writing = done ? null : { index, side };
   if (followed) shown = index;
   draw();
 }
 
-/** All is answered: go back to the first question. */
-export function finishResult(adapterId) {
-  if (current?.adapter.id !== adapterId) return;
+/** A question is answered (or given up). Returns all answers so far, to be kept, or null when nothing is new. */
+export function finishAnswer({ adapter_id, index, answer }) {
+  if (current?.adapter.id !== adapter_id) return null;
   current.writing = null;
-  if (followed) shown = 0;
+  const own = current.answers[index];
+  if (answer) Object.assign(own, answer, { done: true });
+  const complete = current.answers.filter(({ done }) => done);
+  if (followed && complete.length === current.answers.length) shown = 0;
   draw();
+  return answer ? complete.map(({ prompt, base, tuned, reference }) => ({ prompt, base, tuned, reference })) : null;
+}
+
+/** The answer that is being written went wrong: do not ask it again by itself. */
+export function failAnswer() {
+  const open = current?.answers.find(({ done }) => !done);
+  if (open) open.failed = true;
 }
 
 function draw() {
-  const { answers, writing, at } = current;
+  const { answers, writing } = current;
   const answer = answers[shown];
   byId("result").classList.toggle("bare", !answer);
   byId("probe-tabs").hidden = answers.length < 2;
   drawTabs(answers.length);
-  setText(byId("probe-question"), answer ? `“${answer.prompt}”` : "");
+  setText(byId("probe-question"), answer?.prompt ?? "");
   for (const side of ["base", "tuned"]) {
     const element = byId(`validation-${side}`);
-    const busy = writing === side && at === shown;
-    element.dataset.state = busy ? "streaming" : answer?.[side] ? "done" : "waiting";
+    const busy = writing?.index === shown && writing.side === side;
+    element.dataset.state = busy ? "streaming" : answer?.done || answer?.[side] ? "done" : "waiting";
     setText(element, answer?.[side].trim() ?? "");
   }
   byId("reference").hidden = !answer?.reference;
@@ -72,8 +99,8 @@ function drawTabs(count) {
   const tabs = byId("probe-tabs");
   if (tabs.childElementCount !== count) {
     tabs.replaceChildren(...Array.from({ length: count }, (_, index) => create("button", {
-      type: "button", onclick: () => { [shown, followed] = [index, false]; draw(); },
-    }, `Question ${index + 1}`)));
+      type: "button", "aria-label": `Question ${index + 1}`, onclick: () => { [shown, followed] = [index, false]; draw(); askNext(state); },
+    }, String(index + 1))));
   }
   [...tabs.children].forEach((tab, index) => tab.setAttribute("aria-pressed", String(index === shown)));
 }

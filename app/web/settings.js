@@ -10,7 +10,8 @@ const numbers = {
 };
 const mayBeEmpty = new Set(["warmup_steps", "rows_at_once"]);
 const whole = new Set(["steps", "batch", "rank", "max_length", "seed", "warmup_steps", "rows_at_once"]);
-let touched = new Set(); // fields that the person has set: suggestions leave them alone
+let expanded = true; // all settings are shown; a run folds them up to make room for its curve
+const touched = new Set(); // fields that the person has set: suggestions leave them alone
 
 /** `plan()` is called (not too often) when a setting has changed; `start()` when the form is sent. */
 export function setUpSettings({ plan, start, stop }) {
@@ -37,6 +38,11 @@ export function setUpSettings({ plan, start, stop }) {
   }
   byId("set-lr").addEventListener("input", markPreset);
   byId("train-stop").addEventListener("click", stop);
+  byId("settings-toggle").addEventListener("click", () => {
+    expanded = !expanded;
+    draw(state);
+  });
+  byId("set-free-chat").addEventListener("change", () => draw(state));
   markPreset();
   subscribe(draw);
 }
@@ -97,12 +103,22 @@ export function showFieldProblems(problems) {
   }
 }
 
-function draw({ plan }) {
+/** A run begins: fold the settings up. */
+export function foldSettings() {
+  expanded = false;
+}
+
+function draw({ plan, phase }) {
   const running = isRunning();
+  byId("settings").dataset.folded = String(!expanded);
+  byId("settings-toggle").hidden = phase === "idle" && expanded;
+  setText(byId("settings-toggle"), expanded ? "Fold settings" : "All settings");
+  byId("settings-toggle").setAttribute("aria-expanded", String(expanded));
   byId("settings-fields").disabled = running;
   const reason = whyNot();
   byId("train-start").disabled = reason !== "";
   byId("train-start").hidden = running;
+  setText(byId("train-start").querySelector("span"), phase === "done" ? "Train again" : "Start training");
   byId("train-stop").hidden = !running;
   byId("train-stop").disabled = !running || state.phase === "stopping";
   setText(byId("plan-summary"), plan?.summary ?? "");
@@ -128,14 +144,19 @@ export function whyNot() {
   return "";
 }
 
-function drawMemory({ memory_bytes, memory_parts }) {
+function drawMemory(plan) {
+  let { memory_bytes, memory_parts } = plan;
+  if (!byId("set-free-chat").checked && state.chatBytes) { // two workers are two devices: both stand on the GPU
+    memory_parts = [...memory_parts, { label: "Chat, kept awake", size_bytes: state.chatBytes }];
+    memory_bytes += state.chatBytes;
+  }
   setText(byId("plan-memory-total"), formatBytes(memory_bytes));
   const bar = byId("memory-bar");
   bar.replaceChildren(...memory_parts.map(({ size_bytes }, index) => {
-    const part = create("span", { class: `part-${index % 6}` });
+    const part = create("span", { class: `part-${index % 7}` });
     part.style.flexGrow = String(size_bytes / memory_bytes);
     return part;
   }));
   byId("memory-parts").replaceChildren(...memory_parts.flatMap(({ label, size_bytes }, index) => [
-    create("dt", {}, create("span", { class: `swatch part-${index % 6}` }), label), create("dd", {}, formatBytes(size_bytes))]));
+    create("dt", {}, create("span", { class: `swatch part-${index % 7}` }), label), create("dd", {}, formatBytes(size_bytes))]));
 }

@@ -26,6 +26,19 @@ export function setUpStrip({ openModel }) {
   });
   subscribe(drawGpu);
   subscribe(drawModel);
+  followSteps();
+}
+
+/** On small screens: mark the step that is in view in the header. */
+function followSteps() {
+  const links = new Map([...document.querySelectorAll(".steps-nav a")].map((link) => [link.dataset.step, link]));
+  const observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      for (const [step, link] of links) link.setAttribute("aria-current", String(step === target.id));
+    }
+  }, { rootMargin: "-30% 0px -60% 0px" });
+  for (const step of links.keys()) observer.observe(byId(step));
 }
 
 function drawGpu({ gpu }) {
@@ -59,6 +72,7 @@ function drawModel({ model, modelProgress, modelProblem, chatModel, worker, gpu 
   } else if (modelProgress) [text, progress] = progressWords(modelProgress);
   else if (model) {
     const about = `${model.title} · ${formatBytes(model.size_bytes)}`;
+    status.title = model.facts.map(({ label, value }) => `${label}: ${value}`).join("\n");
     const usable = gpu.state !== "found" || ["ready", "released"].includes(chatModel);
     text = usable ? about : `${about} · going to the GPU…`;
     kind = usable ? "ready" : "busy";

@@ -7,6 +7,7 @@ export const state = {
   modelProgress: null,
   modelProblem: null,
   chatModel: "none", // none, loading, ready, released
+  chatBytes: 0, // what the chat worker takes on the GPU while its model is there
   dataset: null, // DatasetReady
   reading: null,
   consent: false,
@@ -16,6 +17,7 @@ export const state = {
   adapters: null, // null: not known yet
   applied: null, // {id, name}: the adapter that the chat worker has
   replying: null, // the turn that is being written
+  comparing: false, // a question of the card is being answered
 };
 
 const views = new Set();

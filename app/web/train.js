@@ -2,12 +2,12 @@
 
 import { addStep, addValidation, clearChart } from "./chart.js";
 import { byId, formatBytes, formatCount, formatLoss, formatRate, formatTime, setText } from "./dom.js";
-import { whyNot } from "./settings.js";
+import { foldSettings, whyNot } from "./settings.js";
 import { isRunning, state, subscribe, update } from "./store.js";
 
 const words = {
   loading: "Loading the model", compiling: "Compiling for this GPU", training: "Training", stopping: "Stopping after this step",
-  done: "Done", error: "Stopped by an error",
+  done: "Done, the adapter is kept", error: "Stopped by an error",
 };
 let progress = { done: 0, total: 0 };
 
@@ -29,6 +29,7 @@ function onState({ state: phase, detail, done, total }) {
 }
 
 function beginRun() {
+  foldSettings();
   clearChart(state.plan?.total_steps ?? 0);
   setText(byId("train-step"), "–");
   setText(byId("train-loss"), "–");
@@ -49,8 +50,9 @@ function onStep(event) {
 function draw({ phase, phaseDetail }) {
   const status = byId("train-status");
   status.dataset.state = phase;
-  const idle = phase === "idle" || ((phase === "done" || phase === "error") && !phaseDetail);
-  setText(status, idle ? whyNot() || "Ready to train." : describe(phase, phaseDetail));
+  const ended = phase === "done" || phase === "error";
+  const idle = phase === "idle" && !phaseDetail;
+  setText(status, idle ? whyNot() || "Ready to train." : describe(phase, phaseDetail) + (ended ? `. ${whyNot()}` : ""));
   document.title = isRunning() ? `${words[phase]} – LoRA Lab` : "LoRA Lab";
   if (!isRunning() && phase !== "idle") setText(byId("train-left"), "–");
   drawProgress();

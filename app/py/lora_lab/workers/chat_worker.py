@@ -28,7 +28,6 @@ from lora_lab.workers.messages import (
     ModelReady,
     ModelReleased,
     OpenModel,
-    Probe,
     ReleaseModel,
     RemoveAdapter,
     Reply,
@@ -151,13 +150,10 @@ class ChatWorker(EngineWorker):
         self.stop_asked = False
         chat = await self._engine()
         strength = command.strength if command.use_adapter and self.adapter is not None else 0.0
-        text = ""
-        sampling = _sampling(command.sampling)
-        async for piece in chat.reply(_messages(command.messages), sampling, adapter_strength=strength):
-            text += piece.text
-            if piece.text:
-                self.host.post(ReplyPiece(command.turn, piece.text))
-            await asyncio.sleep(0)
+        text = await self._write(
+            chat, command.messages, _sampling(command.sampling), strength,
+            lambda piece: self.host.post(ReplyPiece(command.turn, piece)),
+        )  # fmt: skip
         stats = chat.last_stats
         assert stats is not None  # the reply has ended
         self.host.post(
@@ -174,38 +170,47 @@ class ChatWorker(EngineWorker):
 
     @handles(Compare, "compare", exclusive=True)
     async def compare(self, command: Compare) -> None:
-        """Answer every probe greedily, first without the adapter, then with it. The page hears the end in any case."""
+        """Answer a probe greedily, first without the adapter, then with it. The page hears the end in any case."""
         self.stop_asked = False
-        answers: list[SampleAnswer] = []
+        answer = None
         try:
             chat = await self._engine()
-            for index, probe in enumerate(command.probes):
-                base = await self._answer(chat, command, index, probe, tuned=False)
-                tuned = await self._answer(chat, command, index, probe, tuned=True)
-                if self.stop_asked:
-                    break
-                answers.append(SampleAnswer(probe.prompt, base, tuned, probe.reference))
+            if self.adapter is not None and self.adapter.id == command.adapter_id:
+                base = await self._answer(chat, command, tuned=False)
+                tuned = await self._answer(chat, command, tuned=True)
+                if not self.stop_asked:
+                    answer = SampleAnswer(command.probe.prompt, base, tuned, command.probe.reference)
         except Exception as error:
             self.host.post(failure("compare", error, subject=command.adapter_id))
-        self.host.post(CompareDone(command.adapter_id, tuple(answers)))
+        self.host.post(CompareDone(command.adapter_id, command.index, answer))
 
-    async def _answer(self, chat: ChatEngine, command: Compare, index: int, probe: Probe, tuned: bool) -> str:
-        side = "tuned" if tuned else "base"
-        greedy = SamplingConfig(max_new_tokens=command.max_new_tokens, temperature=0.0)
-        text = ""
+    async def _answer(self, chat: ChatEngine, command: Compare, tuned: bool) -> str:
         if self.stop_asked:
-            return text
-        async for piece in chat.reply(_messages(probe.messages), greedy, adapter_strength=1.0 if tuned else 0.0):
-            text += piece.text
-            if piece.text:
-                self.host.post(ComparePiece(command.adapter_id, index, side, piece.text))  # type: ignore[arg-type]
-            await asyncio.sleep(0)
-        self.host.post(ComparePiece(command.adapter_id, index, side, "", done=True))  # type: ignore[arg-type]
+            return ""
+        place = (command.adapter_id, command.index, "tuned" if tuned else "base")
+        greedy = SamplingConfig(max_new_tokens=command.max_new_tokens, temperature=0.0)
+
+        def tell(text: str, done: bool = False) -> None:
+            self.host.post(ComparePiece(*place, text, done))  # type: ignore[arg-type]
+
+        text = await self._write(chat, command.probe.messages, greedy, 1.0 if tuned else 0.0, tell)
+        tell("", True)
         return text.strip()
 
-
-def _messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+    async def _write(
+        self, chat: ChatEngine, messages: tuple[ChatMessage, ...], sampling: SamplingConfig, strength: float,
+        tell: Callable[[str], None],
+    ) -> str:  # fmt: skip
+        """Generate a reply; `tell` hears each piece. Lets a stop in between the tokens."""
+        text = ""
+        async for piece in chat.reply([vars(message) for message in messages], sampling, adapter_strength=strength):
+            text += piece.text
+            if piece.text:
+                tell(piece.text)
+            if self.stop_asked:  # also one that came before the engine had begun
+                chat.stop()
+            await asyncio.sleep(0)
+        return text
 
 
 def _sampling(sampling: Sampling) -> SamplingConfig:

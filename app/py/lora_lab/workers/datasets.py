@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.data import Dataset, Example, Problem, read_dataset
@@ -40,7 +41,7 @@ class Cut:
 
 @dataclass
 class OpenDataset:
-    """One dataset and the words about it. `probes` are a sample's own questions, if it brings some."""
+    """One dataset and the words about it. A sample may bring questions (`probes`) and settings of its own."""
 
     name: str
     title: str
@@ -48,17 +49,20 @@ class OpenDataset:
     tokenizer: Tokenizer
     template: ChatTemplate | None
     probes: tuple[Probe, ...] = ()
+    own_settings: dict[str, Any] = field(default_factory=dict)
     shown_length: int = 0  # what the page was last told about
     _cuts: dict[int, Cut] = field(default_factory=dict)
 
     @classmethod
     async def read(
         cls, name: str, title: str, raw: bytes, tokenizer: Tokenizer, template: ChatTemplate | None,
-        context_length: int, probes: tuple[Probe, ...], on_progress: Callable[[int, int], None],
+        context_length: int, about: dict[str, Any], on_progress: Callable[[int, int], None],
     ) -> OpenDataset:  # fmt: skip
-        """Read a JSONL file; bad rows are in its report, nothing is raised."""
+        """Read a JSONL file; bad rows are in its report, nothing is raised. `about` is a sample's JSON, else empty."""
         dataset = await read_dataset(raw, tokenizer, template, min(READ_LENGTH, context_length), on_progress)
-        return cls(name, title, dataset, tokenizer, template, probes)
+        names = {f.name for f in fields(TrainSettings)}
+        own = {name: value for name, value in about.get("settings", {}).items() if name in names}
+        return cls(name, title, dataset, tokenizer, template, _sample_probes(about), own)
 
     def cut(self, max_length: int) -> Cut:
         """Return the dataset as it is trained on at this length. The file is not tokenized again."""
@@ -140,7 +144,7 @@ class OpenDataset:
         return (ChatMessage("text", row.text),)
 
     def suggest(self) -> TrainSettings:
-        """Return the settings that suit this dataset: FORMATS.md's defaults, the length and the number of its rows."""
+        """Return the settings that suit this dataset: the usual ones for its length and number of rows, or its own."""
         lora, train = LoraConfig(), TrainConfig()
         report = self.dataset.report
         cut = self.cut(report.suggested_max_length)
@@ -149,7 +153,7 @@ class OpenDataset:
         batch = min(EFFECTIVE_BATCH, max(1, good))
         a_pass = max(1, round(good * (1 - fraction) / batch))
         passes = 1 if a_pass > MANY_STEPS else min(3, max(1, MANY_STEPS // a_pass))
-        return TrainSettings(
+        suited = TrainSettings(
             steps=max(MIN_STEPS, passes * a_pass),
             batch=batch,
             learning_rate=train.learning_rate,
@@ -160,6 +164,7 @@ class OpenDataset:
             targets=lora.targets,
             validation_fraction=fraction,
         )
+        return replace(suited, **self.own_settings)
 
     def split(self, settings: TrainSettings) -> tuple[list[Example], list[Example], list[int]]:
         """Return the examples to train on, those held back, and the latter's rows in the whole dataset."""
@@ -182,15 +187,12 @@ class OpenDataset:
         return tuple(found)
 
 
-def sample_probes(about: dict) -> tuple[Probe, ...]:
-    """Return the questions of a sample's JSON file: `"probe": ["…"]` or `[{"prompt": "…", "reference": "…"}]`."""
-    entries = about.get("probe", about.get("probes", []))
-    probes = []
-    for entry in [entries] if isinstance(entries, (str, dict)) else entries:
-        prompt = entry if isinstance(entry, str) else entry["prompt"]
-        reference = None if isinstance(entry, str) else entry.get("reference")
-        probes.append(Probe(prompt, (ChatMessage("user", prompt),), reference))
-    return tuple(probes)
+def _sample_probes(about: dict[str, Any]) -> tuple[Probe, ...]:
+    """Return the questions of a sample's JSON: `"probes": [{"prompt": "…", "reference": "…"}, …]`."""
+    entries = about.get("probes", [])
+    return tuple(
+        Probe(entry["prompt"], (ChatMessage("user", entry["prompt"]),), entry.get("reference")) for entry in entries
+    )
 
 
 def _probe(row: object) -> Probe | None:

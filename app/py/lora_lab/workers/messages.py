@@ -15,7 +15,7 @@ it on. Before Python runs, worker.js itself may post `boot` and `fatal`; they st
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Where = Literal["device", "model", "dataset", "settings", "training", "adapter", "chat", "compare", "storage", "worker"]
@@ -304,10 +304,11 @@ class StopReply(Command):
 
 @dataclass(frozen=True)
 class Compare(Command):
-    """Chat worker: answer each probe greedily, without the adapter and with it."""
+    """Chat worker: answer a probe greedily, without the adapter and with it. `adapter_id` must be the one applied."""
 
     adapter_id: str
-    probes: tuple[Probe, ...]
+    index: int  # of the probe among the adapter's
+    probe: Probe
     max_new_tokens: int = 96
 
 
@@ -586,8 +587,11 @@ class ComparePiece(Event):
 
 @dataclass(frozen=True)
 class CompareDone(Event):
+    """A probe is answered; `answer` is None when that was stopped or went wrong."""
+
     adapter_id: str
-    answers: tuple[SampleAnswer, ...] = field(default=())
+    index: int
+    answer: SampleAnswer | None
 
 
 EVENTS: tuple[type[Event], ...] = (

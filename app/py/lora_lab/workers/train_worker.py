@@ -12,7 +12,7 @@ from lora_lab.formats.peft import write_adapter
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.train import StepDone, Trainer, ValidationDone
 from lora_lab.workers.adapter_keeper import AdapterKeeper, OpenedModel, model_shape
-from lora_lab.workers.datasets import OpenDataset, sample_probes
+from lora_lab.workers.datasets import OpenDataset
 from lora_lab.workers.dispatch import Host, handles
 from lora_lab.workers.downloads import find_site_model
 from lora_lab.workers.engine_worker import seldom
@@ -100,7 +100,7 @@ class TrainWorker(AdapterKeeper):
         tell = seldom(lambda done, total: self.host.post(DatasetProgress(int(done), int(total))))
         context = model.files.config.max_position_embeddings
         self.dataset = await OpenDataset.read(
-            name, title, raw, model.tokenizer, model.template, context, sample_probes(about), tell
+            name, title, raw, model.tokenizer, model.template, context, about, tell
         )
         suggested = self.dataset.suggest()
         if command.max_length is not None:
