@@ -19,6 +19,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from build_tools.base import ROOT
+from lora_lab import cli, cli_terminal
+from lora_lab.errors import DeviceError, LoraLabError
+from lora_lab.train import StepDone
 
 # Rows that a tiny model can learn by heart within a few steps.
 ROWS = [{"prompt": f"What is {n}?", "completion": f"It is the number {n}."} for n in range(12)]
@@ -244,6 +247,50 @@ def test_ctrl_c_finishes_the_step_and_keeps_what_was_learned(
     base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
     model = PeftModel.from_pretrained(base, str(tmp_path / "out"))
     assert any(parameter.abs().max() > 0 for name, parameter in model.named_parameters() if "lora_B" in name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send one process a Ctrl-C")
+def test_ctrl_c_ends_an_answer_at_once(tiny_model_folder: Path) -> None:
+    arguments = ["generate", "--model", tiny_model_folder, "--prompt", "What is 7?", "--max-new-tokens", "1900"]
+    # A high temperature: the model hardly ever comes upon its end-of-turn token.
+    process = subprocess.Popen(
+        command(*arguments, "--temperature", "5"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert said.decode().endswith("lora-lab: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kept"),
+    [(KeyboardInterrupt(), 130, False), (LoraLabError("the loss is nan"), 1, True), (DeviceError("lost"), 1, False)],
+    ids=["second Ctrl-C", "run broke down", "device lost"],
+)
+def test_what_a_run_that_ends_badly_keeps(
+    error: BaseException,
+    code: int,
+    kept: bool,
+    tiny_model_folder: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def update(bar: cli_terminal.StepBar, event: StepDone) -> None:
+        if event.step == 2:
+            raise error
+
+    monkeypatch.setattr(cli_terminal.StepBar, "update", update)
+    arguments = ["train", "--model", tiny_model_folder, "--data", data, "--out", tmp_path / "out", "--steps", "5"]
+    assert cli.main([str(argument) for argument in arguments]) == code
+    assert ("The adapter of step 2 is in" in capsys.readouterr().err) is kept
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists() is kept
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo terminals")

@@ -17,7 +17,8 @@ import pytest
 import build
 from build_tools import parts
 from build_tools.base import ROOT, BuildError, FileHashes, hash_file
-from build_tools.environment import build_requirements
+from build_tools.environment import build_requirements, ensure_node_modules
+from build_tools.fetch import PypiMember, PypiWheel, UrlSource
 from build_tools.site import build_site, model_files, parse_added_model, program_version, write_site
 from build_tools.testing import Counts, named_paths, read_report, tiers_of
 
@@ -195,7 +196,17 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
 
 def test_jinja2_of_the_build_is_jinja2_of_the_site() -> None:
     (pinned,) = (line for line in build_requirements() if line.startswith("jinja2"))
-    assert parts.JINJA2.sources == (parts.PypiWheel(pinned),)
+    assert parts.JINJA2.sources == (PypiWheel(pinned),)
+
+
+def test_packages_for_pyodide_come_from_its_distribution_first_then_from_pypi() -> None:
+    found = parts.pyodide_packages(ensure_node_modules() / "pyodide")
+    assert [part.name.split("-")[0] for part in found] == list(parts.PYODIDE_PACKAGES)
+    for part in found:
+        first, second = part.sources
+        assert isinstance(first, UrlSource)
+        assert re.fullmatch(rf"https://[^/]+/pyodide/v0\.27\.7/full/{re.escape(part.name)}", first.url)
+        assert second == PypiMember(parts.PYODIDE_MIRROR[0], parts.PYODIDE_MIRROR[1] + part.name)
 
 
 def test_npm_versions_are_exact_and_the_lock_names_no_registry() -> None:

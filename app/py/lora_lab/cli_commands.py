@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import tempfile
@@ -15,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from lora_lab.cli_terminal import ByteBar, GracefulInterrupt, StepBar, say
+from lora_lab.cli_terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, SamplingConfig, TrainConfig
 from lora_lab.data import read_dataset
 from lora_lab.data.batches import split_validation
@@ -124,7 +123,7 @@ def train(options: argparse.Namespace, config: TrainConfig) -> int:
         # Both early: a wrong path is better found before an hour of training than after it.
         options.out.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context(options.log.open("w", encoding="utf-8")) if options.log else None
-        return asyncio.run(_train(options, config, log))
+        return run_interruptible(_train(options, config, log))
 
 
 async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] | None) -> int:
@@ -150,20 +149,29 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
             say("Stopping after this step; Ctrl-C again to end at once, saving nothing.")
             trainer.stop()
 
+        async def save() -> None:
+            if trainer.steps_done:
+                _write_adapter(options.out, write_adapter(await adapter.to_tensors(), lora, _base_model(options)))
+                say(f"The adapter of step {trainer.steps_done} is in {options.out}")
+
         with GracefulInterrupt(stop) as interrupt:
             try:
                 await _run_steps(trainer, log)
-            finally:
-                # Also when the run broke down: what was learned up to then is the person's.
-                if trainer.steps_done:
-                    files = write_adapter(await adapter.to_tensors(), lora, _base_model(options))
-                    for name, content in files.items():
-                        with _replacing(options.out / name) as out:
-                            out.write(content)
-                    say(f"The adapter of step {trainer.steps_done} is in {options.out}")
+            except DeviceError:
+                raise  # what was learned was on the device and is gone with it
+            except (LoraLabError, OSError):
+                await save()  # a run that breaks down keeps what it has learned
+                raise
+            await save()
         if interrupt.asked and trainer.steps_done < trainer.total_steps:
             return EXIT_INTERRUPTED
     return 0
+
+
+def _write_adapter(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        with _replacing(folder / name) as out:
+            out.write(content)
 
 
 async def _run_steps(trainer: Trainer, log: IO[str] | None) -> None:
@@ -225,7 +233,7 @@ def _base_model(options: argparse.Namespace) -> str:
 
 def generate(options: argparse.Namespace, sampling: SamplingConfig) -> int:
     """Answer one prompt on standard output, piece by piece."""
-    asyncio.run(_generate(options, sampling))
+    run_interruptible(_generate(options, sampling))
     return 0
 
 
@@ -259,7 +267,7 @@ def write_logits(options: argparse.Namespace) -> int:
     """Write a text's logits, float32 (tokens, vocabulary), as a .npy file."""
     if not options.out.parent.is_dir():
         raise LoraLabError(f"--out {options.out}: the folder {options.out.parent} does not exist")
-    values = asyncio.run(_logits(options))
+    values = run_interruptible(_logits(options))
     with _replacing(options.out) as out:
         np.save(out, values)
     say(f"{values.shape[0]} x {values.shape[1]} logits are in {options.out}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from lora_lab.train import StepDone
+
+T = TypeVar("T")
 
 
 def say(message: str) -> None:
@@ -74,3 +77,19 @@ class GracefulInterrupt:
             raise KeyboardInterrupt
         self.asked = True
         self.on_first()
+
+
+def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine so that Ctrl-C raises KeyboardInterrupt in it at once.
+
+    asyncio's own way is to cancel the task where it next waits, but on a native GPU the engine's coroutines never do.
+    """
+
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)  # asyncio leaves a handler alone that is not Python's default
+    try:
+        return asyncio.run(work)
+    finally:
+        signal.signal(signal.SIGINT, before)
