@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from lora_lab.formats.gguf_model import llama3_factors
 from lora_lab.formats.source import sources_from_path
 from lora_lab.model.files import ModelFiles, open_model

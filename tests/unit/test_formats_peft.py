@@ -1,13 +1,10 @@
-"""PEFT adapters both ways against `peft`, adapters that do not fit, and adapters in zip files."""
+"""PEFT adapters both ways against `peft`, and adapters that do not fit."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import warnings
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig
 from lora_lab.errors import AdapterError
-from lora_lab.formats import zipping
 from lora_lab.formats.peft import expected_shapes, read_adapter, tensor_key, write_adapter
 from lora_lab.formats.source import sources_from_path
-from lora_lab.formats.zipping import pack_adapter, unpack_adapter
 from lora_lab.model.files import open_model
 
 TOKENS = torch.tensor([[1, 20, 30, 40, 50, 7, 8, 9]])
@@ -341,92 +336,3 @@ def test_damaged_weights(small: dict[str, bytes], model_config: ModelConfig) -> 
     half = save_torch({key: torch.from_numpy(t.copy()).to(torch.float64) for key, t in load_numpy(weights).items()})
     with pytest.raises(AdapterError, match=r"q_proj\.lora_A\.weight is F64(.|\n)*wanted F32, F16 or BF16"):
         read_adapter(small | {"adapter_model.safetensors": half}, model_config)
-
-
-# ---------------------------------------------------------------------------------------------------- zip files
-
-
-def zipped(write: Callable[[zipfile.ZipFile], None], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        write(archive)
-    return buffer.getvalue()
-
-
-def with_files(files: dict[str, bytes], folder: str = "") -> bytes:
-    return zipped(lambda archive: [archive.writestr(folder + name, data) for name, data in files.items()] and None)
-
-
-def test_zip_round_trip(small: dict[str, bytes], model_config: ModelConfig) -> None:
-    for data in (pack_adapter(small), pack_adapter(small, "my-adapter"), with_files(small, "a\\b\\")):
-        assert unpack_adapter(data) == small
-    assert pack_adapter(small) == pack_adapter(dict(reversed(small.items())))
-    with zipfile.ZipFile(io.BytesIO(pack_adapter(small, "x"))) as archive:
-        assert archive.testzip() is None
-        assert archive.namelist() == ["x/README.md", "x/adapter_config.json", "x/adapter_model.safetensors"]
-    assert read_adapter(unpack_adapter(pack_adapter(small)), model_config)[0].rank == 2
-
-
-def test_other_files_in_a_zip_do_not_matter(small: dict[str, bytes]) -> None:
-    others = {
-        "run/optimizer.pt": b"x", "README.md": b"of the repository", "__MACOSX/run/._adapter_config.json": b"x",
-        "__MACOSX/run/adapter_config.json": b"x", "run/tokenizer.json": b"{}",
-    }  # fmt: skip
-    data = with_files({f"run/{name}": content for name, content in small.items()} | others)
-    assert unpack_adapter(data) == small
-
-
-def test_zips_that_hold_no_adapter(small: dict[str, bytes]) -> None:
-    with pytest.raises(AdapterError, match="the zip file is damaged or of an unknown kind"):
-        unpack_adapter(b"PK\x03\x04 and then nothing")
-    with pytest.raises(AdapterError, match="the zip file is damaged"):
-        unpack_adapter(b"")
-    with pytest.raises(
-        AdapterError, match=r"holds photo.jpg; wanted adapter_config.json and adapter_model.safetensors"
-    ):
-        unpack_adapter(with_files({"photo.jpg": b"x"}))
-    with pytest.raises(AdapterError, match="holds 2 adapters, in one, two; wanted one"):
-        both = {f"{folder}/{name}": data for folder in ("one", "two") for name, data in small.items()}
-        unpack_adapter(with_files(both))
-    with pytest.warns(UserWarning, match="Duplicate name"):
-        twice = zipped(lambda archive: [archive.writestr("adapter_config.json", b"{}") for _ in range(2)] and None)
-    with pytest.raises(AdapterError, match=r"holds adapter_config.json twice"):
-        unpack_adapter(twice)
-
-
-@pytest.mark.parametrize("name", ["../adapter_config.json", "/etc/adapter_config.json", "a/../../adapter_config.json"])
-def test_zips_that_point_outside(small: dict[str, bytes], name: str) -> None:
-    with pytest.raises(AdapterError, match="points outside; wanted plain names"):
-        unpack_adapter(with_files(small | {name: b"{}"}))
-
-
-def test_zip_bombs_stop_early(small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zipping, "MAX_UNPACKED_BYTES", 1 << 20)
-    bomb = with_files(small | {"adapter_model.safetensors": bytes(5 << 20)})
-    assert len(bomb) < 50_000
-    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors unpacks to more than 1 MiB"):
-        unpack_adapter(bomb)
-    # An entry that claims to be small: in both of its headers, as zipfile reads only the last.
-    true_size, false_size = (5 << 20).to_bytes(4, "little"), (1000).to_bytes(4, "little")
-    with pytest.raises(AdapterError, match="damaged"):
-        unpack_adapter(bomb.replace(true_size, false_size))
-    many = zipped(lambda archive: [archive.writestr(f"{i}", b"") for i in range(10_001)] and None)
-    with pytest.raises(AdapterError, match="has 10001 entries"):
-        unpack_adapter(many)
-
-
-def test_a_zip_with_a_flipped_byte(small: dict[str, bytes]) -> None:
-    data = bytearray(pack_adapter(small))
-    data[data.index(b"lora_alpha")] ^= 1
-    with pytest.raises(AdapterError, match="damaged"):
-        unpack_adapter(bytes(data))
-
-
-def test_an_encrypted_zip(small: dict[str, bytes]) -> None:
-    data = bytearray(pack_adapter(small))
-    at = 0
-    while (at := data.find(b"PK\x01\x02", at)) >= 0:  # the flag in the central directory
-        data[at + 8] |= 1
-        at += 4
-    with pytest.raises(AdapterError, match=r"cannot be opened: .*encrypted"):
-        unpack_adapter(bytes(data))

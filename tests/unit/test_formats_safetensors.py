@@ -12,12 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lora_lab.errors import LoraLabError
-from lora_lab.formats import safetensors
-from lora_lab.formats.source import BytesSource, FileFormatError, FileSource, sources_from_path
 from safetensors.numpy import load as load_numpy
 from safetensors.numpy import save as save_numpy
 from safetensors.torch import save as save_torch
+
+from lora_lab.errors import LoraLabError
+from lora_lab.formats import safetensors
+from lora_lab.formats.source import BytesSource, FileFormatError, FileSource, sources_from_path
 
 
 def read_all_lazily(data: bytes) -> dict[str, np.ndarray]:
