@@ -75,8 +75,9 @@ function rename(item, { id, name }) {
     byId("adapter-list").querySelector(`li[data-id="${id}"] [data-action=rename]`)?.focus();
   };
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") finish(true);
-    if (event.key === "Escape") finish(false);
+    if (event.key !== "Enter" && event.key !== "Escape") return;
+    event.preventDefault(); // the focus goes to a button, which the same key press would push
+    finish(event.key === "Enter");
   });
   input.addEventListener("blur", () => finish(true));
   item.querySelector(".adapter-use").replaceWith(input);

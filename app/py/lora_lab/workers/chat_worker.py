@@ -11,7 +11,7 @@ from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import Tokenizer
 from lora_lab.errors import ModelError
 from lora_lab.formats.peft import read_adapter
-from lora_lab.generate import ChatEngine
+from lora_lab.generate import ChatEngine, logits
 from lora_lab.model import Model, load_model
 from lora_lab.model.files import ModelFiles
 from lora_lab.workers.dispatch import Host, failure, handles
@@ -24,10 +24,12 @@ from lora_lab.workers.messages import (
     Compare,
     CompareDone,
     ComparePiece,
+    Logits,
     ModelProgress,
     ModelReady,
     ModelReleased,
     OpenModel,
+    ReadLogits,
     ReleaseModel,
     RemoveAdapter,
     Reply,
@@ -211,6 +213,16 @@ class ChatWorker(EngineWorker):
                 chat.stop()
             await asyncio.sleep(0)
         return text
+
+
+    @handles(ReadLogits, "chat", exclusive=True)
+    async def read_logits(self, command: ReadLogits) -> None:
+        """Answer with the very numbers that replies are drawn from."""
+        chat = await self._engine()
+        assert self.tokenizer is not None  # there is an engine
+        ids = self.tokenizer.encode(command.text)
+        values = await logits(chat.model, chat.adapter if command.use_adapter else None, ids)
+        self.host.post(Logits(tuple(ids), values.shape[1], values.astype("<f4").tobytes()))
 
 
 def _sampling(sampling: Sampling) -> SamplingConfig:

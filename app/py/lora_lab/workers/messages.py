@@ -312,10 +312,18 @@ class Compare(Command):
     max_new_tokens: int = 96
 
 
+@dataclass(frozen=True)
+class ReadLogits(Command):
+    """Chat worker: the logits of a text as it stands, with the applied adapter or without. For scripts and tests."""
+
+    text: str
+    use_adapter: bool = True
+
+
 COMMANDS: tuple[type[Command], ...] = (
     OpenModel, ReleaseModel, WakeModel, ReadDataset, ClearDataset, PlanTraining, StartTraining, StopTraining,
     ListAdapters, GetAdapter, ExportAdapter, ImportAdapter, RenameAdapter, DeleteAdapter, RestoreAdapter,
-    SaveSampleAnswers, ApplyAdapter, RemoveAdapter, Reply, StopReply, Compare,
+    SaveSampleAnswers, ApplyAdapter, RemoveAdapter, Reply, StopReply, Compare, ReadLogits,
 )  # fmt: skip
 
 
@@ -594,9 +602,18 @@ class CompareDone(Event):
     answer: SampleAnswer | None
 
 
+@dataclass(frozen=True)
+class Logits(Event):
+    """float32 logits, row-major (tokens, vocabulary), as little-endian bytes; row t predicts the token after t."""
+
+    token_ids: tuple[int, ...]
+    vocab_size: int
+    data: bytes
+
+
 EVENTS: tuple[type[Event], ...] = (
     Boot, Fatal, Ready, Failed, Gpu, Storage, ModelProgress, ModelOpened, ModelReady, ModelReleased, DatasetProgress,
     DatasetReady, DatasetCleared, TrainingPlanned, TrainingState, TrainingStep, ValidationLoss, TrainingDone,
     AdapterList, AdapterFiles, AdapterExported, AdapterImported, AdapterDeleted, AdapterApplied, ReplyPiece, ReplyDone,
-    ComparePiece, CompareDone,
+    ComparePiece, CompareDone, Logits,
 )  # fmt: skip
