@@ -43,9 +43,26 @@ class Life:
 def assign(lives: list[Life], existing_sizes: list[int]) -> tuple[list[int], list[int]]:
     """Give every life a slot. Returns (slot index of each life, size in bytes of every slot).
 
-    Slots 0..len(existing_sizes)-1 are the pool's present buffers and keep their sizes; new ones follow. Largest
-    values first (the greedy-by-size rule), each into the smallest slot that is large enough and free for its life.
+    Slots 0..len(existing_sizes)-1 are the pool's present buffers and keep their sizes; new ones follow. Lives that
+    would fit on their own, slot by slot in order of size, add none: a batch smaller than the one that the pool was
+    made for, whose values have other proportions, takes nothing that was not planned.
     """
+    placed, sizes = _place(lives, [])
+    pool = _largest_first(existing_sizes)
+    own = _largest_first(sizes)
+    fits = all(sizes[slot] <= existing_sizes[place] for slot, place in zip(own, pool, strict=False))
+    if len(own) <= len(pool) and fits:
+        place_of = dict(zip(own, pool, strict=False))
+        return [place_of[slot] for slot in placed], list(existing_sizes)
+    return _place(lives, existing_sizes)
+
+
+def _largest_first(sizes: list[int]) -> list[int]:
+    return sorted(range(len(sizes)), key=lambda index: -sizes[index])
+
+
+def _place(lives: list[Life], existing_sizes: list[int]) -> tuple[list[int], list[int]]:
+    """The greedy-by-size rule: largest values first, each into the smallest slot large enough and free for its life."""
     slots = [Slot(size) for size in existing_sizes]
     by_size = sorted(range(len(slots)), key=lambda index: slots[index].size_bytes)
     placed = [-1] * len(lives)
