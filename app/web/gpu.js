@@ -6,6 +6,7 @@ const LIMITS = [
   "maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage",
   "maxComputeWorkgroupStorageSize", "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupSizeX",
 ];
+const OPTIONAL_FEATURES = ["timestamp-query"];
 const ASK_AGAIN_MS = [200, 500, 1000, 1500];
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -27,7 +28,8 @@ export async function openDevice() {
   if (!adapter) return null;
   const requiredLimits = {};
   for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
-  const device = await adapter.requestDevice({ requiredLimits });
+  const requiredFeatures = OPTIONAL_FEATURES.filter((name) => adapter.features.has(name));
+  const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
   return new Gpu(device, adapter.info ?? {});
 }
 
@@ -148,6 +150,39 @@ export class Gpu {
     }
     pass.end();
     this.device.queue.submit([encoder.finish()]);
+  }
+
+  // Replays a plan once with each dispatch in a pass of its own and resolves to their times in ns (Float64Array), or to
+  // null without the feature `timestamp-query`. For the benchmark's --profile.
+  async profile(plan) {
+    if (!this.device.features.has("timestamp-query")) return null;
+    const count = plan.groups.length;
+    const times = new Float64Array(count);
+    const PART = 2048; // a query set holds at most 4,096
+    for (let first = 0; first < count; first += PART) {
+      const part = Math.min(PART, count - first);
+      const querySet = this.device.createQuerySet({ type: "timestamp", count: 2 * part });
+      const resolved = this.device.createBuffer({
+        size: 16 * part, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+      });
+      const encoder = this.device.createCommandEncoder();
+      for (let i = 0; i < part; i++) {
+        const timestampWrites = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+        const pass = encoder.beginComputePass({ timestampWrites });
+        const at = first + i;
+        pass.setPipeline(plan.pipelines[at]);
+        pass.setBindGroup(0, plan.groups[at]);
+        pass.dispatchWorkgroups(plan.counts[3 * at], plan.counts[3 * at + 1], plan.counts[3 * at + 2]);
+        pass.end();
+      }
+      encoder.resolveQuerySet(querySet, 0, 2 * part, resolved, 0);
+      this.device.queue.submit([encoder.finish()]);
+      const stamps = new BigUint64Array((await this.read(resolved, 0, 16 * part)).buffer);
+      for (let i = 0; i < part; i++) times[first + i] = Number(stamps[2 * i + 1] - stamps[2 * i]);
+      resolved.destroy();
+      querySet.destroy();
+    }
+    return times;
   }
 
   finished() { return this.device.queue.onSubmittedWorkDone(); }

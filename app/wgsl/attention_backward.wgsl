@@ -1,5 +1,5 @@
-// attention's backward, in three passes without atomics (FlashAttention-2, Dao 2023); names as in attention.wgsl:
-//   delta[i] = dout[i] . out[i]     p[i, j] = exp(s[i, j] - lse[i])     ds[i, j] = p[i, j] (dout[i] . v[j] - delta[i])
+// attention's backward, in passes without atomics (FlashAttention-2, Dao 2023); names as in attention.wgsl:
+//   delta from attention_delta.wgsl     p[i, j] = exp(s[i, j] - lse[i])     ds[i, j] = p[i, j] (dout[i] . v[j] - delta[i])
 //   dq[i] = scale * sum_j ds[i, j] k[j]     dk[j] = scale * sum_i ds[i, j] q[i]     dv[j] = sum_i p[i, j] dout[i]
 // One invocation owns one query of a head, or one key; OWNERS make a workgroup.
 // dq: (rows, H * D)   dk, dv: (rows, Hkv * D), each summed over the query heads that share it; all written with `=`.
@@ -15,24 +15,12 @@ struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(9) var<storage, read_write> dq: array<vec4f>;
 @group(0) @binding(9) var<storage, read_write> dk: array<vec4f>;
 @group(0) @binding(10) var<storage, read_write> dv: array<vec4f>;
-@group(0) @binding(2) var<storage, read> out: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> delta_out: array<f32>;
 
 var<workgroup> left: array<vec4f, TILE * HEAD_QUADS>;
 var<workgroup> right: array<vec4f, TILE * HEAD_QUADS>;
 var<workgroup> statistics: array<vec2f, TILE>;  // lse and delta of the tile's queries
 var<workgroup> starts: array<u32, TILE>;        // the first key that each of them sees
 var<workgroup> first_key: u32;
-
-@compute @workgroup_size(64)
-fn row_delta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
-             @builtin(num_workgroups) groups: vec3u) {
-    let i = (group.y * groups.x + group.x) * 64u + lane;  // row * heads + head
-    if (i >= params.rows * params.heads) { return; }
-    var sum = 0.0;
-    for (var d = 0u; d < HEAD_QUADS; d++) { sum += dot(dout[i * HEAD_QUADS + d], out[i * HEAD_QUADS + d]); }
-    delta_out[i] = sum;
-}
 
 @compute @workgroup_size(OWNERS)
 fn backward_q(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -12,7 +12,7 @@ from pyodide.ffi import JsException, create_proxy, to_js  # type: ignore[import-
 from ..errors import DeviceError, OutOfMemoryError
 from .device import AdapterInfo, Device, Limits, Progress
 from .kernel import Kernel
-from .plan import Buffer
+from .plan import Buffer, Plan
 
 
 async def open_device() -> BrowserDevice:
@@ -93,6 +93,10 @@ class BrowserDevice(Device):
 
     def _submit(self, handle: Any, first: int, last: int) -> None:
         self._gpu.submit(handle, first, last)
+
+    async def profile(self, plan: Plan) -> list[float] | None:
+        times = await self._gpu.profile(plan.handle)
+        return None if times is None else [ns / 1e6 for ns in times.to_py()]
 
     async def finished(self) -> None:
         await self._gpu.finished()

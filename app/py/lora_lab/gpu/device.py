@@ -131,6 +131,10 @@ class Device(ABC):
     async def check_errors(self) -> None:
         """Raise DeviceError if the GPU has reported an error since the last call."""
 
+    async def profile(self, plan: Plan) -> list[float] | None:
+        """Replay a plan once and return each dispatch's time in ms, or None where the device cannot tell."""
+        return None
+
     @abstractmethod
     async def close(self) -> None:
         """Give the device back. Its buffers are gone with it."""
@@ -228,7 +232,8 @@ class Device(ABC):
         handle = await self._assemble(pipelines, buffers, table)
         await self.check_errors()
         costs = [dispatch.flops + DISPATCH_FLOOR_FLOPS for dispatch in trace.dispatches]
-        return Plan(self, handle, costs, label, [params])
+        names = [f"{dispatch.kernel.name}.{dispatch.kernel.entry}" for dispatch in trace.dispatches]
+        return Plan(self, handle, costs, names, label, [params])
 
     def _check_binding(self, kernel: Kernel, name: str, tensor: Tensor) -> None:
         if tensor.size_bytes > self.limits.max_storage_buffer_binding_size:

@@ -180,6 +180,7 @@ class Plan:
     device: Any
     handle: Any
     costs: list[float]  # of each dispatch, in floating-point operations
+    names: list[str]  # of each dispatch's kernel
     label: str
     own_buffers: list[Buffer] = field(default_factory=list)
     replayed: bool = False

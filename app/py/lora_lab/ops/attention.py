@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..gpu.device import Device
 from ..gpu.kernel import Constants, kernel
 from ..gpu.plan import Tensor, ceil_div, grid_1d
 from .tape import Tape
 
-OWNERS = 64  # queries, or keys, of a workgroup on a GPU
+OWNERS = 4  # queries, or keys, of a workgroup where workgroup memory is slow
+TILES = (32, 16, 8)  # queries and keys of a tile on a GPU: the largest that fits its workgroup memory
 
 
-def _constants(device: Device, head_dim: int) -> Constants:
-    """HEAD_QUADS, OWNERS, and as many keys a tile as workgroup memory holds (16 at D = 64 in the 16 KiB that all grant)."""
+@dataclass(frozen=True)
+class _Form:
+    """Which kernels do it on this device, their constants, and how many queries or keys a workgroup takes."""
+
+    forward: str
+    backward: str
+    constants: Constants
+    owners: int
+
+
+def _form(device: Device, head_dim: int) -> _Form:
+    room = device.limits.max_workgroup_storage_size
+    quads = ("HEAD_QUADS", head_dim // 4)
+    # Backward's need: four tiles of vectors and two of scores, each row one element longer.
+    tile = next((t for t in TILES if 4 * t * (4 * head_dim + 16) + 8 * t * (t + 1) + 16 <= room), 0)
+    if device.use_workgroup_memory and tile and tile * 8 <= device.limits.max_invocations_per_workgroup:
+        return _Form("attention_tiled", "attention_tiled_backward", (quads, ("TILE", tile)), tile)
     tile = 32
     # Two tiles of vectors, and backward's 12 bytes of statistics for each of a tile's queries.
-    while tile > 1 and tile * (8 * head_dim + 12) + 16 > device.limits.max_workgroup_storage_size:
+    while tile > 1 and tile * (8 * head_dim + 12) + 16 > room:
         tile //= 2
-    return (("HEAD_QUADS", head_dim // 4), ("TILE", tile), ("OWNERS", device.lanes(OWNERS)))
+    constants = (quads, ("TILE", tile), ("OWNERS", OWNERS))
+    return _Form("attention", "attention_backward", constants, OWNERS)
 
 
 def attention(
@@ -35,9 +54,10 @@ def attention(
     params = {"length": length, "heads": heads, "kv_heads": kv_heads, "scale": scale, "cached": int(cached)}
     assert tape.step is not None
     tensors = {"step": tape.step, "q": q, "k": k, "v": v, "positions": positions, "out": out, "lse": lse}
-    grid = (ceil_div(length, tape.device.lanes(OWNERS)), heads, batch)
+    form = _form(tape.device, head_dim)
+    grid = (ceil_div(length, form.owners), heads, batch)
     flops = 2.0 * batch * length * length * q.shape[-1]
-    tape.dispatch(kernel("attention", "forward", _constants(tape.device, head_dim)), tensors, params, grid, flops)
+    tape.dispatch(kernel(form.forward, "forward", form.constants), tensors, params, grid, flops)
     tape.on_backward(
         out, lambda dout: attention_backward(tape, dout, q, k, v, positions, out, lse, length, heads, kv_heads)
     )
@@ -51,28 +71,51 @@ def attention_backward(
     """Give q (rows, H * D), k and v (rows, Hkv * D) their gradients. None of them may have one yet."""
     head_dim = q.shape[-1] // heads
     batch = q.rows // length
-    constants = _constants(tape.device, head_dim)
+    form = _form(tape.device, head_dim)
     params = {"rows": q.rows, "length": length, "heads": heads, "kv_heads": kv_heads, "scale": head_dim**-0.5}
     flops = 2.0 * batch * length * length * q.shape[-1]
 
     delta = tape.tensor(lse.shape, "attention.delta")
     tensors = {"dout": dout, "out": out, "delta_out": delta}
     grid = grid_1d(ceil_div(lse.size, 64))
-    tape.dispatch(kernel("attention_backward", "row_delta", constants), tensors, params, grid, 2.0 * q.size)
+    row_delta = kernel("attention_delta", "row_delta", form.constants[:1])
+    tape.dispatch(row_delta, tensors, {"rows": q.rows, "heads": heads}, grid, 2.0 * q.size)
 
     saved = {"q": q, "k": k, "v": v, "positions": positions, "lse": lse, "dout": dout, "delta": delta}
     if q.requires_grad:
         dq = tape.tensor(q.shape, f"d.{q.label}")
-        grid = (ceil_div(length, tape.device.lanes(OWNERS)), heads, batch)
-        tape.dispatch(kernel("attention_backward", "backward_q", constants), saved | {"dq": dq}, params, grid, 1.5 * flops)
+        grid = (ceil_div(length, form.owners), heads, batch)
+        backward_q = kernel(form.backward, "backward_q", form.constants)
+        tape.dispatch(backward_q, saved | {"dq": dq}, params, grid, 1.5 * flops)
         tape.give_grad(q, dq)
     if k.requires_grad or v.requires_grad:
-        dk, dv = tape.tensor(k.shape, f"d.{k.label}"), tape.tensor(v.shape, f"d.{v.label}")
-        grid = (ceil_div(length, tape.device.lanes(OWNERS)), kv_heads, batch)
-        tensors = saved | {"dk": dk, "dv": dv}
-        tape.dispatch(kernel("attention_backward", "backward_kv", constants), tensors, params, grid, 2.5 * flops)
+        dk, dv = _backward_kv(tape, form, saved, params, k, batch, flops)
         tape.give_grad(k, dk)
         tape.give_grad(v, dv)
+
+
+def _backward_kv(
+    tape: Tape, form: _Form, saved: dict[str, Tensor], params: dict[str, int | float], k: Tensor, batch: int, flops: float
+) -> tuple[Tensor, Tensor]:
+    """Return (dk, dv), both (rows, Hkv * D)."""
+    heads, kv_heads, length = int(params["heads"]), int(params["kv_heads"]), int(params["length"])
+    backward_kv = kernel(form.backward, "backward_kv", form.constants)
+    blocks = ceil_div(length, form.owners)
+    grads = tuple(tape.tensor(k.shape, f"d.{name}") for name in ("k", "v"))
+    if form.backward == "attention_backward":
+        tensors = saved | {"dk": grads[0], "dv": grads[1]}
+        tape.dispatch(backward_kv, tensors, params, (blocks, kv_heads, batch), 2.5 * flops)
+        return grads[0], grads[1]
+    # A workgroup for each query head, or too few would be at work; what shares a key head is added up afterwards.
+    of_heads = grads if heads == kv_heads else tuple(tape.tensor(saved["q"].shape, f"d.{n} of heads") for n in ("k", "v"))
+    tensors = saved | {"dk_heads": of_heads[0], "dv_heads": of_heads[1]}
+    tape.dispatch(backward_kv, tensors, params, (blocks, heads, batch), 2.5 * flops)
+    if heads != kv_heads:
+        sum_heads = kernel(form.backward, "sum_heads", form.constants)
+        for parts, summed in zip(of_heads, grads, strict=True):
+            grid = grid_1d(ceil_div(k.size // 4, 64))
+            tape.dispatch(sum_heads, {"of_heads": parts, "summed": summed}, params, grid, parts.size)
+    return grads[0], grads[1]
 
 
 def attention_decode(tape: Tape, q: Tensor, k_cache: Tensor, v_cache: Tensor, heads: int, kv_heads: int) -> Tensor:

@@ -1,0 +1,54 @@
+"""Models of a given shape with seeded random weights: speed does not depend on the values, and nothing is downloaded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lora_lab.config import LINEAR_LAYERS, ModelConfig, module_path
+from lora_lab.formats.source import BytesSource
+from lora_lab.formats.tensors import StoredTensor, row_size_bytes
+from lora_lab.model.files import ModelFiles, TokenizerFiles
+
+SMOLLM2_135M = ModelConfig(
+    vocab_size=49152, hidden_size=576, intermediate_size=1536, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64,
+    rms_norm_eps=1e-5, rope_theta=100000.0, max_position_embeddings=8192, tie_word_embeddings=True, name="SmolLM2-135M",
+    bos_token_id=1, eos_token_ids=(2,),
+)  # fmt: skip
+
+
+def random_model(config: ModelConfig, form: str = "q4_1", embedding_form: str = "q8_0", seed: int = 0) -> ModelFiles:
+    """Return a model whose weights are about N(0, 0.02^2) in the given forms, gains being 1."""
+    random = np.random.default_rng(seed)
+    tensors: dict[str, StoredTensor] = {}
+
+    def matrix(name: str, shape: tuple[int, int], form: str) -> None:
+        raw = _random_rows(random, shape, form)
+        tensors[name] = StoredTensor(name, shape, form, BytesSource(raw.tobytes(), name), 0, raw.size, None)
+
+    def gain(name: str) -> None:
+        raw = np.ones(config.hidden_size, np.float32).tobytes()
+        tensors[name] = StoredTensor(name, (config.hidden_size,), "f32", BytesSource(raw, name), 0, len(raw), None)
+
+    matrix("model.embed_tokens.weight", (config.vocab_size, config.hidden_size), embedding_form)
+    for i in range(config.num_layers):
+        gain(f"model.layers.{i}.input_layernorm.weight")
+        gain(f"model.layers.{i}.post_attention_layernorm.weight")
+        for name in LINEAR_LAYERS:
+            matrix(f"{module_path(i, name)}.weight", config.linear_shape(name), form)
+    gain("model.norm.weight")
+    return ModelFiles(config, tensors, TokenizerFiles({}, None, {}), config.name)
+
+
+def _random_rows(random: np.random.Generator, shape: tuple[int, int], form: str) -> np.ndarray:
+    rows, columns = shape
+    if form in ("f32", "f16"):
+        values = random.normal(0, 0.02, shape).astype(np.float32 if form == "f32" else np.float16)
+        return values.view(np.uint8).reshape(-1)
+    raw = random.integers(0, 256, (rows * row_size_bytes(form, columns),), dtype=np.uint8)
+    if form == "q4_1":
+        blocks = raw.reshape(-1, 20)
+        blocks[:, :4] = np.array([0.0043, -0.0323], np.float16).view(np.uint8)  # 15 steps from -0.032 to 0.032
+    else:
+        blocks = raw.reshape(-1, 34)
+        blocks[:, :2] = np.array([0.00027], np.float16).view(np.uint8)
+    return raw
