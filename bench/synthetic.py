@@ -1,4 +1,4 @@
-"""Models of a given shape with seeded random weights: speed does not depend on the values, and nothing is downloaded."""
+"""Models of a given shape with seeded random weights: speed does not depend on the values."""
 
 from __future__ import annotations
 

@@ -55,9 +55,7 @@ class ChatEngine:
         """Compile every kernel. `on_progress(done, total)` counts the plans."""
         await self.plans.prepare(on_progress)
 
-    async def set_adapter(
-        self, config: LoraConfig | None, tensors: Mapping[str, np.ndarray] | None = None
-    ) -> None:
+    async def set_adapter(self, config: LoraConfig | None, tensors: Mapping[str, np.ndarray] | None = None) -> None:
         """Apply other matrices, or none, without reloading the model. Raises AdapterError; the old one then stays."""
         new = None
         if config is not None:
@@ -89,8 +87,8 @@ class ChatEngine:
         room = self.context_length - len(prompt)
         if not prompt or room < 1:
             raise LoraLabError(
-                f"the conversation is {len(prompt)} tokens long; the context holds {self.context_length}, and an answer "
-                "needs room too. Clear the conversation or shorten it."
+                f"the conversation is {len(prompt)} tokens long; the context holds {self.context_length}, and an "
+                "answer needs room too. Clear the conversation or shorten it."
             )
         self._stop = False
         strength = adapter_strength if self.adapter is not None else 0.0
@@ -139,7 +137,7 @@ class ChatEngine:
     def _write_seen(self, prompt: Sequence[int]) -> None:
         seen = np.zeros(self.model.config.vocab_size, np.uint32)
         seen[np.asarray(prompt, np.int64)] = 1
-        self.model.device.write(self.plans.seen.storage, 0, seen)
+        self.model.device.write(self.plans.seen.buffer, 0, seen)
 
     def close(self) -> None:
         """Give back everything but the model."""
@@ -168,4 +166,3 @@ def _check(sampling: SamplingConfig) -> None:
             problems.append(f"{name} is {value}; it must be between {low:g} and {high:g}")
     if problems:
         raise LoraLabError("; ".join(problems))
-

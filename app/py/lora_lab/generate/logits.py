@@ -20,9 +20,7 @@ from ..ops.tape import Tape
 CHUNK_ROWS = 128  # rows of logits on the GPU at a time
 
 
-async def logits(
-    model: Model, adapter: Adapter | None, token_ids: Sequence[int], strength: float = 1.0
-) -> np.ndarray:
+async def logits(model: Model, adapter: Adapter | None, token_ids: Sequence[int], strength: float = 1.0) -> np.ndarray:
     """Return float32 (T, V): row t is the model's prediction after token t. Raises LoraLabError for no tokens."""
     config, device, length = model.config, model.device, len(token_ids)
     if not 0 < length <= config.max_position_embeddings:
@@ -36,7 +34,7 @@ async def logits(
         hidden_buffer = device.create_buffer(4 * length * config.hidden_size, "hidden states")
         rows_out = min(CHUNK_ROWS, length)
         out_buffer = device.create_buffer(4 * rows_out * config.vocab_size, "logits")
-        buffers += [tokens.storage, positions.storage, table.storage, hidden_buffer, out_buffer]
+        buffers += [tokens.buffer, positions.buffer, table.buffer, hidden_buffer, out_buffer]
         step.write(StepValues(strength=strength))
 
         tape = Tape(device, step.tensor, grad_enabled=False)
@@ -64,5 +62,5 @@ async def logits(
         for plan in plans:
             plan.close()
         for buffer in buffers:
-            buffer.destroy()  # type: ignore[union-attr]
+            buffer.destroy()
         pool.close()

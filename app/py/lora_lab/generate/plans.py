@@ -60,8 +60,8 @@ class GenerationPlans:
             padded = np.zeros(size, np.uint32)
             padded[: len(part)] = part
             past = len(cache.tokens)
-            device.write(self.prompt.storage, 0, padded)
-            device.write(self.positions.storage, 0, np.arange(past, past + size, dtype=np.uint32))
+            device.write(self.prompt.buffer, 0, padded)
+            device.write(self.positions.buffer, 0, np.arange(past, past + size, dtype=np.uint32))
             values.past, values.last_row = past, len(part) - 1
             self.step.write(values)
             await self._run(await self._plan(size, adapter_on))
@@ -70,7 +70,7 @@ class GenerationPlans:
     async def decode(self, previous: int, adapter_on: bool, values: StepValues) -> None:
         """Run the token in `token`, which the caller has read as `previous`, and draw the next one into its place."""
         past = len(self.cache.tokens)
-        self.device.write(self.positions.storage, 0, np.array([past], np.uint32))
+        self.device.write(self.positions.buffer, 0, np.array([past], np.uint32))
         values.past, values.last_row = past, 0
         self.step.write(values)
         await self._run(await self._plan(1, adapter_on))
@@ -96,8 +96,8 @@ class GenerationPlans:
     def _trace(self, size: int, adapters: Adapters) -> Tape:
         model, config, cache = self.model, self.model.config, self.cache
         tape = Tape(self.device, self.step.tensor, grad_enabled=False)
-        positions = Tensor((size,), self.positions.storage, 0, "positions")
-        tokens = self.token if size == 1 else Tensor((size,), self.prompt.storage, 0, "prompt")
+        positions = Tensor((size,), self.positions.buffer, 0, "positions")
+        tokens = self.token if size == 1 else Tensor((size,), self.prompt.buffer, 0, "prompt")
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             k_cache, v_cache = cache.layer(layer)
@@ -124,7 +124,7 @@ class GenerationPlans:
             plan.close()
         self._plans.clear()
         for tensor in (self.prompt, self.positions, self.token, self.seen, self.table):
-            tensor.storage.destroy()  # type: ignore[union-attr]
+            tensor.buffer.destroy()
         self.cache.close()
         self.step.close()
         self.pool.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-import js  # type: ignore[import-not-found]
+import js
 import numpy as np
-from pyodide.ffi import JsException, create_proxy, to_js  # type: ignore[import-not-found]
+from pyodide.ffi import JsException, create_proxy, to_js
 
 from ..errors import DeviceError, OutOfMemoryError
 from .device import AdapterInfo, Device, Limits, Progress

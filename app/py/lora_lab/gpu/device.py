@@ -184,9 +184,7 @@ class Device(ABC):
 
     async def download(self, tensor: Tensor, dtype: Any = np.float32) -> np.ndarray:
         """Return a tensor's content. Only tensors over a buffer have one."""
-        if not isinstance(tensor.storage, Buffer):
-            raise ValueError(f"{tensor.label} lives inside a plan and cannot be read")
-        raw = await self.read(tensor.storage, tensor.offset, tensor.size_bytes)
+        raw = await self.read(tensor.buffer, tensor.offset, tensor.size_bytes)
         return np.frombuffer(raw, dtype).reshape(tensor.shape)
 
     async def build(self, trace: Trace, pool: Pool, label: str, on_progress: Progress | None = None) -> Plan:
@@ -239,8 +237,8 @@ class Device(ABC):
         if tensor.size_bytes > self.limits.max_storage_buffer_binding_size:
             raise OutOfMemoryError(
                 f"{tensor.label} ({name} of {kernel.name}) is {tensor.size_bytes / 2**20:,.0f} MiB; {self.info.name} "
-                f"binds at most {self.limits.max_storage_buffer_binding_size / 2**20:,.0f} MiB. Choose a smaller batch, "
-                "length or model."
+                f"binds {self.limits.max_storage_buffer_binding_size / 2**20:,.0f} MiB at most. Choose a smaller "
+                "batch, length or model."
             )
         if tensor.offset % self.limits.min_storage_buffer_offset_alignment:
             raise ValueError(f"{tensor.label} begins at byte {tensor.offset}, which no binding may")

@@ -12,7 +12,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 Constants = tuple[tuple[str, int | float | bool], ...]
@@ -30,7 +30,7 @@ def _wgsl_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[3] / "wgsl"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(name: str) -> str:
     return (_wgsl_folder() / name).read_text(encoding="utf-8")
 
@@ -69,7 +69,7 @@ class Kernel:
         return struct.pack(form, *(values[name] for name in names))
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernel(name: str, entry: str, constants: Constants = (), includes: tuple[str, ...] = ()) -> Kernel:
     """Return entry point `entry` of `name`.wgsl. `includes` are put before it (a weight form's loader, say)."""
     text = "\n".join([*(_read(f"{include}.wgsl") for include in includes), _read(f"{name}.wgsl")])

@@ -70,6 +70,13 @@ class Tensor:
         return 4 * self.size
 
     @property
+    def buffer(self) -> Buffer:
+        """The memory, for a tensor that has its own. Raises ValueError for one inside a plan."""
+        if not isinstance(self.storage, Buffer):
+            raise ValueError(f"{self.label} lives inside a plan: it has no memory of its own")
+        return self.storage
+
+    @property
     def rows(self) -> int:
         """The product of all but the last dimension."""
         return math.prod(self.shape[:-1])
@@ -109,9 +116,10 @@ class Trace:
         flops: float = 0.0,
     ) -> None:
         """Record one kernel call. Raises ValueError if a binding would be both read and written."""
-        grid = (*workgroups, 1, 1)[:3]
+        x, y, z = (*workgroups, 1, 1)[:3]
+        grid = (x, y, z)
         if any(count < 1 or count > MAX_WORKGROUPS for count in grid):
-            raise ValueError(f"{kernel.name}.{kernel.entry}: a grid of {grid} workgroups is outside 1..{MAX_WORKGROUPS}")
+            raise ValueError(f"{kernel.name}.{kernel.entry}: a grid of {grid} is outside 1..{MAX_WORKGROUPS}")
         _refuse_aliasing(kernel, tensors)
         index = len(self.dispatches)
         for tensor in tensors.values():
@@ -134,7 +142,8 @@ def _refuse_aliasing(kernel: Kernel, tensors: Mapping[str, Tensor]) -> None:
         for other_name, other in tensors.items():
             if other_name == name or other.storage is not tensor.storage:
                 continue
-            overlap = tensor.offset < other.offset + other.size_bytes and other.offset < tensor.offset + tensor.size_bytes
+            tensor_end, other_end = tensor.offset + tensor.size_bytes, other.offset + other.size_bytes
+            overlap = tensor.offset < other_end and other.offset < tensor_end
             if overlap or kernel.bindings[other_name].access != "read_write":
                 raise ValueError(
                     f"{kernel.name}.{kernel.entry}: `{name}` ({tensor.label}) is written and shares its buffer with "

@@ -75,7 +75,8 @@ async def _open_gguf(source: ByteSource) -> ModelFiles:
     if config is not None:
         config, rope_problems = await _apply_rope_factors(gguf, config)
         tensors = gguf_model.rename_tensors(gguf, config)
-        problems += rope_problems + _tensor_problems(tensors, config) + _token_problems(tokenizer_json, config)
+        problems += rope_problems + _tensor_problems(tensors, config)
+        problems += _token_problems(tokenizer_json, config) if tokenizer_json else []
     if config is None or problems:
         raise ModelError("\n".join(f"{source.name}: {problem}" for problem in problems))
     template = gguf.metadata.get("tokenizer.chat_template")
@@ -132,7 +133,7 @@ async def _open_folder(files: Sequence[ByteSource]) -> ModelFiles:
     tokenizer = TokenizerFiles(json_files["tokenizer.json"], template, special_tokens)
 
     config: ModelConfig | None = None
-    if json_files["config.json"]:
+    if not any(problem.startswith("config.json ") for problem in problems):
         config, config_problems = hf_config.read_model_config(
             json_files["config.json"], json_files["generation_config.json"], name
         )
@@ -142,8 +143,11 @@ async def _open_folder(files: Sequence[ByteSource]) -> ModelFiles:
     if config is not None:
         if tensors:
             problems += _tensor_problems(tensors, config)
-        problems += _token_problems(tokenizer.tokenizer_json, config)
-        config = replace(config, eos_token_ids=_with_tokenizer_eos(config, tokenizer))
+        if not any(problem.startswith("tokenizer.json ") for problem in problems):
+            token_problems = _token_problems(tokenizer.tokenizer_json, config)
+            problems += token_problems
+            if not token_problems:
+                config = replace(config, eos_token_ids=_with_tokenizer_eos(config, tokenizer))
     if config is None or problems:
         raise ModelError("\n".join(problems))
     return ModelFiles(config, {key: tensors[key] for key in needed_shapes(config)}, tokenizer, name)
@@ -186,7 +190,7 @@ async def _read_json(source: ByteSource | None, problems: list[str]) -> dict[str
     except (json.JSONDecodeError, RecursionError) as error:
         problems.append(f"{base_name(source)} is not JSON: {error}")
         return {}
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict):
         problems.append(f"{base_name(source)} holds {str(value)[:40]!r}; wanted a JSON object")
         return {}
     return value
@@ -276,18 +280,26 @@ def _tensor_problems(tensors: Mapping[str, StoredTensor], config: ModelConfig) -
 
 def _token_problems(tokenizer_json: Mapping[str, Any], config: ModelConfig) -> list[str]:
     """A token without a row in the embedding could be fed to the model, and would read past its end."""
-    if not tokenizer_json:
-        return []
     model = tokenizer_json.get("model")
     vocab = model.get("vocab") if isinstance(model, dict) else None
+    ids = (
+        list(vocab.values()) if isinstance(vocab, dict) else list(range(len(vocab))) if isinstance(vocab, list) else []
+    )
+    if not ids or not all(type(token_id) is int for token_id in ids):
+        return ["tokenizer.json has no vocabulary, numbers by token, in model.vocab"]
     added = tokenizer_json.get("added_tokens") or []
-    if not isinstance(vocab, dict | list) or not vocab:
-        return ["tokenizer.json has no vocabulary in model.vocab"]
-    largest = max(vocab.values()) if isinstance(vocab, dict) else len(vocab) - 1
-    largest = max([largest, *(entry["id"] for entry in added)])
-    if largest >= config.vocab_size:
-        return [f"the tokenizer has tokens up to {largest}; the model's embedding has {config.vocab_size} rows"]
+    if not isinstance(added, list) or not all(_is_added_token(entry) for entry in added):
+        return ["tokenizer.json: added_tokens is not a list of entries with id and content"]
+    ids += [entry["id"] for entry in added]
+    if min(ids) < 0 or max(ids) >= config.vocab_size:
+        return [
+            f"the tokenizer has tokens {min(ids)} to {max(ids)}; the model's embedding has {config.vocab_size} rows"
+        ]
     return []
+
+
+def _is_added_token(entry: Any) -> bool:
+    return isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("content"), str)
 
 
 def _with_tokenizer_eos(config: ModelConfig, tokenizer: TokenizerFiles) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ class Model:
         tensors = [self.embedding.tensor, self.norm, self.lm_head.tensor]
         for block in self.blocks:
             tensors += [block.input_norm, block.post_attention_norm, *(w.tensor for w in block.linears.values())]
-        return list({id(t.storage): t.storage for t in tensors}.values())
+        return list({id(t.buffer): t.buffer for t in tensors}.values())
 
 
 async def load_model(device: Device, files: ModelFiles, on_progress: Progress | None = None) -> Model:
@@ -102,11 +102,12 @@ async def load_model(device: Device, files: ModelFiles, on_progress: Progress | 
             linears = {name: await matrix(f"{module_path(i, name)}.weight") for name in LINEAR_LAYERS}
             blocks.append(Block(norms[0], norms[1], linears))
         norm = await gain("model.norm.weight")
-        head = await matrix("lm_head.weight") if "lm_head.weight" in stored and not config.tie_word_embeddings else table
+        untied = "lm_head.weight" in stored and not config.tie_word_embeddings
+        head = await matrix("lm_head.weight") if untied else table
         await device.check_errors()
     except BaseException:
         for tensor in made:
-            tensor.storage.destroy()  # type: ignore[union-attr]
+            tensor.buffer.destroy()
         assert device.lost_reason is not None or device.memory_in_use_bytes >= held
         raise
     return Model(device, config, files, table, blocks, norm, head)

@@ -19,7 +19,8 @@ def grad_norm(trace: Trace, grads: Tensor, norm: Tensor, max_binding_bytes: int)
     for part in slices(grads, max_binding_bytes):
         count = ceil_div(part.size, PER_GROUP)
         tensors = {"grads": part, "partials": partials}
-        trace.dispatch(kernel("grad_norm", "squares"), tensors, {"n": part.size, "offset": offset}, (count,), 2.0 * part.size)
+        params = {"n": part.size, "offset": offset}
+        trace.dispatch(kernel("grad_norm", "squares"), tensors, params, (count,), 2.0 * part.size)
         offset += count
     tensors = {"partials_in": partials, "norm": norm}
     trace.dispatch(kernel("grad_norm", "total"), tensors, {"n": groups, "offset": 0}, (1,), groups)
@@ -34,8 +35,9 @@ class Moments:
 
 
 def adamw(
-    trace: Trace, params: Tensor, grads: Tensor, moments: Moments, norm: Tensor, config: TrainConfig, max_binding_bytes: int
-) -> None:
+    trace: Trace, params: Tensor, grads: Tensor, moments: Moments, norm: Tensor, config: TrainConfig,
+    max_binding_bytes: int,
+) -> None:  # fmt: skip
     """Update params (n) in place. The learning rate and the bias corrections come from the step buffer."""
     values = {
         "beta1": config.beta1,

@@ -95,8 +95,9 @@ def attention_backward(
 
 
 def _backward_kv(
-    tape: Tape, form: _Form, saved: dict[str, Tensor], params: dict[str, int | float], k: Tensor, batch: int, flops: float
-) -> tuple[Tensor, Tensor]:
+    tape: Tape, form: _Form, saved: dict[str, Tensor], params: dict[str, int | float], k: Tensor, batch: int,
+    flops: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return (dk, dv), both (rows, Hkv * D)."""
     heads, kv_heads, length = int(params["heads"]), int(params["kv_heads"]), int(params["length"])
     backward_kv = kernel(form.backward, "backward_kv", form.constants)
@@ -107,7 +108,9 @@ def _backward_kv(
         tape.dispatch(backward_kv, tensors, params, (blocks, kv_heads, batch), 2.5 * flops)
         return grads[0], grads[1]
     # A workgroup for each query head, or too few would be at work; what shares a key head is added up afterwards.
-    of_heads = grads if heads == kv_heads else tuple(tape.tensor(saved["q"].shape, f"d.{n} of heads") for n in ("k", "v"))
+    of_heads = grads
+    if heads != kv_heads:
+        of_heads = tuple(tape.tensor(saved["q"].shape, f"d.{name} of heads") for name in ("k", "v"))
     tensors = saved | {"dk_heads": of_heads[0], "dv_heads": of_heads[1]}
     tape.dispatch(backward_kv, tensors, params, (blocks, heads, batch), 2.5 * flops)
     if heads != kv_heads:

@@ -35,7 +35,9 @@ def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets:
         product(tape, hidden, lm_head, logits, chunk_start=start)
         params = {"rows": count, "columns": lm_head.shape[0], "chunk_start": start}
         tensors = {"step": tape.step, "logits": logits, "targets": targets, "losses": losses}
-        tape.dispatch(kernel("cross_entropy", "forward_backward", constants), tensors, params, (count,), 10.0 * logits.size)
+        tape.dispatch(
+            kernel("cross_entropy", "forward_backward", constants), tensors, params, (count,), 10.0 * logits.size
+        )
         if target is not None:
             dhidden = tape.tensor(hidden.shape, "d.trained rows")
             product_backward(tape, logits, lm_head, dhidden, chunk_start=start)

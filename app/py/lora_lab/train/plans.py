@@ -106,7 +106,7 @@ class TrainPlans:
         self.flops = sum(dispatch.flops for dispatch in tape.dispatches)
         activations = sum(lay_out(tape, self.pool.sizes).sizes)
         inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values()) + self.stats.size_bytes
-        table = self.table.storage.size_bytes
+        table = self.table.buffer.size_bytes
         return {
             "activations": activations,
             "adapter": self.adapter.buffer.size_bytes,
@@ -125,9 +125,7 @@ class TrainPlans:
         self.zero_plan = await self.device.build(self._trace_zero(), self.pool, "zero")
         self.update_plan = await self.device.build(self._trace_update(), self.pool, "update")
 
-    async def batch_plan(
-        self, shape: Shape, grad_enabled: bool = True, on_progress: Progress | None = None
-    ) -> Plan:
+    async def batch_plan(self, shape: Shape, grad_enabled: bool = True, on_progress: Progress | None = None) -> Plan:
         """Return the plan of a shape, built at its first use."""
         key = (shape, grad_enabled)
         if key not in self._built:
@@ -161,7 +159,7 @@ class TrainPlans:
             if plan is not None:
                 plan.close()
         self._built.clear()
-        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats, self.table.storage):
+        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats, self.table.buffer):
             buffer.destroy()
         self.step.close()
         self.pool.close()
