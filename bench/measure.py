@@ -15,6 +15,7 @@ from lora_lab.data.template import ChatTemplate
 from lora_lab.generate import ChatEngine
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, Model
+from lora_lab.ops.step import StepValues
 from lora_lab.train import Trainer
 
 
@@ -34,6 +35,9 @@ class SilentTokenizer:
     """Stands in for a tokenizer where only tokens are measured."""
 
     special_ids: frozenset[int] = frozenset()
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return b""
 
     def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
         return ""
@@ -72,6 +76,7 @@ async def measure_step(
     by_kernel["first step"] = first_ms
     if profile:
         plan = await trainer.plans.batch_plan((batch, length))
+        trainer.plans.set_step(StepValues(inv_tokens=1 / (batch * length), loss_rows=batch * length))
         for plan_ in (plan, trainer.plans.update_plan):
             found = await model.device.profile(plan_)
             for name, ms in zip(plan_.names, found or [], strict=False):

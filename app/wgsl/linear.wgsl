@@ -1,122 +1,418 @@
-// linear, for GPUs: tiles of 64 x 64 through workgroup memory, 256 invocations of 4 x 4 results each.
+// linear, for GPUs: tiles of TILE_ROWS (64 or 32) x 64 through workgroup memory.
+// Sixty-four invocations make a tile, each TILE_ROWS / 8 rows by 8 columns of it. Where tiles are too few to fill a GPU
+// the inner sum is split among SLICES such groups, whose results are added in order: the bits depend on the constants
+// (given by the op from the shape alone), not on the device's scheduling.
+// The patch is sixteen named vectors, rows 0-7 by (near, far) columns: arrays that compilers do not unroll would go to
+// memory, ten times slower. With TILE_ROWS = 32 rows 4-7 are never used and cost nothing.
 // include: linear_bindings.wgsl
-const TILE = 64u;     // rows and columns of a tile
-const DEPTH = 16u;    // of the inner sum, per trip
-const PITCH = 68u;    // TILE + 4: neighbouring depths fall into different banks
+const TILE_COLUMNS = 64u;
+const DEPTH = 8u;                         // of the inner sum, per trip and slice
+const PITCH_LEFT = TILE_ROWS + 4u;        // depth-major; the padding spreads neighbouring depths over the banks
+const PITCH_RIGHT = TILE_COLUMNS + 4u;
+const LANES = 64u;
+const SPAN = DEPTH * SLICES;              // of the inner sum, per trip of all slices
+const TALL = TILE_ROWS > 32u;
 
-var<workgroup> left: array<f32, 1088>;   // DEPTH x PITCH, depth-major
-var<workgroup> right: array<f32, 1088>;
+var<workgroup> left: array<f32, SLICES * DEPTH * PITCH_LEFT>;
+var<workgroup> right: array<f32, SLICES * DEPTH * PITCH_RIGHT>;
+var<workgroup> sums: array<vec4f, SLICES * LANES>;
 
-// Adds left (DEPTH x 64) times right (DEPTH x 64) to a 4 x 4 patch.
-fn multiply_tile(acc: ptr<function, array<vec4f, 4>>, row: u32, column: u32) {
-    for (var k = 0u; k < DEPTH; k++) {
-        let a = k * PITCH + row;
-        let b = k * PITCH + column;
-        let factor = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
-        (*acc)[0] += left[a] * factor;
-        (*acc)[1] += left[a + 1u] * factor;
-        (*acc)[2] += left[a + 2u] * factor;
-        (*acc)[3] += left[a + 3u] * factor;
+fn store4(rows: u32, row: u32, column: u32, value: vec4f) {
+    if (row >= rows || column >= params.columns) { return; }
+    let at = row * params.columns + column;
+    let old = params.accumulate == 1u;
+    let left_over = params.columns - column;
+    y[at] = value.x + select(0.0, y[at], old);
+    if (left_over > 1u) { y[at + 1u] = value.y + select(0.0, y[at + 1u], old); }
+    if (left_over > 2u) { y[at + 2u] = value.z + select(0.0, y[at + 2u], old); }
+    if (left_over > 3u) { y[at + 3u] = value.w + select(0.0, y[at + 3u], old); }
+}
+
+// Adds the slices' vectors in order; the sum is right in slice 0.
+fn fold(value: vec4f, slice: u32, lane: u32) -> vec4f {
+    if (SLICES == 1u) { return value; }
+    workgroupBarrier();
+    sums[slice * LANES + lane] = value;
+    workgroupBarrier();
+    var total = sums[lane];
+    for (var s = 1u; s < SLICES; s++) { total += sums[s * LANES + lane]; }
+    return total;
+}
+
+// The adapter's tiles: lora_in (rows, R), and lora_weight, (columns, R) in forward and (R, columns) in backward. The
+// slices take turns through R as they do through the weight's sum.
+fn load_lora(r_slice: u32, depth0: u32, lane: u32, rows: u32, row0: u32, column0: u32, by_column: bool) {
+    for (var i = lane; i < TILE_ROWS * DEPTH; i += LANES) {
+        let r = r_slice + i / TILE_ROWS;
+        let row = row0 + i % TILE_ROWS;
+        var a = 0.0;
+        if (row < rows && r < params.rank) { a = lora_in[row * params.rank + r]; }
+        left[(depth0 + i / TILE_ROWS) * PITCH_LEFT + i % TILE_ROWS] = a;
+    }
+    for (var i = lane; i < TILE_COLUMNS * DEPTH; i += LANES) {
+        let r = r_slice + i / TILE_COLUMNS;
+        let column = column0 + i % TILE_COLUMNS;
+        var b = 0.0;
+        if (column < params.columns && r < params.rank) {
+            b = lora_weight[select(r * params.columns + column, column * params.rank + r, by_column)];
+        }
+        right[(depth0 + i / TILE_COLUMNS) * PITCH_RIGHT + i % TILE_COLUMNS] = b;
     }
 }
 
-// The adapter's share: lora_in (rows, R) times lora_weight, (columns, R) in forward and (R, columns) in backward.
-fn multiply_lora(acc: ptr<function, array<vec4f, 4>>, lane: u32, rows: u32, row0: u32, column0: u32, by_column: bool) {
-    for (var r0 = 0u; r0 < params.rank; r0 += DEPTH) {
+// Four depths of one row of the left factor.
+fn put_left(depth: u32, line: u32, value: vec4f) {
+    let at = depth * PITCH_LEFT + line;
+    left[at] = value.x;
+    left[at + PITCH_LEFT] = value.y;
+    left[at + 2u * PITCH_LEFT] = value.z;
+    left[at + 3u * PITCH_LEFT] = value.w;
+}
+
+@compute @workgroup_size(LANES * SLICES)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
+    let rows = active_rows();
+    let row0 = group.y * TILE_ROWS;
+    let column0 = group.x * TILE_COLUMNS;
+    if (row0 >= rows) { return; }
+    let lane = index % LANES;
+    let slice = index / LANES;
+    let depth0 = slice * DEPTH;
+    let row = (lane / 8u) * 4u;
+    let column = (lane % 8u) * 4u;
+    var near0 = vec4f(0.0);
+    var far0 = vec4f(0.0);
+    var near1 = vec4f(0.0);
+    var far1 = vec4f(0.0);
+    var near2 = vec4f(0.0);
+    var far2 = vec4f(0.0);
+    var near3 = vec4f(0.0);
+    var far3 = vec4f(0.0);
+    var near4 = vec4f(0.0);
+    var far4 = vec4f(0.0);
+    var near5 = vec4f(0.0);
+    var far5 = vec4f(0.0);
+    var near6 = vec4f(0.0);
+    var far6 = vec4f(0.0);
+    var near7 = vec4f(0.0);
+    var far7 = vec4f(0.0);
+    let quads = params.inner / 4u;
+    for (var k0 = 0u; k0 < params.inner; k0 += SPAN) {
+        let quad = (k0 + depth0) / 4u;
+        var a0 = vec4f(0.0);
+        var a1 = vec4f(0.0);
+        if (lane < TILE_ROWS && row0 + lane < rows) {
+            if (quad < quads) { a0 = x[(row0 + lane) * quads + quad]; }
+            if (quad + 1u < quads) { a1 = x[(row0 + lane) * quads + quad + 1u]; }
+        }
+        var b0 = vec4f(0.0);
+        var b1 = vec4f(0.0);
+        if (column0 + lane < params.columns) {
+            if (quad < quads) { b0 = weight_quad(column0 + lane, quad, quads); }
+            if (quad + 1u < quads) { b1 = weight_quad(column0 + lane, quad + 1u, quads); }
+        }
         workgroupBarrier();
-        for (var i = lane; i < TILE * DEPTH; i += 256u) {
-            let k = i % DEPTH;
-            let line = i / DEPTH;
-            let r = r0 + k;
-            var a = 0.0;
-            if (row0 + line < rows && r < params.rank) { a = lora_in[(row0 + line) * params.rank + r]; }
-            left[k * PITCH + line] = a;
-            var b = 0.0;
-            if (by_column) {
-                if (column0 + line < params.columns && r < params.rank) {
-                    b = lora_weight[(column0 + line) * params.rank + r];
-                }
-                right[k * PITCH + line] = b;
-            } else {
-                let k2 = i / TILE;
-                let column = column0 + i % TILE;
-                if (column < params.columns && r0 + k2 < params.rank) { b = lora_weight[(r0 + k2) * params.columns + column]; }
-                right[k2 * PITCH + i % TILE] = b;
+        if (lane < TILE_ROWS) {
+            put_left(depth0, lane, a0);
+            put_left(depth0 + 4u, lane, a1);
+        }
+        let at = depth0 * PITCH_RIGHT + lane;
+        right[at] = b0.x;
+        right[at + PITCH_RIGHT] = b0.y;
+        right[at + 2u * PITCH_RIGHT] = b0.z;
+        right[at + 3u * PITCH_RIGHT] = b0.w;
+        right[at + 4u * PITCH_RIGHT] = b1.x;
+        right[at + 5u * PITCH_RIGHT] = b1.y;
+        right[at + 6u * PITCH_RIGHT] = b1.z;
+        right[at + 7u * PITCH_RIGHT] = b1.w;
+        workgroupBarrier();
+        for (var k = 0u; k < DEPTH; k++) {
+            let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
+            let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
+            let far = vec4f(right[b + 32u], right[b + 33u], right[b + 34u], right[b + 35u]);
+            let a = (slice * DEPTH + k) * PITCH_LEFT + row;
+            let f0 = left[a + 0u];
+            near0 += f0 * near;
+            far0 += f0 * far;
+            let f1 = left[a + 1u];
+            near1 += f1 * near;
+            far1 += f1 * far;
+            let f2 = left[a + 2u];
+            near2 += f2 * near;
+            far2 += f2 * far;
+            let f3 = left[a + 3u];
+            near3 += f3 * near;
+            far3 += f3 * far;
+            if (TALL) {
+                let f4 = left[a + 32u];
+                near4 += f4 * near;
+                far4 += f4 * far;
+                let f5 = left[a + 33u];
+                near5 += f5 * near;
+                far5 += f5 * far;
+                let f6 = left[a + 34u];
+                near6 += f6 * near;
+                far6 += f6 * far;
+                let f7 = left[a + 35u];
+                near7 += f7 * near;
+                far7 += f7 * far;
             }
         }
-        workgroupBarrier();
-        multiply_tile(acc, (lane / 16u) * 4u, (lane % 16u) * 4u);
     }
-}
-
-fn store_patch(acc: ptr<function, array<vec4f, 4>>, rows: u32, row0: u32, column0: u32) {
-    for (var i = 0u; i < 4u; i++) {
-        if (row0 + i >= rows) { return; }
-        for (var j = 0u; j < 4u; j++) {
-            if (column0 + j >= params.columns) { break; }
-            let at = (row0 + i) * params.columns + column0 + j;
-            if (params.accumulate == 1u) { y[at] += (*acc)[i][j]; } else { y[at] = (*acc)[i][j]; }
+    for (var r0 = 0u; r0 < params.rank; r0 += SPAN) {
+        workgroupBarrier();
+        load_lora(r0 + depth0, depth0, lane, rows, row0, column0, true);
+        workgroupBarrier();
+        for (var k = 0u; k < DEPTH; k++) {
+            let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
+            let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
+            let far = vec4f(right[b + 32u], right[b + 33u], right[b + 34u], right[b + 35u]);
+            let a = (slice * DEPTH + k) * PITCH_LEFT + row;
+            let f0 = left[a + 0u];
+            near0 += f0 * near;
+            far0 += f0 * far;
+            let f1 = left[a + 1u];
+            near1 += f1 * near;
+            far1 += f1 * far;
+            let f2 = left[a + 2u];
+            near2 += f2 * near;
+            far2 += f2 * far;
+            let f3 = left[a + 3u];
+            near3 += f3 * near;
+            far3 += f3 * far;
+            if (TALL) {
+                let f4 = left[a + 32u];
+                near4 += f4 * near;
+                far4 += f4 * far;
+                let f5 = left[a + 33u];
+                near5 += f5 * near;
+                far5 += f5 * far;
+                let f6 = left[a + 34u];
+                near6 += f6 * near;
+                far6 += f6 * far;
+                let f7 = left[a + 35u];
+                near7 += f7 * near;
+                far7 += f7 * far;
+            }
         }
     }
-}
-
-@compute @workgroup_size(256)
-fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let rows = active_rows();
-    let row0 = group.y * TILE;
-    let column0 = group.x * TILE;
-    if (row0 >= rows) { return; }
-    let quads = params.inner / 4u;
-    let line = lane / 4u;   // this invocation loads quad lane % 4 of row and column `line`
-    let part = lane % 4u;
-    var acc: array<vec4f, 4>;
-    for (var k0 = 0u; k0 < params.inner; k0 += DEPTH) {
-        let quad = k0 / 4u + part;
-        var a = vec4f(0.0);
-        if (row0 + line < rows && quad < quads) { a = x[(row0 + line) * quads + quad]; }
-        var b = vec4f(0.0);
-        if (column0 + line < params.columns && quad < quads) { b = weight_quad(column0 + line, quad, quads); }
-        workgroupBarrier();
-        for (var i = 0u; i < 4u; i++) {
-            left[(part * 4u + i) * PITCH + line] = a[i];
-            right[(part * 4u + i) * PITCH + line] = b[i];
-        }
-        workgroupBarrier();
-        multiply_tile(&acc, (lane / 16u) * 4u, (lane % 16u) * 4u);
+    near0 = fold(near0, slice, lane);
+    far0 = fold(far0, slice, lane);
+    near1 = fold(near1, slice, lane);
+    far1 = fold(far1, slice, lane);
+    near2 = fold(near2, slice, lane);
+    far2 = fold(far2, slice, lane);
+    near3 = fold(near3, slice, lane);
+    far3 = fold(far3, slice, lane);
+    if (TALL) {
+        near4 = fold(near4, slice, lane);
+        far4 = fold(far4, slice, lane);
+        near5 = fold(near5, slice, lane);
+        far5 = fold(far5, slice, lane);
+        near6 = fold(near6, slice, lane);
+        far6 = fold(far6, slice, lane);
+        near7 = fold(near7, slice, lane);
+        far7 = fold(far7, slice, lane);
     }
-    multiply_lora(&acc, lane, rows, row0, column0, true);
-    store_patch(&acc, rows, row0 + (lane / 16u) * 4u, column0 + (lane % 16u) * 4u);
+    if (slice > 0u) { return; }
+    let y_row = row0 + row;
+    let y_column = column0 + column;
+    store4(rows, y_row + 0u, y_column, near0);
+    store4(rows, y_row + 0u, y_column + 32u, far0);
+    store4(rows, y_row + 1u, y_column, near1);
+    store4(rows, y_row + 1u, y_column + 32u, far1);
+    store4(rows, y_row + 2u, y_column, near2);
+    store4(rows, y_row + 2u, y_column + 32u, far2);
+    store4(rows, y_row + 3u, y_column, near3);
+    store4(rows, y_row + 3u, y_column + 32u, far3);
+    if (TALL) {
+        store4(rows, y_row + 32u, y_column, near4);
+        store4(rows, y_row + 32u, y_column + 32u, far4);
+        store4(rows, y_row + 33u, y_column, near5);
+        store4(rows, y_row + 33u, y_column + 32u, far5);
+        store4(rows, y_row + 34u, y_column, near6);
+        store4(rows, y_row + 34u, y_column + 32u, far6);
+        store4(rows, y_row + 35u, y_column, near7);
+        store4(rows, y_row + 35u, y_column + 32u, far7);
+    }
 }
 
-@compute @workgroup_size(256)
-fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+@compute @workgroup_size(LANES * SLICES)
+fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
     let rows = active_rows();
-    let row0 = group.y * TILE;
-    let column0 = group.x * TILE;
+    let row0 = group.y * TILE_ROWS;
+    let column0 = group.x * TILE_COLUMNS;
     if (row0 >= rows) { return; }
+    let lane = index % LANES;
+    let slice = index / LANES;
+    let depth0 = slice * DEPTH;
+    let row = (lane / 8u) * 4u;
+    let column = (lane % 8u) * 4u;
+    var near0 = vec4f(0.0);
+    var far0 = vec4f(0.0);
+    var near1 = vec4f(0.0);
+    var far1 = vec4f(0.0);
+    var near2 = vec4f(0.0);
+    var far2 = vec4f(0.0);
+    var near3 = vec4f(0.0);
+    var far3 = vec4f(0.0);
+    var near4 = vec4f(0.0);
+    var far4 = vec4f(0.0);
+    var near5 = vec4f(0.0);
+    var far5 = vec4f(0.0);
+    var near6 = vec4f(0.0);
+    var far6 = vec4f(0.0);
+    var near7 = vec4f(0.0);
+    var far7 = vec4f(0.0);
     let quads = params.columns / 4u;
-    var acc: array<vec4f, 4>;
-    for (var n0 = 0u; n0 < params.inner; n0 += DEPTH) {
-        // dy: 64 rows x 16 values of the sum; weight: 16 of its rows x 16 quads of columns.
-        var a: vec4f;
-        for (var i = 0u; i < 4u; i++) {
-            let n = n0 + lane % 16u;
-            let row = row0 + lane / 16u + i * 16u;
-            a[i] = 0.0;
-            if (row < rows && n < params.inner) { a[i] = dy[row * params.inner + n]; }
+    let quad = column0 / 4u + lane % 16u;
+    let own_row = row0 + lane;
+    for (var n0 = 0u; n0 < params.inner; n0 += SPAN) {
+        let first = n0 + depth0;
+        // Eight values of one row of dy; eight rows of sixteen quads of the weight, two of them here.
+        var a0 = vec4f(0.0);
+        var a1 = vec4f(0.0);
+        if (lane < TILE_ROWS && own_row < rows) {
+            let at = own_row * params.inner + first;
+            let count = max(params.inner, first) - first;
+            if (count > 0u) { a0.x = dy[at]; }
+            if (count > 1u) { a0.y = dy[at + 1u]; }
+            if (count > 2u) { a0.z = dy[at + 2u]; }
+            if (count > 3u) { a0.w = dy[at + 3u]; }
+            if (count > 4u) { a1.x = dy[at + 4u]; }
+            if (count > 5u) { a1.y = dy[at + 5u]; }
+            if (count > 6u) { a1.z = dy[at + 6u]; }
+            if (count > 7u) { a1.w = dy[at + 7u]; }
         }
-        let k = lane / 16u;
-        let quad = column0 / 4u + lane % 16u;
-        var b = vec4f(0.0);
-        if (n0 + k < params.inner && quad < quads) { b = weight_quad(n0 + k, quad, quads); }
-        workgroupBarrier();
-        for (var i = 0u; i < 4u; i++) {
-            left[(lane % 16u) * PITCH + lane / 16u + i * 16u] = a[i];
-            right[k * PITCH + (lane % 16u) * 4u + i] = b[i];
+        let depth = lane / 16u;
+        var b0 = vec4f(0.0);
+        var b1 = vec4f(0.0);
+        if (quad < quads) {
+            if (first + depth < params.inner) { b0 = weight_quad(first + depth, quad, quads); }
+            if (first + depth + 4u < params.inner) { b1 = weight_quad(first + depth + 4u, quad, quads); }
         }
         workgroupBarrier();
-        multiply_tile(&acc, (lane / 16u) * 4u, (lane % 16u) * 4u);
+        if (lane < TILE_ROWS) {
+            put_left(depth0, lane, a0);
+            put_left(depth0 + 4u, lane, a1);
+        }
+        let at = (depth0 + depth) * PITCH_RIGHT + (lane % 16u) * 4u;
+        right[at] = b0.x;
+        right[at + 1u] = b0.y;
+        right[at + 2u] = b0.z;
+        right[at + 3u] = b0.w;
+        right[at + 4u * PITCH_RIGHT] = b1.x;
+        right[at + 4u * PITCH_RIGHT + 1u] = b1.y;
+        right[at + 4u * PITCH_RIGHT + 2u] = b1.z;
+        right[at + 4u * PITCH_RIGHT + 3u] = b1.w;
+        workgroupBarrier();
+        for (var k = 0u; k < DEPTH; k++) {
+            let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
+            let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
+            let far = vec4f(right[b + 32u], right[b + 33u], right[b + 34u], right[b + 35u]);
+            let a = (slice * DEPTH + k) * PITCH_LEFT + row;
+            let f0 = left[a + 0u];
+            near0 += f0 * near;
+            far0 += f0 * far;
+            let f1 = left[a + 1u];
+            near1 += f1 * near;
+            far1 += f1 * far;
+            let f2 = left[a + 2u];
+            near2 += f2 * near;
+            far2 += f2 * far;
+            let f3 = left[a + 3u];
+            near3 += f3 * near;
+            far3 += f3 * far;
+            if (TALL) {
+                let f4 = left[a + 32u];
+                near4 += f4 * near;
+                far4 += f4 * far;
+                let f5 = left[a + 33u];
+                near5 += f5 * near;
+                far5 += f5 * far;
+                let f6 = left[a + 34u];
+                near6 += f6 * near;
+                far6 += f6 * far;
+                let f7 = left[a + 35u];
+                near7 += f7 * near;
+                far7 += f7 * far;
+            }
+        }
     }
-    multiply_lora(&acc, lane, rows, row0, column0, false);
-    store_patch(&acc, rows, row0 + (lane / 16u) * 4u, column0 + (lane % 16u) * 4u);
+    for (var r0 = 0u; r0 < params.rank; r0 += SPAN) {
+        workgroupBarrier();
+        load_lora(r0 + depth0, depth0, lane, rows, row0, column0, false);
+        workgroupBarrier();
+        for (var k = 0u; k < DEPTH; k++) {
+            let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
+            let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
+            let far = vec4f(right[b + 32u], right[b + 33u], right[b + 34u], right[b + 35u]);
+            let a = (slice * DEPTH + k) * PITCH_LEFT + row;
+            let f0 = left[a + 0u];
+            near0 += f0 * near;
+            far0 += f0 * far;
+            let f1 = left[a + 1u];
+            near1 += f1 * near;
+            far1 += f1 * far;
+            let f2 = left[a + 2u];
+            near2 += f2 * near;
+            far2 += f2 * far;
+            let f3 = left[a + 3u];
+            near3 += f3 * near;
+            far3 += f3 * far;
+            if (TALL) {
+                let f4 = left[a + 32u];
+                near4 += f4 * near;
+                far4 += f4 * far;
+                let f5 = left[a + 33u];
+                near5 += f5 * near;
+                far5 += f5 * far;
+                let f6 = left[a + 34u];
+                near6 += f6 * near;
+                far6 += f6 * far;
+                let f7 = left[a + 35u];
+                near7 += f7 * near;
+                far7 += f7 * far;
+            }
+        }
+    }
+    near0 = fold(near0, slice, lane);
+    far0 = fold(far0, slice, lane);
+    near1 = fold(near1, slice, lane);
+    far1 = fold(far1, slice, lane);
+    near2 = fold(near2, slice, lane);
+    far2 = fold(far2, slice, lane);
+    near3 = fold(near3, slice, lane);
+    far3 = fold(far3, slice, lane);
+    if (TALL) {
+        near4 = fold(near4, slice, lane);
+        far4 = fold(far4, slice, lane);
+        near5 = fold(near5, slice, lane);
+        far5 = fold(far5, slice, lane);
+        near6 = fold(near6, slice, lane);
+        far6 = fold(far6, slice, lane);
+        near7 = fold(near7, slice, lane);
+        far7 = fold(far7, slice, lane);
+    }
+    if (slice > 0u) { return; }
+    let y_row = row0 + row;
+    let y_column = column0 + column;
+    store4(rows, y_row + 0u, y_column, near0);
+    store4(rows, y_row + 0u, y_column + 32u, far0);
+    store4(rows, y_row + 1u, y_column, near1);
+    store4(rows, y_row + 1u, y_column + 32u, far1);
+    store4(rows, y_row + 2u, y_column, near2);
+    store4(rows, y_row + 2u, y_column + 32u, far2);
+    store4(rows, y_row + 3u, y_column, near3);
+    store4(rows, y_row + 3u, y_column + 32u, far3);
+    if (TALL) {
+        store4(rows, y_row + 32u, y_column, near4);
+        store4(rows, y_row + 32u, y_column + 32u, far4);
+        store4(rows, y_row + 33u, y_column, near5);
+        store4(rows, y_row + 33u, y_column + 32u, far5);
+        store4(rows, y_row + 34u, y_column, near6);
+        store4(rows, y_row + 34u, y_column + 32u, far6);
+        store4(rows, y_row + 35u, y_column, near7);
+        store4(rows, y_row + 35u, y_column + 32u, far7);
+    }
 }

@@ -17,6 +17,7 @@ from .tape import Tape
 from .weight import Weight
 
 NO_CHUNK = 0xFFFFFFFF
+FULL_TILES = 256  # that keep a large GPU busy
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,8 @@ def product(
         step = kernel("linear_row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
         _dispatch(tape, step, "x", x, weight, y, u, b, inner, False, chunk_start, grid_1d(ceil_div(columns, 4)))
         return
-    grid = (ceil_div(columns, 64), ceil_div(rows, 64))
-    _dispatch(tape, _kernel(tape, weight, "forward"), "x", x, weight, y, u, b, inner, False, chunk_start, grid)
+    step, grid = _kernel(tape, weight, "forward", rows, columns)
+    _dispatch(tape, step, "x", x, weight, y, u, b, inner, False, chunk_start, grid)
 
 
 def product_backward(
@@ -81,14 +82,31 @@ def product_backward(
     accumulate: bool = False, chunk_start: int = NO_CHUNK,
 ) -> None:  # fmt: skip
     """dx (rows, in) (=|+=) dy W + du A."""
-    grid = (ceil_div(dx.shape[-1], 64), ceil_div(dy.rows, 64))
-    step = _kernel(tape, weight, "backward")
+    step, grid = _kernel(tape, weight, "backward", dy.rows, dx.shape[-1])
     _dispatch(tape, step, "dy", dy, weight, dx, du, a, dy.shape[-1], accumulate, chunk_start, grid)
 
 
-def _kernel(tape: Tape, weight: Weight, entry: str) -> Kernel:
-    name = "linear" if tape.device.use_workgroup_memory else "linear_plain"
-    return kernel(name, entry, includes=(weight.loader,))
+def _kernel(tape: Tape, weight: Weight, entry: str, rows: int, columns: int) -> tuple[Kernel, tuple[int, int]]:
+    """Return the kernel for a result of (rows, columns) and its grid."""
+    if not tape.device.use_workgroup_memory:
+        return kernel("linear_plain", entry, includes=(weight.loader,)), (ceil_div(columns, 64), ceil_div(rows, 64))
+    tile_rows, slices = _tiling(rows, columns)
+    constants = (("TILE_ROWS", tile_rows), ("SLICES", slices))
+    grid = (ceil_div(columns, 64), ceil_div(rows, tile_rows))
+    return kernel("linear", entry, constants, (weight.loader,)), grid
+
+
+def _tiling(rows: int, columns: int) -> tuple[int, int]:
+    """Return (rows of a tile, slices of the sum). By the shape alone, so that equal seeds give equal bits.
+
+    Large tiles read least, but a result of few tiles leaves most of a GPU idle: then tiles get smaller, and several
+    groups of invocations share each one's sum.
+    """
+    for tile_rows in (64, 32):
+        tiles = ceil_div(columns, 64) * ceil_div(rows, tile_rows)
+        if tiles >= FULL_TILES:
+            return tile_rows, 1 if tiles >= 2 * FULL_TILES else 2
+    return 32, 4
 
 
 def _dispatch(
