@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DeviceError, OutOfMemoryError
 from .kernel import Kernel
-from .plan import Buffer, Plan, Tensor, Trace, lay_out
+from .plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
 
 Progress = Callable[[int, int], None]
 
@@ -204,7 +204,7 @@ class Device(ABC):
             places.setdefault(dispatch.params, len(places) * align)
         if any(len(params) > align for params in places):
             raise ValueError("a Params struct is larger than the uniform offset alignment")
-        params = self.create_buffer(max(1, len(places)) * align, f"{label}.params", uniform=True)
+        params = self.create_buffer(params_size_bytes(trace, align), f"{label}.params", uniform=True)
         packed = bytearray(params.size_bytes)
         for block, place in places.items():
             packed[place : place + len(block)] = block

@@ -182,6 +182,11 @@ def lay_out(trace: Trace, pool_sizes: list[int]) -> Layout:
     return Layout({id(value): slot for value, slot in zip(used, placed, strict=True)}, sizes)
 
 
+def params_size_bytes(trace: Trace, alignment: int) -> int:
+    """Return what a built trace's parameters take: equal blocks share one place, which begins at the alignment."""
+    return max(1, len({dispatch.params for dispatch in trace.dispatches})) * alignment
+
+
 @dataclass
 class Plan:
     """A built trace: the host's own handle, and what each dispatch costs. `close` releases the plan's own buffers."""

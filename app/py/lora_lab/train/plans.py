@@ -10,7 +10,7 @@ import numpy as np
 from ..config import TrainConfig
 from ..data.batches import Batch
 from ..gpu.device import Device, Pool, Progress
-from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out
+from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
 from ..model.lora import Adapter
 from ..model.transformer import Model, transformer
 from ..ops.adamw import Moments, adamw, grad_norm
@@ -102,17 +102,21 @@ class TrainPlans:
 
     def sizes(self) -> dict[str, int]:
         """Return what the run takes on the GPU beside the weights, in bytes by part. Allocates nothing."""
-        tape = self.trace_batch(self.largest)
-        self.flops = sum(dispatch.flops for dispatch in tape.dispatches)
-        activations = sum(lay_out(tape, self.pool.sizes).sizes)
+        traces: list[Trace] = [self.trace_batch(self.largest), self._trace_zero(), self._trace_update()]
+        self.flops = sum(dispatch.flops for dispatch in traces[0].dispatches)
+        pool: list[int] = []
+        for trace in traces:
+            pool = lay_out(trace, pool).sizes
+        align = self.device.limits.min_uniform_buffer_offset_alignment
+        params = sum(params_size_bytes(trace, align) for trace in traces)
         inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values()) + self.stats.size_bytes
         table = self.table.buffer.size_bytes
         return {
-            "activations": activations,
+            "activations": sum(pool),
             "adapter": self.adapter.buffer.size_bytes,
             "gradients": self.grads.size_bytes,
             "optimizer": self.m.size_bytes + self.v.size_bytes,
-            "batch": inputs + table,
+            "batch": inputs + table + params + self.step.buffer.size_bytes,
         }
 
     # --- building and running ---
