@@ -17,9 +17,9 @@ var<workgroup> left: array<f32, SLICES * DEPTH * PITCH_LEFT>;
 var<workgroup> right: array<f32, SLICES * DEPTH * PITCH_RIGHT>;
 var<workgroup> sums: array<vec4f, SLICES * LANES>;
 
-fn store4(rows: u32, row: u32, column: u32, value: vec4f) {
+fn store4(y0: u32, rows: u32, row: u32, column: u32, value: vec4f) {
     if (row >= rows || column >= params.columns) { return; }
-    let at = row * params.columns + column;
+    let at = y0 + row * params.columns + column;
     let old = params.accumulate == 1u;
     let left_over = params.columns - column;
     y[at] = value.x + select(0.0, y[at], old);
@@ -69,6 +69,78 @@ fn put_left(depth: u32, line: u32, value: vec4f) {
     left[at + 3u * PITCH_LEFT] = value.w;
 }
 
+// What one trip takes from memory, in registers: eight depths of one row, and two quads of the weight.
+struct Load { a0: vec4f, a1: vec4f, b0: vec4f, b1: vec4f }
+
+// Depths k .. k + 7 (those below `end`) of row row0 + lane of x, and of row column0 + lane of the weight.
+fn load_forward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32) -> Load {
+    let quads = params.inner / 4u;
+    let quad = k / 4u;
+    var next: Load;
+    if (lane < TILE_ROWS && row0 + lane < rows) {
+        if (k < end) { next.a0 = x[(row0 + lane) * quads + quad]; }
+        if (k + 4u < end) { next.a1 = x[(row0 + lane) * quads + quad + 1u]; }
+    }
+    if (column0 + lane < params.columns) {
+        if (k < end) { next.b0 = weight_quad(column0 + lane, quad, quads); }
+        if (k + 4u < end) { next.b1 = weight_quad(column0 + lane, quad + 1u, quads); }
+    }
+    return next;
+}
+
+fn put_right_forward(depth0: u32, lane: u32, b0: vec4f, b1: vec4f) {
+    let at = depth0 * PITCH_RIGHT + lane;
+    right[at] = b0.x;
+    right[at + PITCH_RIGHT] = b0.y;
+    right[at + 2u * PITCH_RIGHT] = b0.z;
+    right[at + 3u * PITCH_RIGHT] = b0.w;
+    right[at + 4u * PITCH_RIGHT] = b1.x;
+    right[at + 5u * PITCH_RIGHT] = b1.y;
+    right[at + 6u * PITCH_RIGHT] = b1.z;
+    right[at + 7u * PITCH_RIGHT] = b1.w;
+}
+
+// Depths k .. k + 7 of row row0 + lane of dy, and of the weight's rows two of those depths, one quad of columns each.
+fn load_backward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32) -> Load {
+    var next: Load;
+    let count = max(end, k) - k;
+    if (lane < TILE_ROWS && row0 + lane < rows) {
+        let at = (row0 + lane) * params.inner + k;
+        if (count > 7u) {
+            next.a0 = vec4f(dy[at], dy[at + 1u], dy[at + 2u], dy[at + 3u]);
+            next.a1 = vec4f(dy[at + 4u], dy[at + 5u], dy[at + 6u], dy[at + 7u]);
+        } else {
+            if (count > 0u) { next.a0.x = dy[at]; }
+            if (count > 1u) { next.a0.y = dy[at + 1u]; }
+            if (count > 2u) { next.a0.z = dy[at + 2u]; }
+            if (count > 3u) { next.a0.w = dy[at + 3u]; }
+            if (count > 4u) { next.a1.x = dy[at + 4u]; }
+            if (count > 5u) { next.a1.y = dy[at + 5u]; }
+            if (count > 6u) { next.a1.z = dy[at + 6u]; }
+        }
+    }
+    let quads = params.columns / 4u;
+    let quad = column0 / 4u + lane % 16u;
+    let depth = lane / 16u;
+    if (quad < quads) {
+        if (depth < count) { next.b0 = weight_quad(k + depth, quad, quads); }
+        if (depth + 4u < count) { next.b1 = weight_quad(k + depth + 4u, quad, quads); }
+    }
+    return next;
+}
+
+fn put_right_backward(depth0: u32, lane: u32, b0: vec4f, b1: vec4f) {
+    let at = (depth0 + lane / 16u) * PITCH_RIGHT + (lane % 16u) * 4u;
+    right[at] = b0.x;
+    right[at + 1u] = b0.y;
+    right[at + 2u] = b0.z;
+    right[at + 3u] = b0.w;
+    right[at + 4u * PITCH_RIGHT] = b1.x;
+    right[at + 4u * PITCH_RIGHT + 1u] = b1.y;
+    right[at + 4u * PITCH_RIGHT + 2u] = b1.z;
+    right[at + 4u * PITCH_RIGHT + 3u] = b1.w;
+}
+
 @compute @workgroup_size(LANES * SLICES)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
     let rows = active_rows();
@@ -96,36 +168,19 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     var far6 = vec4f(0.0);
     var near7 = vec4f(0.0);
     var far7 = vec4f(0.0);
-    let quads = params.inner / 4u;
-    for (var k0 = 0u; k0 < params.inner; k0 += SPAN) {
-        let quad = (k0 + depth0) / 4u;
-        var a0 = vec4f(0.0);
-        var a1 = vec4f(0.0);
-        if (lane < TILE_ROWS && row0 + lane < rows) {
-            if (quad < quads) { a0 = x[(row0 + lane) * quads + quad]; }
-            if (quad + 1u < quads) { a1 = x[(row0 + lane) * quads + quad + 1u]; }
-        }
-        var b0 = vec4f(0.0);
-        var b1 = vec4f(0.0);
-        if (column0 + lane < params.columns) {
-            if (quad < quads) { b0 = weight_quad(column0 + lane, quad, quads); }
-            if (quad + 1u < quads) { b1 = weight_quad(column0 + lane, quad + 1u, quads); }
-        }
+    let begin = group.z * params.part;
+    let end = min(begin + params.part, params.inner);
+    // The next trip's values are on their way from memory while this trip's are multiplied.
+    var next = load_forward(begin + depth0, end, lane, rows, row0, column0);
+    for (var k0 = begin; k0 < end; k0 += SPAN) {
         workgroupBarrier();
         if (lane < TILE_ROWS) {
-            put_left(depth0, lane, a0);
-            put_left(depth0 + 4u, lane, a1);
+            put_left(depth0, lane, next.a0);
+            put_left(depth0 + 4u, lane, next.a1);
         }
-        let at = depth0 * PITCH_RIGHT + lane;
-        right[at] = b0.x;
-        right[at + PITCH_RIGHT] = b0.y;
-        right[at + 2u * PITCH_RIGHT] = b0.z;
-        right[at + 3u * PITCH_RIGHT] = b0.w;
-        right[at + 4u * PITCH_RIGHT] = b1.x;
-        right[at + 5u * PITCH_RIGHT] = b1.y;
-        right[at + 6u * PITCH_RIGHT] = b1.z;
-        right[at + 7u * PITCH_RIGHT] = b1.w;
+        put_right_forward(depth0, lane, next.b0, next.b1);
         workgroupBarrier();
+        next = load_forward(k0 + SPAN + depth0, end, lane, rows, row0, column0);
         for (var k = 0u; k < DEPTH; k++) {
             let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
             let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
@@ -159,7 +214,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
             }
         }
     }
-    for (var r0 = 0u; r0 < params.rank; r0 += SPAN) {
+    let rank = select(0u, params.rank, group.z == 0u);
+    for (var r0 = 0u; r0 < rank; r0 += SPAN) {
         workgroupBarrier();
         load_lora(r0 + depth0, depth0, lane, rows, row0, column0, true);
         workgroupBarrier();
@@ -215,25 +271,26 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         far7 = fold(far7, slice, lane);
     }
     if (slice > 0u) { return; }
+    let y0 = group.z * params.rows * params.columns;
     let y_row = row0 + row;
     let y_column = column0 + column;
-    store4(rows, y_row + 0u, y_column, near0);
-    store4(rows, y_row + 0u, y_column + 32u, far0);
-    store4(rows, y_row + 1u, y_column, near1);
-    store4(rows, y_row + 1u, y_column + 32u, far1);
-    store4(rows, y_row + 2u, y_column, near2);
-    store4(rows, y_row + 2u, y_column + 32u, far2);
-    store4(rows, y_row + 3u, y_column, near3);
-    store4(rows, y_row + 3u, y_column + 32u, far3);
+    store4(y0, rows, y_row + 0u, y_column, near0);
+    store4(y0, rows, y_row + 0u, y_column + 32u, far0);
+    store4(y0, rows, y_row + 1u, y_column, near1);
+    store4(y0, rows, y_row + 1u, y_column + 32u, far1);
+    store4(y0, rows, y_row + 2u, y_column, near2);
+    store4(y0, rows, y_row + 2u, y_column + 32u, far2);
+    store4(y0, rows, y_row + 3u, y_column, near3);
+    store4(y0, rows, y_row + 3u, y_column + 32u, far3);
     if (TALL) {
-        store4(rows, y_row + 32u, y_column, near4);
-        store4(rows, y_row + 32u, y_column + 32u, far4);
-        store4(rows, y_row + 33u, y_column, near5);
-        store4(rows, y_row + 33u, y_column + 32u, far5);
-        store4(rows, y_row + 34u, y_column, near6);
-        store4(rows, y_row + 34u, y_column + 32u, far6);
-        store4(rows, y_row + 35u, y_column, near7);
-        store4(rows, y_row + 35u, y_column + 32u, far7);
+        store4(y0, rows, y_row + 32u, y_column, near4);
+        store4(y0, rows, y_row + 32u, y_column + 32u, far4);
+        store4(y0, rows, y_row + 33u, y_column, near5);
+        store4(y0, rows, y_row + 33u, y_column + 32u, far5);
+        store4(y0, rows, y_row + 34u, y_column, near6);
+        store4(y0, rows, y_row + 34u, y_column + 32u, far6);
+        store4(y0, rows, y_row + 35u, y_column, near7);
+        store4(y0, rows, y_row + 35u, y_column + 32u, far7);
     }
 }
 
@@ -264,48 +321,19 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
     var far6 = vec4f(0.0);
     var near7 = vec4f(0.0);
     var far7 = vec4f(0.0);
-    let quads = params.columns / 4u;
-    let quad = column0 / 4u + lane % 16u;
-    let own_row = row0 + lane;
-    for (var n0 = 0u; n0 < params.inner; n0 += SPAN) {
-        let first = n0 + depth0;
-        // Eight values of one row of dy; eight rows of sixteen quads of the weight, two of them here.
-        var a0 = vec4f(0.0);
-        var a1 = vec4f(0.0);
-        if (lane < TILE_ROWS && own_row < rows) {
-            let at = own_row * params.inner + first;
-            let count = max(params.inner, first) - first;
-            if (count > 0u) { a0.x = dy[at]; }
-            if (count > 1u) { a0.y = dy[at + 1u]; }
-            if (count > 2u) { a0.z = dy[at + 2u]; }
-            if (count > 3u) { a0.w = dy[at + 3u]; }
-            if (count > 4u) { a1.x = dy[at + 4u]; }
-            if (count > 5u) { a1.y = dy[at + 5u]; }
-            if (count > 6u) { a1.z = dy[at + 6u]; }
-            if (count > 7u) { a1.w = dy[at + 7u]; }
-        }
-        let depth = lane / 16u;
-        var b0 = vec4f(0.0);
-        var b1 = vec4f(0.0);
-        if (quad < quads) {
-            if (first + depth < params.inner) { b0 = weight_quad(first + depth, quad, quads); }
-            if (first + depth + 4u < params.inner) { b1 = weight_quad(first + depth + 4u, quad, quads); }
-        }
+    let begin = group.z * params.part;
+    let end = min(begin + params.part, params.inner);
+    // The next trip's values are on their way from memory while this trip's are multiplied.
+    var next = load_backward(begin + depth0, end, lane, rows, row0, column0);
+    for (var k0 = begin; k0 < end; k0 += SPAN) {
         workgroupBarrier();
         if (lane < TILE_ROWS) {
-            put_left(depth0, lane, a0);
-            put_left(depth0 + 4u, lane, a1);
+            put_left(depth0, lane, next.a0);
+            put_left(depth0 + 4u, lane, next.a1);
         }
-        let at = (depth0 + depth) * PITCH_RIGHT + (lane % 16u) * 4u;
-        right[at] = b0.x;
-        right[at + 1u] = b0.y;
-        right[at + 2u] = b0.z;
-        right[at + 3u] = b0.w;
-        right[at + 4u * PITCH_RIGHT] = b1.x;
-        right[at + 4u * PITCH_RIGHT + 1u] = b1.y;
-        right[at + 4u * PITCH_RIGHT + 2u] = b1.z;
-        right[at + 4u * PITCH_RIGHT + 3u] = b1.w;
+        put_right_backward(depth0, lane, next.b0, next.b1);
         workgroupBarrier();
+        next = load_backward(k0 + SPAN + depth0, end, lane, rows, row0, column0);
         for (var k = 0u; k < DEPTH; k++) {
             let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
             let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
@@ -339,7 +367,8 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
             }
         }
     }
-    for (var r0 = 0u; r0 < params.rank; r0 += SPAN) {
+    let rank = select(0u, params.rank, group.z == 0u);
+    for (var r0 = 0u; r0 < rank; r0 += SPAN) {
         workgroupBarrier();
         load_lora(r0 + depth0, depth0, lane, rows, row0, column0, false);
         workgroupBarrier();
@@ -395,24 +424,25 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
         far7 = fold(far7, slice, lane);
     }
     if (slice > 0u) { return; }
+    let y0 = group.z * params.rows * params.columns;
     let y_row = row0 + row;
     let y_column = column0 + column;
-    store4(rows, y_row + 0u, y_column, near0);
-    store4(rows, y_row + 0u, y_column + 32u, far0);
-    store4(rows, y_row + 1u, y_column, near1);
-    store4(rows, y_row + 1u, y_column + 32u, far1);
-    store4(rows, y_row + 2u, y_column, near2);
-    store4(rows, y_row + 2u, y_column + 32u, far2);
-    store4(rows, y_row + 3u, y_column, near3);
-    store4(rows, y_row + 3u, y_column + 32u, far3);
+    store4(y0, rows, y_row + 0u, y_column, near0);
+    store4(y0, rows, y_row + 0u, y_column + 32u, far0);
+    store4(y0, rows, y_row + 1u, y_column, near1);
+    store4(y0, rows, y_row + 1u, y_column + 32u, far1);
+    store4(y0, rows, y_row + 2u, y_column, near2);
+    store4(y0, rows, y_row + 2u, y_column + 32u, far2);
+    store4(y0, rows, y_row + 3u, y_column, near3);
+    store4(y0, rows, y_row + 3u, y_column + 32u, far3);
     if (TALL) {
-        store4(rows, y_row + 32u, y_column, near4);
-        store4(rows, y_row + 32u, y_column + 32u, far4);
-        store4(rows, y_row + 33u, y_column, near5);
-        store4(rows, y_row + 33u, y_column + 32u, far5);
-        store4(rows, y_row + 34u, y_column, near6);
-        store4(rows, y_row + 34u, y_column + 32u, far6);
-        store4(rows, y_row + 35u, y_column, near7);
-        store4(rows, y_row + 35u, y_column + 32u, far7);
+        store4(y0, rows, y_row + 32u, y_column, near4);
+        store4(y0, rows, y_row + 32u, y_column + 32u, far4);
+        store4(y0, rows, y_row + 33u, y_column, near5);
+        store4(y0, rows, y_row + 33u, y_column + 32u, far5);
+        store4(y0, rows, y_row + 34u, y_column, near6);
+        store4(y0, rows, y_row + 34u, y_column + 32u, far6);
+        store4(y0, rows, y_row + 35u, y_column, near7);
+        store4(y0, rows, y_row + 35u, y_column + 32u, far7);
     }
 }

@@ -18,6 +18,8 @@ from .weight import Weight
 
 NO_CHUNK = 0xFFFFFFFF
 FULL_TILES = 256  # that keep a large GPU busy
+LONG_SUM = 1_536  # terms that a part of a cut sum has at least
+PART_MULTIPLE = 32  # terms that all slices of a tile take in one trip, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +73,10 @@ def product(
         raise ValueError(f"{x.label} is {x.shape}; {weight.tensor.label} takes (rows, {inner})")
     if rows == 1 and chunk_start == NO_CHUNK:
         step = kernel("linear_row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
-        _dispatch(tape, step, "x", x, weight, y, u, b, inner, False, chunk_start, grid_1d(ceil_div(columns, 4)))
+        grid = grid_1d(ceil_div(columns, 4))
+        _dispatch(tape, step, y, grid, inner, False, "x", x, weight, u, b, inner, chunk_start)
         return
-    step, grid = _kernel(tape, weight, "forward", rows, columns)
-    _dispatch(tape, step, "x", x, weight, y, u, b, inner, False, chunk_start, grid)
+    _tiled(tape, weight, "forward", x, y, u, b, False, chunk_start)
 
 
 def product_backward(
@@ -82,48 +84,71 @@ def product_backward(
     accumulate: bool = False, chunk_start: int = NO_CHUNK,
 ) -> None:  # fmt: skip
     """dx (rows, in) (=|+=) dy W + du A."""
-    step, grid = _kernel(tape, weight, "backward", dy.rows, dx.shape[-1])
-    _dispatch(tape, step, "dy", dy, weight, dx, du, a, dy.shape[-1], accumulate, chunk_start, grid)
+    _tiled(tape, weight, "backward", dy, dx, du, a, accumulate, chunk_start)
 
 
-def _kernel(tape: Tape, weight: Weight, entry: str, rows: int, columns: int) -> tuple[Kernel, tuple[int, int]]:
-    """Return the kernel for a result of (rows, columns) and its grid."""
-    if not tape.device.use_workgroup_memory:
-        return kernel("linear_plain", entry, includes=(weight.loader,)), (ceil_div(columns, 64), ceil_div(rows, 64))
-    tile_rows, slices = _tiling(rows, columns)
-    constants = (("TILE_ROWS", tile_rows), ("SLICES", slices))
-    grid = (ceil_div(columns, 64), ceil_div(rows, tile_rows))
-    return kernel("linear", entry, constants, (weight.loader,)), grid
+@dataclass(frozen=True)
+class Tiling:
+    """How a result is shared out: rows of a tile, groups of invocations that split its sum, parts of the sum that
+    workgroups of their own take. By the shape alone, so that equal seeds give equal bits."""
+
+    tile_rows: int
+    slices: int
+    parts: int
 
 
-def _tiling(rows: int, columns: int) -> tuple[int, int]:
-    """Return (rows of a tile, slices of the sum). By the shape alone, so that equal seeds give equal bits.
+def tiling(rows: int, columns: int, inner: int) -> Tiling:
+    """Return how to make a (rows, columns) result whose sums have `inner` terms.
 
-    Large tiles read least, but a result of few tiles leaves most of a GPU idle: then tiles get smaller, and several
-    groups of invocations share each one's sum.
+    Large tiles read least, but a result of few tiles leaves most of a GPU idle: then tiles get smaller, several groups
+    of invocations share each one's sum, and very long sums are cut into parts that are added afterwards.
     """
-    for tile_rows in (64, 32):
-        tiles = ceil_div(columns, 64) * ceil_div(rows, tile_rows)
-        if tiles >= FULL_TILES:
-            return tile_rows, 1 if tiles >= 2 * FULL_TILES else 2
-    return 32, 4
+    column_tiles = ceil_div(columns, 64)
+    tiles = column_tiles * ceil_div(rows, 64)
+    parts = max(1, min(inner // LONG_SUM, ceil_div(2 * FULL_TILES, tiles)))
+    if tiles * parts >= FULL_TILES:
+        return Tiling(64, 1 if tiles * parts >= 2 * FULL_TILES else 2, parts)
+    tiles = column_tiles * ceil_div(rows, 32)
+    return Tiling(32, 2 if tiles >= FULL_TILES else 4, 1)
+
+
+def _tiled(
+    tape: Tape, weight: Weight, entry: str, x: Tensor, y: Tensor, lora_in: Tensor | None, lora_weight: Tensor | None,
+    accumulate: bool, chunk_start: int,
+) -> None:  # fmt: skip
+    rows, columns, inner, loader = x.rows, y.shape[-1], x.shape[-1], (weight.loader,)
+    name = "x" if entry == "forward" else "dy"
+    common = (name, x, weight, lora_in, lora_weight, inner, chunk_start)
+    if not tape.device.use_workgroup_memory:
+        grid: tuple[int, ...] = (ceil_div(columns, 64), ceil_div(rows, 64))
+        _dispatch(tape, kernel("linear_plain", entry, includes=loader), y, grid, inner, accumulate, *common)
+        return
+    form = tiling(rows, columns, inner)
+    step = kernel("linear", entry, (("TILE_ROWS", form.tile_rows), ("SLICES", form.slices)), loader)
+    grid = (ceil_div(columns, 64), ceil_div(rows, form.tile_rows), form.parts)
+    if form.parts == 1:
+        _dispatch(tape, step, y, grid, inner, accumulate, *common)
+        return
+    partial = tape.tensor((form.parts, rows, columns), f"{y.label}.parts")
+    part = ceil_div(ceil_div(inner, form.parts), PART_MULTIPLE) * PART_MULTIPLE
+    _dispatch(tape, step, partial, grid, part, False, *common)
+    params = {"n": y.size, "parts": form.parts, "columns": columns, "accumulate": int(accumulate),
+              "chunk_start": chunk_start}  # fmt: skip
+    assert tape.step is not None
+    tensors = {"step": tape.step, "a": partial, "y": y}
+    tape.dispatch(kernel("sum_parts", "add"), tensors, params, grid_1d(ceil_div(y.size, 64)), partial.size)
 
 
 def _dispatch(
-    tape: Tape, step: Kernel, x_name: str, x: Tensor, weight: Weight, y: Tensor, lora_in: Tensor | None,
-    lora_weight: Tensor | None, inner: int, accumulate: bool, chunk_start: int, grid: tuple[int, ...],
+    tape: Tape, step: Kernel, y: Tensor, grid: tuple[int, ...], part: int, accumulate: bool, x_name: str, x: Tensor,
+    weight: Weight, lora_in: Tensor | None, lora_weight: Tensor | None, inner: int, chunk_start: int,
 ) -> None:  # fmt: skip
     rank = lora_in.shape[-1] if lora_in is not None else 0
-    params = {
-        "rows": x.rows,
-        "columns": y.shape[-1],
-        "inner": inner,
-        "rank": rank,
-        "accumulate": int(accumulate),
-        "chunk_start": chunk_start,
-    }
+    columns = y.shape[-1]
+    params = {"rows": x.rows, "columns": columns, "inner": inner, "rank": rank, "accumulate": int(accumulate),
+              "chunk_start": chunk_start, "part": part}  # fmt: skip
     assert tape.step is not None
     # Without an adapter something has to be bound in its place; a sum of length 0 never reads it.
     tensors = {"step": tape.step, "weight": weight.tensor, x_name: x, "y": y,
                "lora_in": lora_in or x, "lora_weight": lora_weight or x}  # fmt: skip
-    tape.dispatch(step, tensors, params, grid, 2.0 * x.rows * y.shape[-1] * (inner + rank))
+    tape.dispatch(step, tensors, params, grid, 2.0 * x.rows * columns * (inner + rank))
