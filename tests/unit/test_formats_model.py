@@ -219,6 +219,18 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "theta": (spoil_config(rope_parameters={"rope_theta": "1e4"}), "config.json: rope_theta is '1e4'; wanted a"),
     "no hidden size": (spoil_config(hidden_size=None), "config.json: hidden_size is None; wanted a whole number"),
     "zero layers": (spoil_config(num_hidden_layers=0), "config.json: num_hidden_layers is 0; wanted a whole number"),
+    "absurdly many layers": (
+        spoil_config(num_hidden_layers=10**18),
+        "the model's settings say 1000000000000000000 layers, but there are only 20 tensors",
+    ),
+    "a number of 5,000 digits": (
+        write("config.json", '{"hidden_size": ' + "9" * 5000 + "}"),
+        "config.json is not JSON: Exceeds the limit",
+    ),
+    "theta of 400 digits": (
+        spoil_config(rope_parameters={"rope_theta": 10**400}),
+        "config.json: rope_theta is 1000",
+    ),
     "heads that do not divide": (
         spoil_config(num_key_value_heads=3),
         "config.json: num_attention_heads is 4; wanted a multiple of num_key_value_heads, 3",
@@ -233,7 +245,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
             spoil_weights(lambda w: w.update({"model.embed_tokens.weight": torch.zeros(300, 64)})),
             spoil_config(vocab_size=300),
         ),
-        "the tokenizer has tokens up to 383; the model's embedding has 300 rows",
+        "the tokenizer has tokens 0 to 383; the model's embedding has 300 rows",
     ),
     "no config": (remove("config.json"), "config.json is missing; found chat_template.jinja, generation_config.json"),
     "no tokenizer": (remove("tokenizer.json"), "tokenizer.json is missing"),
@@ -321,7 +333,9 @@ def test_shards_that_do_not_fit(tmp_path: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(changed))
     assert problems_of(folder) == [f"{moved} is not in {names[2]}, where model.safetensors.index.json says it is"]
     (folder / "model.safetensors.index.json").write_text("{}")
-    assert "model.safetensors.index.json holds '{}'" in problems_of(folder)[0]
+    assert problems_of(folder) == [
+        "model.safetensors.index.json: weight_map is missing or not a list of file names by tensor"
+    ]
     (folder / "model.safetensors.index.json").unlink()
     assert problems_of(folder)[0].endswith(f"found {', '.join(names)}")
 

@@ -262,6 +262,7 @@ def small(model_config: ModelConfig) -> dict[str, bytes]:
         ("r", 0, r"r is 0; wanted a whole number of at least 1"),
         ("r", "16", r'r is "16"; wanted a whole number'),
         ("lora_alpha", None, r"lora_alpha is null; wanted a number"),
+        ("lora_alpha", 10**400, r"lora_alpha is 1000+\.\.\.; wanted a number"),
         ("lora_alpha", float("nan"), r"lora_alpha is NaN; wanted a number"),
         ("use_rslora", "yes", r'use_rslora is "yes"; wanted true or false'),
         ("target_modules", 5, r"target_modules is 5; wanted a list of names or a regular expression"),

@@ -52,6 +52,11 @@ class GgufFile:
     # By GGUF's own names ("blk.0.attn_q.weight"), in the file's order. Shapes are row-major, [out, in].
     tensors: dict[str, StoredTensor]
 
+    @property
+    def scalars(self) -> dict[str, str | bool | int | float]:
+        """The metadata without its arrays: a key that should hold one value and holds an array counts as missing."""
+        return {key: value for key, value in self.metadata.items() if not isinstance(value, list | np.ndarray)}
+
 
 class _NeedMore(Exception):
     """The prefix read so far ends before the item does."""

@@ -36,7 +36,7 @@ ROPE_FACTORS = "rope_freqs.weight"
 
 def read_gguf_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) -> tuple[ModelConfig | None, list[str]]:
     """Turn the metadata into our settings: (None, problems) when there are problems, all of them named."""
-    metadata = gguf.metadata
+    metadata = gguf.scalars
     architecture = metadata.get("general.architecture")
     if metadata.get("general.type") == "adapter":
         return None, ["this is a LoRA adapter in GGUF form; wanted a model"]
@@ -53,7 +53,8 @@ def read_gguf_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) 
     def number(key: str, kinds: Any, default: Any = None) -> Any:
         value: Any = metadata.get(f"llama.{key}", default)
         if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value <= 0:
-            problems.append(f"llama.{key} is {_short(value)}; wanted a positive number")
+            found = "an array" if value is None and f"llama.{key}" in gguf.metadata else repr(value)
+            problems.append(f"llama.{key} is {found}; wanted a positive number")
             return 1
         return value
 
@@ -68,7 +69,9 @@ def read_gguf_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) 
     if head_dim % 2:
         problems.append(f"a head has {head_dim} channels; RoPE needs an even number")
     embedding = gguf.tensors.get("token_embd.weight")
-    vocab_size = embedding.shape[0] if embedding else len(metadata.get("tokenizer.ggml.tokens") or [])
+    if embedding is None:
+        problems.append("the tensor token_embd.weight is missing")
+    vocab_size = embedding.shape[0] if embedding else 0
     scaling, scaling_problems = _read_rope_scaling(metadata)
     problems += scaling_problems
     bos = metadata.get("tokenizer.ggml.bos_token_id")
@@ -159,8 +162,3 @@ def llama3_factors(scaling: dict[str, Any], rope_theta: float, head_dim: int) ->
     turns = scaling["original_max_position_embeddings"] / wave_lengths
     smooth = np.clip((turns - low) / (high - low), 0, 1)
     return 1 / ((1 - smooth) / scaling["factor"] + smooth)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -52,11 +52,11 @@ def build_tokenizer_json(metadata: dict[str, Any]) -> tuple[dict[str, Any], list
     marked unused (padding of the embedding) are left out: no text may turn into them.
     """
     problems = []
-    kind = metadata.get("tokenizer.ggml.model")
+    kind = str(metadata.get("tokenizer.ggml.model", "missing"))
     if kind != "gpt2":
-        known = {"llama": "SentencePiece ('llama')", None: "missing"}.get(kind, repr(kind))
+        known = {"llama": "SentencePiece ('llama')", "missing": "missing"}.get(kind, repr(kind))
         problems.append(f"tokenizer.ggml.model is {known}; wanted 'gpt2', a byte-level BPE tokenizer")
-    pre = metadata.get("tokenizer.ggml.pre", "default")
+    pre = str(metadata.get("tokenizer.ggml.pre", "default"))
     pre = _SAME_AS.get(pre, pre)
     if pre not in _PRE_TOKENIZERS:
         names = ", ".join([*_PRE_TOKENIZERS, *_SAME_AS])
@@ -71,7 +71,8 @@ def build_tokenizer_json(metadata: dict[str, Any]) -> tuple[dict[str, Any], list
     if types is None:
         types = np.full(len(tokens), _NORMAL, dtype=np.int32)
     if not isinstance(types, np.ndarray) or len(types) != len(tokens):
-        return {}, [f"tokenizer.ggml.token_type has {len(types)} entries; wanted {len(tokens)}, one for each token"]
+        found = f"has {len(types)} entries" if isinstance(types, np.ndarray | list) else f"is {types!r}"
+        return {}, [f"tokenizer.ggml.token_type {found}; wanted {len(tokens)} numbers, one for each token"]
 
     vocab = dict(zip(tokens, range(len(tokens)), strict=True))
     unused = np.flatnonzero(types == _UNUSED).tolist()
@@ -129,7 +130,7 @@ def _merge_problems(merges: list[str], vocab: dict[str, int]) -> list[str]:
 def _post_processor(metadata: dict[str, Any], tokens: list[str], pre: str) -> dict[str, Any] | None:
     """Return the step that puts the begin-of-text token first when special tokens are asked for, or None."""
     bos_id = token_id(metadata, "bos", len(tokens))
-    if bos_id is None or not metadata.get("tokenizer.ggml.add_bos_token", pre == "llama-bpe"):
+    if bos_id is None or metadata.get("tokenizer.ggml.add_bos_token", pre == "llama-bpe") is not True:
         return None
     bos = tokens[bos_id]
     bos_item = {"SpecialToken": {"id": bos, "type_id": 0}}
@@ -141,15 +142,20 @@ def _post_processor(metadata: dict[str, Any], tokens: list[str], pre: str) -> di
     }
 
 
+def _tokens(metadata: dict[str, Any]) -> list[str]:
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    return tokens if isinstance(tokens, list) else []
+
+
 def token_id(metadata: dict[str, Any], name: str, num_tokens: int) -> int | None:
     """Return `tokenizer.ggml.<name>_token_id`, None when it is missing or no token has it."""
     value = metadata.get(f"tokenizer.ggml.{name}_token_id")
-    return value if isinstance(value, int) and 0 <= value < num_tokens else None
+    return value if type(value) is int and 0 <= value < num_tokens else None
 
 
 def special_tokens(metadata: dict[str, Any]) -> dict[str, str]:
     """Return bos_token, eos_token, unk_token and pad_token as strings, those that the file names."""
-    tokens = metadata.get("tokenizer.ggml.tokens") or []
+    tokens = _tokens(metadata)
     found = {}
     for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")):
         special_id = token_id(metadata, key, len(tokens))
@@ -160,7 +166,7 @@ def special_tokens(metadata: dict[str, Any]) -> dict[str, str]:
 
 def end_token_ids(metadata: dict[str, Any], tokenizer_json: dict[str, Any]) -> tuple[int, ...]:
     """Return the tokens at which generation stops: end of text, of turn and of message, then those of END_TOKENS."""
-    num_tokens = len(metadata.get("tokenizer.ggml.tokens") or [])
+    num_tokens = len(_tokens(metadata))
     named = [token_id(metadata, name, num_tokens) for name in ("eos", "eot", "eom")]
     added = {entry["content"]: entry["id"] for entry in tokenizer_json.get("added_tokens", [])}
     named += [added.get(token) for token in END_TOKENS]

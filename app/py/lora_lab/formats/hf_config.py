@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from ..config import ModelConfig
@@ -99,7 +98,8 @@ def _architecture_problems(config: dict[str, Any]) -> list[str]:
     if config.get("hidden_act", "silu") not in ("silu", "swish"):
         problems.append(f"config.json: hidden_act is {config['hidden_act']!r}; wanted 'silu'")
     if config.get("quantization_config"):
-        method = dict(config["quantization_config"]).get("quant_method", "unknown")
+        quantization = config["quantization_config"]
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
         problems.append(
             f"config.json: quantization_config is of the method {method!r}, which is not supported; "
             "wanted F32, F16 or BF16 weights, or a GGUF file"
@@ -151,7 +151,7 @@ def _token_ids(config: dict[str, Any], field: str, file: str, vocab_size: int, p
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30
 
 
 def special_tokens(tokenizer_config: dict[str, Any], special_tokens_map: dict[str, Any]) -> dict[str, str]:
@@ -179,9 +179,9 @@ def chat_template(tokenizer_config: dict[str, Any], template_file: str | None) -
         return value, []
     by_name = {}
     if isinstance(value, list):
-        by_name = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
+        by_name = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, dict)}
     template = by_name.get("default") if len(by_name) != 1 else next(iter(by_name.values()))
     if not isinstance(template, str):
-        names = ", ".join(str(name) for name in by_name) or json.dumps(value)[:80]
+        names = ", ".join(by_name) or json.dumps(value)[:80]
         return None, [f"tokenizer_config.json: chat_template has {names}; wanted a template named default"]
     return template, []

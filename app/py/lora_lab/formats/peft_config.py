@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -43,7 +42,7 @@ def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | N
     """
     try:
         config = json.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
         return None, [f"{CONFIG_FILE} is not JSON: {error}"]
     if not isinstance(config, dict):
         return None, [f"{CONFIG_FILE} holds a {type(config).__name__}; wanted an object"]
@@ -63,10 +62,12 @@ def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | N
     if config.get("bias", "none") != "none":
         problems.append(wrong("bias", '"none"'))
     init = config.get("init_lora_weights", True)
-    if not isinstance(init, bool) and init not in _PLAIN_INITS:
+    if not isinstance(init, bool) and str(init) not in _PLAIN_INITS:
         problems.append(wrong("init_lora_weights", 'true or "gaussian": others change the base model\'s weights too'))
     layers = config.get("layers_to_transform")
-    if layers not in (None, []) and not (isinstance(layers, list) and set(layers) >= set(range(model.num_layers))):
+    if layers not in (None, []) and not (
+        isinstance(layers, list) and all(i in layers for i in range(model.num_layers))
+    ):
         problems.append(wrong("layers_to_transform", f"null or all of the {model.num_layers} layers"))
 
     # Without these there is nothing to hold the tensors against.
@@ -75,7 +76,7 @@ def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | N
     use_rslora = config.get("use_rslora") or False
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         unusable.append(wrong("r", "a whole number of at least 1"))
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e30:
         unusable.append(wrong("lora_alpha", "a number"))
     if not isinstance(use_rslora, bool):
         unusable.append(wrong("use_rslora", "true or false"))

@@ -117,7 +117,7 @@ def _parse_json_object(name: str, text: bytes) -> dict[str, Any]:
 
     try:
         header = json.loads(text.decode(), object_pairs_hook=object_of_pairs)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise FileFormatError(f"{name}: the header is not JSON ({error}); this is not a safetensors file") from error
     if not isinstance(header, dict):
         raise FileFormatError(f"{name}: the header is {_short(header)}; wanted a JSON object")

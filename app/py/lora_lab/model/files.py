@@ -187,7 +187,7 @@ async def _read_json(source: ByteSource | None, problems: list[str]) -> dict[str
         return {}
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not JSON, or a number of thousands of digits
         problems.append(f"{base_name(source)} is not JSON: {error}")
         return {}
     if not isinstance(value, dict):
@@ -254,6 +254,8 @@ def needed_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def _tensor_problems(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> list[str]:
     """Hold the tensors against the settings: missing, wrong in shape, unexpected, stored in a form we cannot use."""
+    if config.num_layers > len(tensors):  # before a number out of a damaged file makes a list of that length
+        return [f"the model's settings say {config.num_layers} layers, but there are only {len(tensors)} tensors"]
     problems = []
     shapes = needed_shapes(config)
     by_form: dict[str, list[str]] = defaultdict(list)
