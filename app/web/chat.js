@@ -69,6 +69,7 @@ function whyNoChat() {
   if (isRunning() && chatModel !== "ready") return "The chat rests while the adapter trains. (More settings can keep it awake.)";
   if (replying != null) return "";
   if (!model) return state.modelProblem ? "Chatting needs a model." : "The model is on its way.";
+  if (chatModel === "failed") return "The chat could not start; see above.";
   if (chatModel === "none" || chatModel === "loading") return "The model is going to the GPU…";
   return "";
 }
@@ -144,6 +145,7 @@ function addMessage(role, useAdapter, status) {
   const copy = create("button", { type: "button", class: "quiet icon-only copy", "aria-label": "Copy this message", title: "Copy" }, icon("copy"));
   const item = create("li", {
     "data-testid": "chat-message", "data-role": role, "data-adapter": useAdapter ? "on" : "off", "data-state": status,
+    "aria-busy": String(status === "streaming"), // read out when it is complete, not at every word
   }, body, copy);
   copy.addEventListener("click", async () => {
     const copied = await copyText(item.dataset.text ?? body.textContent);
@@ -193,6 +195,7 @@ function finish(event) {
   const why = event.finish_reason === "length" ? ", cut at the longest reply" : event.finish_reason === "stopped" ? ", stopped" : "";
   item.dataset.stats = `${event.new_tokens} tokens · ${formatRate(event.tokens_per_s)}/s${why}`;
   item.dataset.state = "done";
+  item.setAttribute("aria-busy", "false");
   update({ replying: null });
   if (document.activeElement === document.body) byId("chat-input").focus({ preventScroll: true });
 }

@@ -15,11 +15,11 @@ import { isRunning, state, update } from "./store.js";
 import { setUpTraining } from "./train.js";
 
 const train = new WorkerLink("train");
-let chat = null; // started when the train worker is up: one start at a time is quicker for what is needed first
+let chat = null; // started when the train worker has found a GPU: without one there is no use for it
 let planRequest = 0;
 let wanted = { model_id: new URL(location.href).searchParams.get("model"), files: null, title: null };
 let afterRestart = null; // the adapter to apply again
-const hasGpu = Boolean(navigator.gpu);
+let lastRead = null; // the dataset that is open, as it was asked for: read anew when another model comes
 
 // ------------------------------------------------------------------------------------------------ model and workers
 
@@ -33,7 +33,7 @@ function openModel(files, title = null) {
 }
 
 function startChat() {
-  if (chat || !hasGpu) return;
+  if (chat) return;
   chat = new WorkerLink("chat");
   listenToChat(chat);
   connectChat(chat);
@@ -66,20 +66,21 @@ function showLost(event) {
 train.on("boot", ({ phase, done, total }) => update({ worker: { phase: done < total ? phase : "program", done, total } }));
 train.on("ready", () => {
   update({ worker: { phase: "ready", done: 1, total: 1 } });
-  startChat();
 });
 train.on("fatal", (event) => {
   update({ worker: { phase: "fatal" }, adapters: state.adapters ?? [], reading: null, phase: isRunning() ? "error" : state.phase });
   showProblem("setup-problem", event, { label: "Restart", run: restartWorkers });
 });
 train.on("gpu", (event) => {
-  if (event.state === "lost") showLost(event);
-  else update({ gpu: event });
+  if (event.state === "lost") return showLost(event);
+  update({ gpu: event });
+  if (event.state === "found") startChat();
 });
 train.on("model_progress", (event) => update({ modelProgress: event }));
 train.on("model_opened", (event) => {
   update({ model: event, modelProgress: null, modelProblem: null });
   chatOpens();
+  if (lastRead && !state.reading) readDataset(lastRead);
   if (afterRestart) useAdapter(afterRestart.id);
   afterRestart = null;
 });
@@ -96,7 +97,13 @@ function readDataset({ file, sample }) {
   showProblem("dataset-problem", null);
   const name = file ? file.name : "the sample";
   update({ reading: { done_bytes: 0, total_bytes: 0, name }, dataset: null, consent: false, plan: null });
+  lastRead = { file, sample };
   train.send("read_dataset", file ? { file } : { sample });
+}
+
+function clearDataset() {
+  lastRead = null;
+  train.send("clear_dataset");
 }
 
 train.on("dataset_progress", (event) => update({ reading: { ...state.reading, ...event } }));
@@ -138,6 +145,12 @@ function startTraining() {
   }
   train.send("start_training", { settings, accept_problems: state.consent });
 }
+
+train.on("training_state", ({ state: phase }) => {
+  if (!["idle", "done", "error"].includes(phase) || state.chatModel !== "released") return;
+  update({ chatModel: "loading" });
+  chat.send("wake_model");
+});
 
 async function askToPersist() {
   try {
@@ -188,7 +201,7 @@ train.on("adapter_files", ({ id, name, files }) => {
 train.on("adapter_exported", ({ file_name, data }) => saveFile(file_name, data));
 train.on("adapter_imported", ({ adapter }) => {
   toast(`${adapter.name} fits this model and is kept.`);
-  if (hasGpu) useAdapter(adapter.id);
+  if (chat) useAdapter(adapter.id);
 });
 train.on("adapter_deleted", ({ id, name }) => {
   if (state.applied?.id === id) removeAdapter();
@@ -206,10 +219,17 @@ function showRun(adapter) {
 // ------------------------------------------------------------------------------------------------------ chat worker
 
 function listenToChat(worker) {
-  worker.on("ready", chatOpens);
+  worker.on("ready", () => {
+    chatOpens();
+    if (!state.applied) return;
+    const { id } = state.applied; // the worker was started anew: it has forgotten the adapter
+    update({ applied: null });
+    useAdapter(id);
+  });
   worker.on("fatal", (event) => {
-    update({ chatModel: "none", comparing: false });
-    showProblem("chat-problem", event, { label: "Restart", run: () => { showProblem("chat-problem", null); worker.restart(); } });
+    abandonReply();
+    update({ chatModel: "failed", comparing: false });
+    offerRestart(event);
   });
   worker.on("gpu", (event) => {
     if (event.state === "lost") showLost(event);
@@ -224,7 +244,20 @@ function listenToChat(worker) {
     if (answers) train.send("save_sample_answers", { id: event.adapter_id, answers });
     update({ comparing: false });
   });
-  worker.on("failed", (event) => failed(event));
+  worker.on("failed", (event) => {
+    if (event.where !== "model") return failed(event);
+    update({ chatModel: "failed" }); // the train worker has opened the same files: it is about this worker's GPU
+    offerRestart(event);
+  });
+}
+
+function offerRestart(event) {
+  const run = () => {
+    showProblem("chat-problem", null);
+    update({ chatModel: "loading" });
+    chat.restart();
+  };
+  showProblem("chat-problem", event, { label: "Try again", run });
 }
 
 // -------------------------------------------------------------------------------------------------------- problems
@@ -248,7 +281,7 @@ train.on("failed", failed);
 // ------------------------------------------------------------------------------------------------------------ begin
 
 setUpStrip({ openModel });
-setUpData({ read: readDataset, clear: () => train.send("clear_dataset") });
+setUpData({ read: readDataset, clear: clearDataset });
 setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
 setUpTraining(train);
 setUpChart();

@@ -119,8 +119,12 @@ function draw({ plan, phase }) {
   byId("train-start").disabled = reason !== "";
   byId("train-start").hidden = running;
   setText(byId("train-start").querySelector("span"), phase === "done" ? "Train again" : "Start training");
+  const focused = document.activeElement;
   byId("train-stop").hidden = !running;
   byId("train-stop").disabled = !running || state.phase === "stopping";
+  // The two buttons stand in each other's place: the focus goes along, or keyboards would lose it.
+  if (running && focused === byId("train-start")) byId("train-stop").focus();
+  if (!running && focused === byId("train-stop")) byId("train-start").focus();
   setText(byId("plan-summary"), plan?.summary ?? "");
   byId("plan-memory").hidden = !plan?.memory_bytes;
   if (plan?.memory_bytes) drawMemory(plan);

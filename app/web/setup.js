@@ -73,7 +73,7 @@ function drawModel({ model, modelProgress, modelProblem, chatModel, worker, gpu 
   else if (model) {
     const about = `${model.title} · ${formatBytes(model.size_bytes)}`;
     status.title = model.facts.map(({ label, value }) => `${label}: ${value}`).join("\n");
-    const usable = gpu.state !== "found" || ["ready", "released"].includes(chatModel);
+    const usable = gpu.state !== "found" || ["ready", "released", "failed"].includes(chatModel);
     text = usable ? about : `${about} · going to the GPU…`;
     kind = usable ? "ready" : "busy";
   } else text = "Opening…";

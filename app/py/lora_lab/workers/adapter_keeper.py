@@ -30,7 +30,6 @@ from lora_lab.workers.messages import (
     ExportAdapter,
     GetAdapter,
     ImportAdapter,
-    ListAdapters,
     NamedBlob,
     RenameAdapter,
     RestoreAdapter,
@@ -96,10 +95,6 @@ class AdapterKeeper(EngineWorker):
         if self.model is None:
             raise ModelError(f"{why}, and none is open.")
         return self.model
-
-    @handles(ListAdapters, "adapter")
-    async def list_adapters(self, _: ListAdapters) -> None:
-        await self.tell_adapters()
 
     async def tell_adapters(self) -> None:
         adapters = await self.store.all()

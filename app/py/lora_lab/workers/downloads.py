@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_lab.errors import LoraLabError, ModelError
+from lora_lab.formats.source import ByteSource, UrlSource
 from lora_lab.workers.host import fetch_bytes, site_url
 from lora_lab.workers.messages import ModelProgress, NamedBlob
 from lora_lab.workers.storage import Home, OpfsFolder, StorageError, Writer, open_writer
@@ -65,6 +66,11 @@ async def find_site_model(model_id: str | None) -> tuple[SiteModel, set[str]]:
     entry = models[chosen]
     files = tuple(SiteFile(file["path"], int(file["size_bytes"]), file["sha256"]) for file in entry["files"])
     return SiteModel(chosen, entry.get("title") or chosen, files, entry.get("base_model")), known
+
+
+async def open_on_site(model: SiteModel) -> list[ByteSource]:
+    """Return a model's files to be read where they are, range by range; nothing is fetched whole or kept."""
+    return [await UrlSource.open(site_url(f"models/{file.path}"), file.path) for file in model.files]
 
 
 class ProgressMeter:

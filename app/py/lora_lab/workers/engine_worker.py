@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.errors import DeviceError
-from lora_lab.formats.source import BlobSource
+from lora_lab.formats.source import BlobSource, ByteSource
 from lora_lab.gpu import Device, open_device
 from lora_lab.model.files import ModelFiles, open_model
 from lora_lab.workers.dispatch import Host, Worker
@@ -59,10 +59,22 @@ class EngineWorker(Worker):
                 self.host.post(Gpu("lost", device.info.name, message=_lost_words(device, error)))
                 return
 
+    async def has_gpu(self) -> bool:
+        """Return whether there is a GPU, as soon as that is known."""
+        try:
+            await self.device()
+        except Exception:
+            return False
+        return True
+
     async def open_files(self, files: Sequence[NamedBlob]) -> tuple[ModelFiles, Tokenizer, ChatTemplate | None]:
         """Open a model's files and what turns text into tokens. ModelError lists every problem."""
+        return await self.open_sources([BlobSource(file.blob, file.name) for file in files])
+
+    async def open_sources(self, sources: Sequence[ByteSource]) -> tuple[ModelFiles, Tokenizer, ChatTemplate | None]:
+        """The same for files wherever they are."""
         self.host.post(ModelProgress("read", 0, 0))
-        opened = await open_model([BlobSource(file.blob, file.name) for file in files])
+        opened = await open_model(sources)
         source = opened.tokenizer.chat_template
         template = ChatTemplate(source, opened.tokenizer.special_tokens) if source else None
         return opened, load_tokenizer(opened.tokenizer), template

@@ -182,7 +182,7 @@ class ReleaseModel(Command):
 
 @dataclass(frozen=True)
 class WakeModel(Command):
-    """Chat worker: load the weights again after ReleaseModel."""
+    """Chat worker: load the weights again after ReleaseModel, before a reply asks for them."""
 
 
 @dataclass(frozen=True)
@@ -218,11 +218,6 @@ class StartTraining(Command):
 @dataclass(frozen=True)
 class StopTraining(Command):
     """Finish the step in flight, keep what was learned."""
-
-
-@dataclass(frozen=True)
-class ListAdapters(Command):
-    """Ask for AdapterList."""
 
 
 @dataclass(frozen=True)
@@ -322,7 +317,7 @@ class ReadLogits(Command):
 
 COMMANDS: tuple[type[Command], ...] = (
     OpenModel, ReleaseModel, WakeModel, ReadDataset, ClearDataset, PlanTraining, StartTraining, StopTraining,
-    ListAdapters, GetAdapter, ExportAdapter, ImportAdapter, RenameAdapter, DeleteAdapter, RestoreAdapter,
+    GetAdapter, ExportAdapter, ImportAdapter, RenameAdapter, DeleteAdapter, RestoreAdapter,
     SaveSampleAnswers, ApplyAdapter, RemoveAdapter, Reply, StopReply, Compare, ReadLogits,
 )  # fmt: skip
 

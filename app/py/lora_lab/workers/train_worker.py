@@ -14,7 +14,7 @@ from lora_lab.train import StepDone, Trainer, ValidationDone
 from lora_lab.workers.adapter_keeper import AdapterKeeper, OpenedModel, model_shape
 from lora_lab.workers.datasets import OpenDataset
 from lora_lab.workers.dispatch import Host, handles
-from lora_lab.workers.downloads import find_site_model
+from lora_lab.workers.downloads import find_site_model, open_on_site
 from lora_lab.workers.engine_worker import seldom
 from lora_lab.workers.host import blob_bytes, fetch_bytes, serve
 from lora_lab.workers.messages import (
@@ -76,13 +76,19 @@ class TrainWorker(AdapterKeeper):
         await self._opened
         self.model = self.planner = None
         files, title, base_model, built_in = command.files, command.title, None, command.files is None
-        if files is None:
+        if files is not None:
+            parts = await self.open_files(files)
+        else:
             site_model, known = await find_site_model(command.model_id)
-            files = await self.cache.files(site_model, known)
             title, base_model = site_model.title, site_model.base_model
-        opened, tokenizer, template = await self.open_files(files)
+            if await self.has_gpu():
+                files = await self.cache.files(site_model, known)
+                parts = await self.open_files(files)
+            else:  # only the tokenizer is of use then: the weights are not fetched
+                parts = await self.open_sources(await open_on_site(site_model))
+        opened, tokenizer, template = parts
         self.model = OpenedModel(opened, tokenizer, template, base_model or opened.name, title or opened.name)
-        self.host.post(describe_model(self.model, files, built_in))
+        self.host.post(describe_model(self.model, files or (), built_in))
         await self.tell_storage()
         await self.tell_adapters()
         if self.dataset is not None:  # another tokenizer counts otherwise: the page asks for the file anew

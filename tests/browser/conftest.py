@@ -1,0 +1,74 @@
+"""Chromium with a software GPU, and the page in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
+
+from tests.browser.lab import Lab
+
+QUIET = ["no-first-run", "disable-quic", "disable-background-networking", "disable-component-update", "disable-sync"]
+HEADLESS = ["--headless=new", "--no-sandbox", *(f"--{flag}" for flag in QUIET)]
+SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-vulkan=swiftshader"]
+
+SHIPS = [("lost", "Ada"), ("old", "Wren"), ("red", "Pear")]
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright, chromium_path: str) -> Iterator[Browser]:
+    """Chromium with SwiftShader as its GPU."""
+    started = playwright.chromium.launch(executable_path=chromium_path, args=[*HEADLESS, *SOFTWARE_GPU])
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def browser_without_gpu(playwright: Playwright, chromium_path: str) -> Iterator[Browser]:
+    """Chromium as it comes on Linux: it has navigator.gpu, and no adapter behind it."""
+    started = playwright.chromium.launch(executable_path=chromium_path, args=HEADLESS)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A fresh profile: nothing stored, nothing cached."""
+    made = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_lab(context: BrowserContext, site_url: str) -> Iterator[Callable[[str], Lab]]:
+    """Open the page; after the test its console must have stayed free of errors."""
+    opened: list[Lab] = []
+
+    def open_page(query: str = "?model=tiny") -> Lab:
+        opened.append(Lab(context, site_url + query))
+        return opened[-1]
+
+    yield open_page
+    assert [error for lab in opened for error in lab.errors] == []
+
+
+@pytest.fixture(scope="session")
+def ships(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty short rows with a pattern that the tiny model learns in a few steps."""
+    rows = []
+    for number in range(60):
+        word, name = SHIPS[number % 3]
+        answer = f"The ship is {word}, and the name of it is {name}."
+        rows.append({"prompt": f"What is ship {number}?", "completion": answer})
+    path = tmp_path_factory.mktemp("data") / "ships.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

@@ -1,0 +1,153 @@
+"""The page as a person drives it: short words for what the tests do, waiting for what a person would wait for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import BrowserContext, Locator, Page, Request, expect
+
+# Chromium's software GPU on two busy cores: patient, but not for ever.
+START_MS = 120_000
+TRAIN_MS = 240_000
+REPLY_MS = 90_000
+
+
+class Lab:
+    """One tab with the page in it. Everything that goes to the console as an error is kept in `errors`."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.page: Page = context.new_page()
+        self.errors: list[str] = []
+        self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("requestfailed", self._note_failure)
+        self.page.goto(url)
+
+    def _note_failure(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page was left or reloaded meanwhile
+            self.errors.append(f"{request.url}: {request.failure}")
+
+    def part(self, testid: str) -> Locator:
+        return self.page.get_by_test_id(testid)
+
+    def text(self, testid: str) -> str:
+        return self.part(testid).inner_text()
+
+    # --- waiting ---
+
+    def wait_for_model(self) -> None:
+        """Wait until the model can be chatted with, so everything else is up too."""
+        expect(self.part("model-status")).to_have_attribute("data-state", "ready", timeout=START_MS)
+        expect(self.part("gpu-status")).to_have_attribute("data-state", "found")
+
+    def wait_for_phase(self, phase: str, timeout_ms: int = TRAIN_MS) -> None:
+        expect(self.part("train-status")).to_have_attribute("data-state", phase, timeout=timeout_ms)
+
+    def wait_for_text(self, testid: str, pattern: str, timeout_ms: int = TRAIN_MS) -> None:
+        expect(self.part(testid)).to_have_text(re.compile(pattern), timeout=timeout_ms)
+
+    # --- data and training ---
+
+    def drop(self, *paths: Path, on: str = "dataset-input") -> None:
+        """Give files to one of the page's file inputs."""
+        self.part(on).set_input_files([str(path) for path in paths])
+
+    def drop_data(self, path: Path) -> None:
+        self.drop(path)
+        expect(self.part("dataset-summary")).to_be_visible(timeout=START_MS)
+
+    def set(self, **values: object) -> None:
+        """Fill settings by the end of their testid: set(lr="1e-2", max_length=64)."""
+        for name, value in values.items():
+            self.part(f"set-{name.replace('_', '-')}").fill(str(value))
+
+    def start(self) -> None:
+        expect(self.part("train-start")).to_be_enabled(timeout=START_MS)
+        self.part("train-start").click()
+
+    def losses(self) -> list[float]:
+        """The loss of every step, as the kept adapter has it."""
+        adapter = self.stored_adapters()[0]
+        return [loss for _, loss in adapter["loss_curve"]]
+
+    def stored_adapters(self) -> list[dict[str, Any]]:
+        """What stands in the browser's private file system about the adapters."""
+        found = self.page.evaluate(
+            """async () => {
+              const home = await (await navigator.storage.getDirectory()).getDirectoryHandle("lora-lab");
+              const folder = await home.getDirectoryHandle("adapters");
+              const texts = [];
+              for await (const one of folder.values()) {
+                const about = await one.getFileHandle("lora-lab.json");
+                texts.push(await (await about.getFile()).text());
+              }
+              return texts;
+            }"""
+        )
+        return [json.loads(text) for text in found]
+
+    # --- chat ---
+
+    def greedy(self, max_new_tokens: int = 24) -> None:
+        """Make replies the same each time: no chance, no penalty."""
+        self.page.locator(".reply-settings > summary").click()
+        self.part("chat-temperature").fill("0")
+        self.part("chat-penalty").fill("1")
+        self.part("chat-max-tokens").fill(str(max_new_tokens))
+
+    def switch_adapter(self, on: bool) -> None:
+        self.part("chat-adapter").set_checked(on)
+
+    def ask(self, text: str) -> str:
+        """Send a message and return the whole reply."""
+        expect(self.part("chat-send")).to_be_enabled(timeout=REPLY_MS)
+        before = self.part("chat-message").count()
+        self.part("chat-input").fill(text)
+        self.part("chat-send").click()
+        reply = self.part("chat-message").nth(before + 1)
+        expect(reply).to_have_attribute("data-state", "done", timeout=REPLY_MS)
+        return reply.inner_text().strip()
+
+    def clear_chat(self) -> None:
+        self.page.get_by_role("button", name="Clear").click()
+
+    def logits(self, text: str, use_adapter: bool) -> tuple[list[int], list[float]]:
+        """Ask the page's own chat worker for the logits of a text: token ids, and values row by row."""
+        worker = next(worker for worker in self.page.workers if "kind=chat" in worker.url)
+        answer = worker.evaluate(
+            """(command) => new Promise((resolve, reject) => {
+              const post = self.postMessage;
+              self.postMessage = (message, moved) => {
+                if (message.type !== "logits" && message.type !== "failed") return post.call(self, message, moved);
+                self.postMessage = post;
+                if (message.type === "failed") return reject(new Error(message.message));
+                const { buffer, byteOffset, byteLength } = message.data;
+                const values = new Float32Array(buffer, byteOffset, byteLength / 4);
+                resolve([Array.from(message.token_ids), Array.from(values)]);
+              };
+              self.onmessage({ data: command });
+            })""",
+            {"type": "read_logits", "text": text, "use_adapter": use_adapter},
+        )
+        return answer[0], answer[1]
+
+    # --- files and keys ---
+
+    def download(self, click: Callable[[], None], to: Path) -> Path:
+        with self.page.expect_download() as started:
+            click()
+        path = to / started.value.suggested_filename
+        started.value.save_as(path)
+        return path
+
+    def tab_to(self, testid: str, most: int = 80) -> None:
+        """Press Tab until the focus is on a part of the page."""
+        for _ in range(most):
+            self.page.keyboard.press("Tab")
+            if self.page.evaluate("() => document.activeElement?.dataset.testid") == testid:
+                return
+        raise AssertionError(f"Tab does not reach {testid}")

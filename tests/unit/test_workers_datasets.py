@@ -1,0 +1,135 @@
+"""The open dataset: cut to any length without reading it again, suggestions, questions; unusable settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_lab.config import ModelConfig
+from lora_lab.data import read_dataset
+from lora_lab.data.template import ChatTemplate
+from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.formats.source import FileSource
+from lora_lab.model.files import open_model
+from lora_lab.workers.datasets import OpenDataset
+from lora_lab.workers.messages import TrainSettings
+from lora_lab.workers.planning import check_settings, lora_config, train_config
+
+Parts = tuple[Tokenizer, ChatTemplate, ModelConfig]
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_model_folder: Path) -> Parts:
+    files = asyncio.run(open_model([FileSource(path) for path in tiny_model_folder.iterdir() if path.is_file()]))
+    assert files.tokenizer.chat_template is not None
+    template = ChatTemplate(files.tokenizer.chat_template, files.tokenizer.special_tokens)
+    return load_tokenizer(files.tokenizer), template, files.config
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """Rows of growing length."""
+    return [{"prompt": f"Question {i}?", "completion": "The answer is this. " * (1 + i % 7)} for i in range(count)]
+
+
+def read(parts: Parts, data: list[dict[str, Any]], about: dict[str, Any] | None = None) -> OpenDataset:
+    raw = "\n".join(map(json.dumps, data)).encode()
+    tokenizer, template, _ = parts
+    return asyncio.run(
+        OpenDataset.read("d.jsonl", "d.jsonl", raw, tokenizer, template, 4096, about or {}, lambda done, total: None)
+    )
+
+
+@pytest.mark.parametrize("max_length", [24, 40, 64, 400])
+def test_a_cut_equals_reading_the_file_at_that_length(parts: Parts, max_length: int) -> None:
+    data = rows(30)
+    tokenizer, template, _ = parts
+    raw = "\n".join(map(json.dumps, data)).encode()
+    wanted = asyncio.run(read_dataset(raw, tokenizer, template, max_length))
+    cut = read(parts, data).cut(max_length)
+    assert [e.tokens.tolist() for e in cut.examples] == [e.tokens.tolist() for e in wanted.examples]
+    assert [e.trained.tolist() for e in cut.examples] == [e.trained.tolist() for e in wanted.examples]
+    assert cut.lost == wanted.report.problems
+    assert cut.trained_tokens == wanted.report.trained_tokens
+    assert cut.tokens == wanted.report.tokens_kept
+    if not cut.lost:
+        assert cut.truncated == wanted.report.truncated
+
+
+def test_rows_that_lose_everything_are_problems_with_a_line(parts: Parts) -> None:
+    data = [{"prompt": "word " * 100, "completion": "lost"}, {"prompt": "Hi", "completion": "kept"}]
+    event = read(parts, data).ready(48, None)
+    assert event.problem_count == 1 and event.problems[0].line == 1
+    assert event.good_rows == 1 and event.can_train
+
+
+@pytest.mark.parametrize(("count", "batch", "fraction"), [(3, 3, 0.0), (49, 8, 0.0), (50, 8, 0.1), (400, 8, 0.1)])
+def test_suggestions_suit_the_size(parts: Parts, count: int, batch: int, fraction: float) -> None:
+    opened = read(parts, rows(count))
+    suggested = opened.suggest()
+    assert (suggested.batch, suggested.validation_fraction) == (batch, fraction)
+    assert suggested.steps >= 60
+    assert suggested.max_length % 32 == 0
+    assert check_settings(suggested, parts[2]) == []
+
+
+def test_a_sample_brings_settings_and_questions(parts: Parts) -> None:
+    about = {"settings": {"steps": 7, "unknown": 1}, "probes": [{"prompt": "Who?", "reference": "Me."}]}
+    opened = read(parts, rows(60), about)
+    assert opened.suggest().steps == 7
+    probe = opened.choose_probes([], [])[0]
+    assert (probe.prompt, probe.reference, probe.messages[0].role) == ("Who?", "Me.", "user")
+
+
+def test_questions_come_from_the_rows_held_back_first(parts: Parts) -> None:
+    opened = read(parts, rows(60))
+    settings = replace(opened.suggest(), validation_fraction=0.1)
+    trained, held, held_rows = opened.split(settings)
+    assert len(trained) + len(held) == 60 and len(held) == len(held_rows) > 0
+    probes = opened.choose_probes(held_rows, [])
+    prompts = {opened.dataset.rows[row].texts[0] for row in held_rows}
+    assert len(probes) == 3
+    assert all(probe.prompt in prompts and probe.reference for probe in probes)
+
+
+def test_a_text_row_asks_nothing(parts: Parts) -> None:
+    opened = read(parts, [{"text": "Once upon a time."}] * 3)
+    assert opened.choose_probes([0], [1, 2]) == ()
+
+
+SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("v_proj", "q_proj"))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"batch": 0}, "batch"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": 2.0}, "learning_rate"),
+        ({"rank": 0}, "rank"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"max_length": 10**6}, "max_length"),
+        ({"targets": ()}, "targets"),
+        ({"targets": ("lm_head",)}, "targets"),
+        ({"schedule": "wavy"}, "schedule"),
+        ({"warmup_steps": 11}, "warmup_steps"),
+        ({"rows_at_once": 3}, "rows_at_once"),
+        ({"validation_fraction": 0.9}, "validation_percent"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(parts: Parts, change: dict, field: str) -> None:
+    assert check_settings(SETTINGS, parts[2]) == []
+    assert field in {problem.field for problem in check_settings(replace(SETTINGS, **change), parts[2])}
+
+
+def test_a_step_is_split_into_parts_that_make_it_up() -> None:
+    config = train_config(SETTINGS, 2)
+    assert (config.batch, config.accumulate, config.steps) == (2, 4, 10)
+    lora = lora_config(replace(SETTINGS, alpha=32.0))
+    assert lora.targets == ("q_proj", "v_proj")  # in the order of the model
+    assert isinstance(lora.alpha, int)  # PEFT's file wants 32, not 32.0

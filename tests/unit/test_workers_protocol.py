@@ -1,0 +1,107 @@
+"""The protocol: every message there and back, and the page's JavaScript held against the list in messages.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from lora_lab.workers import messages
+from lora_lab.workers.messages import COMMANDS, EVENTS, ApplyAdapter, OpenModel, StartTraining, TrainSettings
+from lora_lab.workers.wire import ProtocolError, from_dict, from_wire, to_dict, to_wire
+
+WEB = Path(__file__).parents[2] / "app" / "web"
+SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
+
+
+def test_a_command_survives_the_wire() -> None:
+    command = StartTraining(SETTINGS, accept_problems=True)
+    wire = json.loads(json.dumps(to_wire(command)))
+    assert wire["type"] == "start_training"
+    assert wire["settings"]["targets"] == ["q_proj", "v_proj"]
+    assert from_wire(wire) == command
+
+
+def test_bytes_and_files_go_as_they_are() -> None:
+    blob = object()
+    opened = from_wire({"type": "open_model", "files": [{"name": "a/config.json", "blob": blob}]})
+    assert isinstance(opened, OpenModel) and opened.files is not None
+    assert opened.files[0].blob is blob
+    applied = from_wire({"type": "apply_adapter", "id": "1", "name": "n", "files": {"a": memoryview(b"xy")}})
+    assert isinstance(applied, ApplyAdapter)
+    assert applied.files == {"a": b"xy"}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"type": "start_trainings"}, "start_trainings"),
+        ({"settings": {"steps": 1}}, "missing"),
+        ({"extra": 1}, "extra"),
+        ({"settings": {**to_dict(SETTINGS), "steps": 1.5}}, "settings.steps"),
+        ({"settings": {**to_dict(SETTINGS), "steps": True}}, "settings.steps"),
+        ({"settings": {**to_dict(SETTINGS), "targets": "q_proj"}}, "settings.targets"),
+        ({"settings": {**to_dict(SETTINGS), "learning_rate": "2e-4"}}, "settings.learning_rate"),
+    ],
+)
+def test_a_wrong_message_is_named(change: dict, named: str) -> None:
+    with pytest.raises(ProtocolError, match=re.escape(named)):
+        from_wire({"type": "start_training", "settings": to_dict(SETTINGS), **change})
+
+
+def test_javascript_numbers_are_taken() -> None:
+    wire = to_wire(StartTraining(SETTINGS))
+    wire["settings"].update(steps=10.0, alpha=32, learning_rate=1)  # JavaScript has one kind of number
+    command = from_wire(wire)
+    assert isinstance(command, StartTraining)
+    assert (command.settings.steps, type(command.settings.steps)) == (10, int)
+    assert type(command.settings.learning_rate) is float
+
+
+def test_every_message_is_listed_and_documented_parts_are_dataclasses() -> None:
+    kinds = [value for value in vars(messages).values() if isinstance(value, type) and is_dataclass(value)]
+    of = {base: [kind for kind in kinds if issubclass(kind, base)] for base in (messages.Command, messages.Event)}
+    assert set(of[messages.Command]) == set(COMMANDS)
+    assert set(of[messages.Event]) == set(EVENTS)
+
+
+def test_stored_parts_come_back() -> None:
+    info = messages.AdapterInfo(
+        "1", "name", "2026-01-01", "base", "data", 10, 20, 16, 32.0, ("q_proj",), 100, loss_curve=((1, 2.5), (2, 2.0)),
+        sample_answers=(messages.SampleAnswer("q", "a", "b"),),
+    )  # fmt: skip
+    assert from_dict(messages.AdapterInfo, json.loads(json.dumps(to_dict(info)))) == info
+
+
+# --- the page's side ---
+
+
+def sources() -> dict[str, str]:
+    return {path.name: path.read_text() for path in WEB.glob("*.js") if path.name not in ("worker.js", "gpu.js")}
+
+
+def test_the_page_sends_only_commands_that_exist() -> None:
+    pattern = r"\b(?:train|chat|worker)\??\.send\(\"(\w+)\""
+    sent = {match for text in sources().values() for match in re.findall(pattern, text)}
+    known = {command.wire_type() for command in COMMANDS}
+    assert sent <= known, sent - known
+    assert known - sent == {"read_logits"}  # for scripts; the page has no use for it
+
+
+def test_the_page_listens_only_to_events_that_exist() -> None:
+    pattern = r"\b(?:train|worker)\.on\(\"(\w+)\""
+    heard = {match for text in sources().values() for match in re.findall(pattern, text)}
+    known = {event.wire_type() for event in EVENTS}
+    assert heard <= known, heard - known
+    assert known - heard == {"logits"}
+
+
+def test_the_settings_form_fills_every_field() -> None:
+    text = (WEB / "settings.js").read_text()
+    for field in fields(TrainSettings):
+        assert re.search(rf"\b{field.name}\b", text), field.name
+    required = [field.name for field in fields(TrainSettings) if field.default is MISSING]
+    assert set(required) >= {"steps", "batch", "learning_rate", "rank", "alpha", "max_length", "seed", "targets"}
