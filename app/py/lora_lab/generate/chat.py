@@ -99,7 +99,8 @@ class ChatEngine:
             self._cached_strength = strength
         started = time.perf_counter()
         cached = cache.keep_prefix(prompt)
-        self._write_seen(prompt)
+        seen = np.zeros(self.model.config.vocab_size, np.uint32)
+        seen[np.asarray(prompt, np.int64)] = 1
         values = StepValues(
             strength=strength, seed=sampling.seed & 0xFFFFFFFF, temperature=sampling.temperature, top_k=sampling.top_k,
             top_p=sampling.top_p, min_p=sampling.min_p, repetition_penalty=sampling.repetition_penalty,
@@ -107,7 +108,7 @@ class ChatEngine:
         stops = {*self.model.config.eos_token_ids, *sampling.stop_token_ids}
         decoder = StreamDecoder(self.tokenizer)
         reason, count, first_at = "length", 0, started
-        await plans.prefill(prompt[cached:], adapter_on, values)
+        await plans.prefill(prompt[cached:], adapter_on, values, seen)
         token = await plans.read_token()
         first_at = time.perf_counter()
         while True:
@@ -133,11 +134,6 @@ class ChatEngine:
         )  # fmt: skip
         if rest:
             yield Piece(rest, token)
-
-    def _write_seen(self, prompt: Sequence[int]) -> None:
-        seen = np.zeros(self.model.config.vocab_size, np.uint32)
-        seen[np.asarray(prompt, np.int64)] = 1
-        self.model.device.write(self.plans.seen.buffer, 0, seen)
 
     def close(self) -> None:
         """Give back everything but the model."""

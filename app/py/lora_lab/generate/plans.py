@@ -51,8 +51,12 @@ class GenerationPlans:
         for size in (1, *PREFILL_SIZES):
             await self._plan(size, False, on_progress)
 
-    async def prefill(self, tokens: list[int], adapter_on: bool, values: StepValues) -> None:
-        """Run tokens (any number) that follow the cache's, and draw the next one into `token`."""
+    async def prefill(self, tokens: list[int], adapter_on: bool, values: StepValues, seen: np.ndarray) -> None:
+        """Run tokens (any number) that follow the cache's, and draw the next one into `token`.
+
+        seen (V), u32: nonzero for the tokens of the whole text. It is written before every part, because every part
+        ends in a draw that marks its token, and only the last part's is real.
+        """
         device, cache = self.device, self.cache
         while tokens:
             size = next((s for s in PREFILL_SIZES if s >= len(tokens)), PREFILL_SIZES[-1])
@@ -64,6 +68,7 @@ class GenerationPlans:
             device.write(self.positions.buffer, 0, np.arange(past, past + size, dtype=np.uint32))
             values.past, values.last_row = past, len(part) - 1
             self.step.write(values)
+            device.write(self.seen.buffer, 0, seen)
             await self._run(await self._plan(size, adapter_on))
             cache.tokens += part
 
