@@ -15,7 +15,7 @@ from lora_lab.gpu import Device
 from lora_lab.model.weights import upload_weight
 from lora_lab.ops.elementwise import add
 from lora_lab.ops.embedding import embedding
-from lora_lab.ops.linear import LoraPair, linear
+from lora_lab.ops.linear import LoraPair, Tiling, linear
 from lora_lab.ops.matmul import matmul
 from lora_lab.ops.step import StepValues
 from lora_lab.ops.weight import Weight
@@ -131,6 +131,22 @@ def test_a_second_use_adds_its_gradient(each_device: Device, form: str) -> None:
             {"x": rng.normal(size=(33, inner))},
             lambda x: reference.linear(x, first_values + second_values),
             lambda dy, x: {"x": reference.linear_backward(dy, x, first_values + second_values)["x"]},
+        )
+
+
+@pytest.mark.parametrize("tiles", [Tiling(64, 1, 2), Tiling(32, 4, 1), Tiling(64, 2, 3)], ids=str)
+def test_a_second_use_adds_the_parts_of_a_long_sum(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tiles: Tiling
+) -> None:
+    monkeypatch.setattr(device, "use_workgroup_memory", True)
+    monkeypatch.setattr("lora_lab.ops.linear.tiling", lambda *_: tiles)
+    with weight_on(device, "q8_0", (133, 160)) as (weight, values):
+        check_op(
+            device,
+            lambda tape, t: add(tape, linear(tape, t["x"], weight), linear(tape, t["x"], weight)),
+            {"x": np.random.default_rng(1).normal(size=(33, 160))},
+            lambda x: reference.linear(x, 2 * values),
+            lambda dy, x: reference.linear_backward(dy, x, 2 * values),
         )
 
 

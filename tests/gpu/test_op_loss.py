@@ -8,6 +8,7 @@ import pytest
 from lora_lab.gpu import Device
 from lora_lab.ops.cross_entropy import CHUNK_ROWS, cross_entropy
 from lora_lab.ops.elementwise import add
+from lora_lab.ops.linear import Tiling
 from lora_lab.ops.step import StepValues
 from tests import reference
 from tests.close import NAN_WORD, OP_TOLERANCE, assert_close, run_op
@@ -69,6 +70,19 @@ def test_loss_and_gradient(each_device: Device, rows: int, trained: int, vocab: 
 @pytest.mark.parametrize("form", FORMS[1:])
 def test_an_output_layer_of_every_form(each_device: Device, form: str) -> None:
     loss, dx, wanted_loss, wanted_dx = run_loss(each_device, form, CHUNK_ROWS + 9, CHUNK_ROWS + 2, 65, seed=3)
+    assert_close(np.array(loss), np.array(wanted_loss), OP_TOLERANCE, "loss")
+    assert_close(dx, wanted_dx, OP_TOLERANCE, "dx")
+
+
+@pytest.mark.parametrize("tiles", [Tiling(64, 1, 2), Tiling(64, 2, 3)], ids=str)
+@pytest.mark.parametrize("trained", [3, 130])
+def test_sums_over_the_vocabulary_in_parts(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tiles: Tiling, trained: int
+) -> None:
+    """As a GPU does for a real vocabulary: the parts stop at the trained rows too."""
+    monkeypatch.setattr(device, "use_workgroup_memory", True)
+    monkeypatch.setattr("lora_lab.ops.linear.tiling", lambda *_: tiles)
+    loss, dx, wanted_loss, wanted_dx = run_loss(device, "q8_0", 140, trained, 200)
     assert_close(np.array(loss), np.array(wanted_loss), OP_TOLERANCE, "loss")
     assert_close(dx, wanted_dx, OP_TOLERANCE, "dx")
 
