@@ -143,8 +143,8 @@ function send(raw) {
 function addMessage(role, useAdapter, status) {
   const body = create("div", { class: "message-text" });
   const copy = create("button", { type: "button", class: "quiet icon-only copy", "aria-label": "Copy this message", title: "Copy" }, icon("copy"));
-  const item = create("li", {
-    "data-testid": "chat-message", "data-role": role, "data-adapter": useAdapter ? "on" : "off", "data-state": status,
+  const item = create("div", {
+    class: "message", "data-testid": "chat-message", "data-role": role, "data-adapter": useAdapter ? "on" : "off", "data-state": status,
     "aria-busy": String(status === "streaming"), // read out when it is complete, not at every word
   }, body, copy);
   copy.addEventListener("click", async () => {

@@ -66,7 +66,7 @@ function drawProblems({ problems, problem_count, rows, good_rows, can_train }) {
   if (!problem_count) return;
   const head = good_rows || rows > 1
     ? `${formatCount(problem_count)} of ${formatCount(rows)} rows cannot be used` : "This file cannot be used";
-  const list = create("ol", {}, ...problems.slice(0, SHOWN_PROBLEMS).map(drawProblem));
+  const list = create("ol", { tabindex: 0, "aria-label": "What is wrong, line by line" }, ...problems.slice(0, SHOWN_PROBLEMS).map(drawProblem));
   box.append(create("h3", {}, head), list);
   const rest = problem_count - Math.min(problems.length, SHOWN_PROBLEMS);
   if (rest > 0) box.append(create("p", {}, `… and ${formatCount(rest)} more. Mend these first, then drop the file again.`));

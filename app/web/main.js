@@ -24,6 +24,7 @@ let lastRead = null; // the dataset that is open, as it was asked for: read anew
 // ------------------------------------------------------------------------------------------------ model and workers
 
 function openModel(files, title = null) {
+  if (isRunning()) return toast("Another model can be opened when the run is over.");
   if (files) wanted = { model_id: null, files, title };
   if (state.applied) removeAdapter();
   abandonReply();
@@ -93,7 +94,8 @@ train.on("storage", ({ available, persistent, used_bytes, reason }) => {
 // ---------------------------------------------------------------------------------------------------------- dataset
 
 function readDataset({ file, sample }) {
-  if (isRunning() || state.reading) return;
+  if (isRunning()) return toast("Another dataset can be read when the run is over.");
+  if (state.reading) return;
   showProblem("dataset-problem", null);
   const name = file ? file.name : "the sample";
   update({ reading: { done_bytes: 0, total_bytes: 0, name }, dataset: null, consent: false, plan: null });
@@ -180,6 +182,12 @@ function useAdapter(id) {
   if (state.applied?.id === id) return removeAdapter();
   using = id;
   train.send("get_adapter", { id });
+}
+
+function addAdapter(files) {
+  if (isRunning()) return toast("An adapter can be added when the run is over.");
+  showProblem("adapter-problem", null);
+  train.send("import_adapter", { files });
 }
 
 function removeAdapter() {
@@ -293,14 +301,11 @@ setUpAdapters({
   remove: (id) => train.send("delete_adapter", { id }),
   download: (id) => train.send("export_adapter", { id }),
   show: showRun,
-  add: (files) => {
-    showProblem("adapter-problem", null);
-    train.send("import_adapter", { files });
-  },
+  add: addAdapter,
 });
 dropAnywhere((use, files) => {
   if (use === "model") openModel(files);
-  else if (use === "adapter") train.send("import_adapter", { files });
+  else if (use === "adapter") addAdapter(files);
   else readDataset({ file: files[0] });
 });
 train.send("open_model", wanted);
