@@ -135,12 +135,16 @@ def find_npm() -> str:
     return found
 
 
-def ensure_node_modules() -> Path:
-    """Install the npm packages of package-lock.json into .cache/node, unless they are there. Return node_modules."""
+def ensure_node_modules(development: bool = False) -> Path:
+    """Install the npm packages of package-lock.json into .cache/node, unless they are there. Return node_modules.
+
+    Those for development (a WebGPU of 130 MB for tests) come only when asked for; a build goes on using them.
+    """
     folder = CACHE / "node"
     inputs = [ROOT / "package.json", ROOT / "package-lock.json", ROOT / ".npmrc"]
     wanted = hash_bytes(b"".join(path.read_bytes() for path in inputs))
-    if _read(folder / "lora-lab.stamp") == wanted:
+    whole = f"{wanted} with those for development"
+    if _read(folder / "lora-lab.stamp") in ((whole,) if development else (wanted, whole)):
         return folder / "node_modules"
     npm = find_npm()
     say("Installing the npm packages")
@@ -152,13 +156,13 @@ def ensure_node_modules() -> Path:
         for path in inputs:
             shutil.copyfile(path, partial / path.name)
         # No package's install script runs: none of ours needs one.
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", *([] if development else ["--omit=dev"])]
         if subprocess.run(command, cwd=partial, env={**os.environ, "PATH": search_path()}).returncode:
             raise BuildError(
                 "npm could not install the packages of package-lock.json; its own message stands above. "
                 "Check the network connection, then run the same command again."
             )
-        write_bytes(partial / "lora-lab.stamp", wanted.encode())
+        write_bytes(partial / "lora-lab.stamp", (whole if development else wanted).encode())
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:

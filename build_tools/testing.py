@@ -56,7 +56,7 @@ def run_tests(arguments: list[str]) -> int:
     ensure_test_packages()
     environment = {**os.environ, "PATH": search_path()}
     if tiers != ["lint"]:
-        environment["LORA_LAB_NODE_MODULES"] = str(ensure_node_modules())
+        environment["LORA_LAB_NODE_MODULES"] = str(ensure_node_modules(development=True))
         with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
             environment["LORA_LAB_MODELS"] = str(fetcher.obtain(MODEL).parent)
     if {"gpu", "model", "browser"} & set(tiers):

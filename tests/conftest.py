@@ -42,8 +42,8 @@ def smollm2_path() -> Path:
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
-    """The npm packages of package-lock.json, pyodide among them."""
-    return ensure_node_modules()
+    """The npm packages of package-lock.json, pyodide and a WebGPU for Node (Dawn) among them."""
+    return ensure_node_modules(development=True)
 
 
 @pytest.fixture(scope="session")
