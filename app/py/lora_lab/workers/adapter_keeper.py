@@ -84,6 +84,7 @@ class AdapterKeeper(EngineWorker):
         await self.tell_adapters()
 
     async def tell_storage(self) -> None:
+        """Tell the page what is stored, and whether it stays."""
         home = await self._home
         used, quota, persistent = await storage_numbers()
         self.host.post(Storage(home.lasts, persistent, used, quota, home.reason))
@@ -92,11 +93,13 @@ class AdapterKeeper(EngineWorker):
         self.host.post(Storage(False, reason=reason))
 
     def need_model(self, why: str) -> OpenedModel:
+        """Return the open model; ModelError, saying `why` one is needed, if there is none."""
         if self.model is None:
             raise ModelError(f"{why}, and none is open.")
         return self.model
 
     async def tell_adapters(self) -> None:
+        """Send the list of adapters, each marked as fitting the open model or not."""
         adapters = await self.store.all()
         if self.model is not None:
             shape = model_shape(self.model.files.config)
@@ -105,11 +108,13 @@ class AdapterKeeper(EngineWorker):
 
     @handles(GetAdapter, "adapter")
     async def get_adapter(self, command: GetAdapter) -> None:
+        """Send an adapter's files, to be handed to the chat worker."""
         info = await self.store.info(command.id)
         self.host.post(AdapterFiles(info.id, info.name, await self.store.files(info.id)))
 
     @handles(ExportAdapter, "adapter")
     async def export_adapter(self, command: ExportAdapter) -> None:
+        """Send an adapter as a zip of PEFT's files."""
         info = await self.store.info(command.id)
         data = pack_adapter(await self.store.files(info.id))
         self.host.post(AdapterExported(info.id, zip_name(info.name), data))
@@ -132,22 +137,26 @@ class AdapterKeeper(EngineWorker):
 
     @handles(RenameAdapter, "adapter")
     async def rename_adapter(self, command: RenameAdapter) -> None:
+        """Give an adapter another name."""
         await self.store.rename(command.id, command.name)
         await self.tell_adapters()
 
     @handles(DeleteAdapter, "adapter")
     async def delete_adapter(self, command: DeleteAdapter) -> None:
+        """Hide an adapter; it is removed for good at the next start."""
         info = await self.store.delete(command.id)
         self.host.post(AdapterDeleted(info.id, info.name))
         await self.tell_adapters()
 
     @handles(RestoreAdapter, "adapter")
     async def restore_adapter(self, command: RestoreAdapter) -> None:
+        """Bring a hidden adapter back."""
         await self.store.restore(command.id)
         await self.tell_adapters()
 
     @handles(SaveSampleAnswers, "adapter")
     async def save_sample_answers(self, command: SaveSampleAnswers) -> None:
+        """Keep what the validation card showed."""
         await self.store.keep_answers(command.id, command.answers)
         await self.tell_adapters()
 

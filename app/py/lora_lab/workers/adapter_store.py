@@ -64,11 +64,13 @@ class AdapterStore:
         return {name: await folder.read(name) for name in await folder.names() if name not in (ABOUT, DELETED)}
 
     async def rename(self, id: str, name: str) -> AdapterInfo:
+        """Give an adapter a name that no other has; an empty one changes nothing."""
         info = await self.info(id)
         taken = {other.name for other in await self.all() if other.id != id}
         return await self._write_about(replace(info, name=_free_name(_clean_name(name) or info.name, taken)))
 
     async def keep_answers(self, id: str, answers: tuple[SampleAnswer, ...]) -> AdapterInfo:
+        """Keep the validation card's answers with an adapter."""
         return await self._write_about(replace(await self.info(id), sample_answers=answers))
 
     async def delete(self, id: str) -> AdapterInfo:
@@ -78,6 +80,7 @@ class AdapterStore:
         return info
 
     async def restore(self, id: str) -> AdapterInfo:
+        """Bring a hidden adapter back."""
         await (await self.folder.folder(id)).delete(DELETED)
         return await self.info(id)
 

@@ -81,6 +81,7 @@ class ChatWorker(EngineWorker):
 
     @handles(WakeModel, "chat", exclusive=True)
     async def wake_model(self, _: WakeModel) -> None:
+        """Bring the weights back to the GPU."""
         await self._engine()
 
     def _release(self) -> None:
@@ -133,6 +134,7 @@ class ChatWorker(EngineWorker):
 
     @handles(RemoveAdapter, "adapter", exclusive=True)
     async def remove_adapter(self, _: RemoveAdapter) -> None:
+        """Answer as the base model from now on."""
         self.adapter = None
         if self.chat is not None:
             await self.chat.set_adapter(None)
@@ -142,6 +144,7 @@ class ChatWorker(EngineWorker):
 
     @handles(StopReply, "chat")
     async def stop_reply(self, _: StopReply) -> None:
+        """End what is being written after the token in flight."""
         self.stop_asked = True
         if self.chat is not None:
             self.chat.stop()

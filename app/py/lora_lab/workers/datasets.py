@@ -22,6 +22,7 @@ NUM_PROBES = 3
 EFFECTIVE_BATCH = 8
 VALIDATION_MIN_ROWS = 50
 VALIDATION_FRACTION = 0.1
+VALIDATION_MAX_ROWS = 100  # they are gone through ten times in a run
 # Between one and three passes; a small dataset gets more of them, or the adapter would hardly move.
 MIN_STEPS, MANY_STEPS = 60, 600
 
@@ -149,7 +150,7 @@ class OpenDataset:
         report = self.dataset.report
         cut = self.cut(report.suggested_max_length)
         good = len(cut.examples)
-        fraction = VALIDATION_FRACTION if good >= VALIDATION_MIN_ROWS else 0.0
+        fraction = min(VALIDATION_FRACTION, VALIDATION_MAX_ROWS / good) if good >= VALIDATION_MIN_ROWS else 0.0
         batch = min(EFFECTIVE_BATCH, max(1, good))
         a_pass = max(1, round(good * (1 - fraction) / batch))
         passes = 1 if a_pass > MANY_STEPS else min(3, max(1, MANY_STEPS // a_pass))

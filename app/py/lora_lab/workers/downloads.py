@@ -47,6 +47,7 @@ class SiteModel:
 
     @property
     def size_bytes(self) -> int:
+        """Size of all files together."""
         return sum(file.size_bytes for file in self.files)
 
 
@@ -83,6 +84,7 @@ class ProgressMeter:
         self._told = 0.0
 
     def add(self, size_bytes: int, file: str) -> None:
+        """Count bytes of `file` that have come; tell the page if it was not told just now."""
         self.done_bytes += size_bytes
         now = time.monotonic()
         if now - self._told < PROGRESS_EVERY_S and self.done_bytes < self.total_bytes:

@@ -69,6 +69,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ChatMessage:
+    """One turn of a conversation; `role` is system, user, assistant, or text for a row without turns."""
+
     role: str
     content: str
 
@@ -243,6 +245,8 @@ class ImportAdapter(Command):
 
 @dataclass(frozen=True)
 class RenameAdapter(Command):
+    """Give an adapter another name; the store makes it differ from all others."""
+
     id: str
     name: str
 
@@ -256,6 +260,8 @@ class DeleteAdapter(Command):
 
 @dataclass(frozen=True)
 class RestoreAdapter(Command):
+    """Undo DeleteAdapter."""
+
     id: str
 
 
@@ -432,6 +438,8 @@ class ModelReleased(Event):
 
 @dataclass(frozen=True)
 class DatasetProgress(Event):
+    """How much of a dataset has been read."""
+
     done_bytes: int
     total_bytes: int
 
@@ -464,6 +472,8 @@ class DatasetCleared(Event):
 
 @dataclass(frozen=True)
 class MemoryPart(Message):
+    """One part of the GPU memory that a run takes."""
+
     label: str
     size_bytes: int
 
@@ -526,11 +536,15 @@ class TrainingDone(Event):
 
 @dataclass(frozen=True)
 class AdapterList(Event):
+    """Every adapter that is kept, newest first. Comes whenever something about them has changed."""
+
     adapters: tuple[AdapterInfo, ...]
 
 
 @dataclass(frozen=True)
 class AdapterFiles(Event):
+    """PEFT's files of an adapter by name: adapter_model.safetensors, adapter_config.json, README.md."""
+
     id: str
     name: str
     files: dict[str, bytes]
@@ -538,6 +552,8 @@ class AdapterFiles(Event):
 
 @dataclass(frozen=True)
 class AdapterExported(Event):
+    """An adapter as a zip, to be saved under `file_name`."""
+
     id: str
     file_name: str
     data: bytes
@@ -545,11 +561,15 @@ class AdapterExported(Event):
 
 @dataclass(frozen=True)
 class AdapterImported(Event):
+    """An adapter from outside fits the model and is kept."""
+
     adapter: AdapterInfo
 
 
 @dataclass(frozen=True)
 class AdapterDeleted(Event):
+    """An adapter is hidden; RestoreAdapter brings it back."""
+
     id: str
     name: str
 
@@ -564,12 +584,16 @@ class AdapterApplied(Event):
 
 @dataclass(frozen=True)
 class ReplyPiece(Event):
+    """The next bit of a reply."""
+
     turn: int
     text: str
 
 
 @dataclass(frozen=True)
 class ReplyDone(Event):
+    """A reply is complete. `finish_reason`: stop (end of turn), length, or stopped (by the person)."""
+
     turn: int
     text: str
     prompt_tokens: int
@@ -581,6 +605,8 @@ class ReplyDone(Event):
 
 @dataclass(frozen=True)
 class ComparePiece(Event):
+    """The next bit of one of the card's two answers; `done` when that answer is complete."""
+
     adapter_id: str
     index: int
     side: Literal["base", "tuned"]

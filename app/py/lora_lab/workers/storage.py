@@ -191,6 +191,7 @@ class Home:
 
     @property
     def lasts(self) -> bool:
+        """Whether what is written here outlives the page."""
         return not self.reason
 
 

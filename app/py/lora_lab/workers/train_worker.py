@@ -22,6 +22,7 @@ from lora_lab.workers.messages import (
     ClearDataset,
     DatasetCleared,
     DatasetProgress,
+    FieldProblem,
     MemoryPart,
     OpenModel,
     PlanTraining,
@@ -36,7 +37,7 @@ from lora_lab.workers.messages import (
     ValidationLoss,
 )
 from lora_lab.workers.planning import Planner, check_settings, lora_config, train_config
-from lora_lab.workers.wording import describe_model, field_problem, run_notes, run_summary
+from lora_lab.workers.wording import describe_model, run_notes, run_summary
 
 MAX_DATASET_BYTES = 512 << 20  # it is held in WebAssembly memory, which has 4 GiB at most
 PARTS = {
@@ -115,6 +116,7 @@ class TrainWorker(AdapterKeeper):
 
     @handles(ClearDataset, "dataset", exclusive=True)
     async def clear_dataset(self, _: ClearDataset) -> None:
+        """Forget the dataset."""
         self.dataset = None
         self.host.post(DatasetCleared())
 
@@ -134,7 +136,7 @@ class TrainWorker(AdapterKeeper):
         examples, held, _ = self.dataset.split(settings)
         if not examples:
             problem = "No row has anything left to train on at this length."
-            self.host.post(TrainingPlanned(command.request, problems=(field_problem("max_length", problem),)))
+            self.host.post(TrainingPlanned(command.request, problems=(FieldProblem("max_length", problem),)))
             return
         self.host.post(await self._planned(command.request, settings, examples, held))
 
@@ -148,7 +150,7 @@ class TrainWorker(AdapterKeeper):
         try:
             plan = planner.plan(settings, examples, held)
         except LoraLabError as error:
-            return replace(planned, problems=(field_problem("batch", str(error)),))
+            return replace(planned, problems=(FieldProblem("batch", str(error)),))
         parts = tuple(MemoryPart(PARTS.get(name, name), size) for name, size in plan.memory.parts.items())
         return replace(
             planned,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lora_lab.config import LINEAR_LAYERS
 from lora_lab.workers.adapter_keeper import OpenedModel
-from lora_lab.workers.messages import Fact, FieldProblem, ModelOpened, NamedBlob, TrainSettings
+from lora_lab.workers.messages import Fact, ModelOpened, NamedBlob, TrainSettings
 
 # Rates beyond which runs usually fail to learn, or learn too little to notice.
 HIGH_RATE, LOW_RATE = 5e-3, 1e-6
@@ -44,10 +44,6 @@ def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bo
             Fact("Context", f"{config.max_position_embeddings:,} tokens"),
         ),
     )
-
-
-def field_problem(field: str, message: str) -> FieldProblem:
-    return FieldProblem(field, message)
 
 
 def run_summary(settings: TrainSettings, rows: int, held: int, rows_at_once: int | None) -> str:
