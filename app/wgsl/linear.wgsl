@@ -5,17 +5,16 @@
 // The patch is sixteen named vectors, rows 0-7 by (near, far) columns: arrays that compilers do not unroll would go to
 // memory, ten times slower. With TILE_ROWS = 32 rows 4-7 are never used and cost nothing.
 // include: linear_bindings.wgsl
-const TILE_COLUMNS = 64u;
-const DEPTH = 8u;                         // of the inner sum, per trip and slice
-const PITCH_LEFT = TILE_ROWS + 4u;        // depth-major; the padding spreads neighbouring depths over the banks
-const PITCH_RIGHT = TILE_COLUMNS + 4u;
+const DEPTH = 16u;                        // of the inner sum, per trip and slice
+const LEFT = TILE_ROWS / 4u + 1u;         // vectors of a depth: four rows (or columns) each, one more to spread the banks
+const RIGHT = 17u;
 const LANES = 64u;
 const SPAN = DEPTH * SLICES;              // of the inner sum, per trip of all slices
 const TALL = TILE_ROWS > 32u;
 
-var<workgroup> left: array<f32, SLICES * DEPTH * PITCH_LEFT>;
-var<workgroup> right: array<f32, SLICES * DEPTH * PITCH_RIGHT>;
-var<workgroup> sums: array<vec4f, SLICES * LANES>;
+var<workgroup> left: array<vec4f, SLICES * DEPTH * LEFT>;
+var<workgroup> right: array<vec4f, SLICES * DEPTH * RIGHT>;
+var<workgroup> sums: array<vec4f, SUMS>;
 
 fn store4(y0: u32, rows: u32, row: u32, column: u32, value: vec4f) {
     if (row >= rows || column >= params.columns) { return; }
@@ -39,119 +38,145 @@ fn fold(value: vec4f, slice: u32, lane: u32) -> vec4f {
     return total;
 }
 
-// The adapter's tiles: lora_in (rows, R), and lora_weight, (columns, R) in forward and (R, columns) in backward. The
-// slices take turns through R as they do through the weight's sum.
-fn load_lora(r_slice: u32, depth0: u32, lane: u32, rows: u32, row0: u32, column0: u32, by_column: bool) {
-    for (var i = lane; i < TILE_ROWS * DEPTH; i += LANES) {
-        let r = r_slice + i / TILE_ROWS;
-        let row = row0 + i % TILE_ROWS;
-        var a = 0.0;
-        if (row < rows && r < params.rank) { a = lora_in[row * params.rank + r]; }
-        left[(depth0 + i / TILE_ROWS) * PITCH_LEFT + i % TILE_ROWS] = a;
-    }
-    for (var i = lane; i < TILE_COLUMNS * DEPTH; i += LANES) {
-        let r = r_slice + i / TILE_COLUMNS;
-        let column = column0 + i % TILE_COLUMNS;
-        var b = 0.0;
-        if (column < params.columns && r < params.rank) {
-            b = lora_weight[select(r * params.columns + column, column * params.rank + r, by_column)];
-        }
-        right[(depth0 + i / TILE_COLUMNS) * PITCH_RIGHT + i % TILE_COLUMNS] = b;
-    }
+// What an invocation brings in one trip: four depths of four rows, and four quads of the weight.
+struct Load { a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f }
+
+fn x_quad(row: u32, rows: u32, quad: u32, quads: u32) -> vec4f {
+    if (row >= rows) { return vec4f(0.0); }
+    return x[row * quads + quad];
 }
 
-// Four depths of one row of the left factor.
-fn put_left(depth: u32, line: u32, value: vec4f) {
-    let at = depth * PITCH_LEFT + line;
-    left[at] = value.x;
-    left[at + PITCH_LEFT] = value.y;
-    left[at + 2u * PITCH_LEFT] = value.z;
-    left[at + 3u * PITCH_LEFT] = value.w;
+fn column_quad(column: u32, quad: u32, quads: u32) -> vec4f {
+    if (column >= params.columns) { return vec4f(0.0); }
+    return weight_quad(column, quad, quads);
 }
 
-// What one trip takes from memory, in registers: eight depths of one row, and two quads of the weight.
-struct Load { a0: vec4f, a1: vec4f, b0: vec4f, b1: vec4f }
-
-// Depths k .. k + 7 (those below `end`) of row row0 + lane of x, and of row column0 + lane of the weight.
+// Depths k .. k + 15 (those below `end`): this invocation's are k + 4 (lane % 4) and on, of rows and columns 4 (lane / 4).
 fn load_forward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32) -> Load {
-    let quads = params.inner / 4u;
-    let quad = k / 4u;
     var next: Load;
-    if (lane < TILE_ROWS && row0 + lane < rows) {
-        if (k < end) { next.a0 = x[(row0 + lane) * quads + quad]; }
-        if (k + 4u < end) { next.a1 = x[(row0 + lane) * quads + quad + 1u]; }
+    let quads = params.inner / 4u;
+    let depth = k + lane % 4u * 4u;
+    if (depth >= end) { return next; }
+    let row = row0 + lane / 4u * 4u;
+    if (lane < TILE_ROWS) {
+        next.a0 = x_quad(row, rows, depth / 4u, quads);
+        next.a1 = x_quad(row + 1u, rows, depth / 4u, quads);
+        next.a2 = x_quad(row + 2u, rows, depth / 4u, quads);
+        next.a3 = x_quad(row + 3u, rows, depth / 4u, quads);
     }
-    if (column0 + lane < params.columns) {
-        if (k < end) { next.b0 = weight_quad(column0 + lane, quad, quads); }
-        if (k + 4u < end) { next.b1 = weight_quad(column0 + lane, quad + 1u, quads); }
-    }
+    let column = column0 + lane / 4u * 4u;
+    next.b0 = column_quad(column, depth / 4u, quads);
+    next.b1 = column_quad(column + 1u, depth / 4u, quads);
+    next.b2 = column_quad(column + 2u, depth / 4u, quads);
+    next.b3 = column_quad(column + 3u, depth / 4u, quads);
     return next;
 }
 
-fn put_right_forward(depth0: u32, lane: u32, b0: vec4f, b1: vec4f) {
-    let at = depth0 * PITCH_RIGHT + lane;
-    right[at] = b0.x;
-    right[at + PITCH_RIGHT] = b0.y;
-    right[at + 2u * PITCH_RIGHT] = b0.z;
-    right[at + 3u * PITCH_RIGHT] = b0.w;
-    right[at + 4u * PITCH_RIGHT] = b1.x;
-    right[at + 5u * PITCH_RIGHT] = b1.y;
-    right[at + 6u * PITCH_RIGHT] = b1.z;
-    right[at + 7u * PITCH_RIGHT] = b1.w;
+fn dy_quad(row: u32, rows: u32, n: u32, count: u32) -> vec4f {
+    if (row >= rows) { return vec4f(0.0); }
+    let at = row * params.inner + n;
+    if (count > 3u) { return vec4f(dy[at], dy[at + 1u], dy[at + 2u], dy[at + 3u]); }
+    var value = vec4f(0.0);
+    if (count > 0u) { value.x = dy[at]; }
+    if (count > 1u) { value.y = dy[at + 1u]; }
+    if (count > 2u) { value.z = dy[at + 2u]; }
+    return value;
 }
 
-// Depths k .. k + 7 of row row0 + lane of dy, and of the weight's rows two of those depths, one quad of columns each.
+fn row_quad(n: u32, end: u32, quad: u32, quads: u32) -> vec4f {
+    if (n >= end) { return vec4f(0.0); }
+    return weight_quad(n, quad, quads);
+}
+
+// The same depths of dy; of the weight, depths k + lane / 16 + 0, 4, 8, 12, one quad of columns each.
 fn load_backward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32) -> Load {
     var next: Load;
-    let count = max(end, k) - k;
-    if (lane < TILE_ROWS && row0 + lane < rows) {
-        let at = (row0 + lane) * params.inner + k;
-        if (count > 7u) {
-            next.a0 = vec4f(dy[at], dy[at + 1u], dy[at + 2u], dy[at + 3u]);
-            next.a1 = vec4f(dy[at + 4u], dy[at + 5u], dy[at + 6u], dy[at + 7u]);
-        } else {
-            if (count > 0u) { next.a0.x = dy[at]; }
-            if (count > 1u) { next.a0.y = dy[at + 1u]; }
-            if (count > 2u) { next.a0.z = dy[at + 2u]; }
-            if (count > 3u) { next.a0.w = dy[at + 3u]; }
-            if (count > 4u) { next.a1.x = dy[at + 4u]; }
-            if (count > 5u) { next.a1.y = dy[at + 5u]; }
-            if (count > 6u) { next.a1.z = dy[at + 6u]; }
-        }
+    let n = k + lane % 4u * 4u;
+    let count = max(end, n) - n;
+    let row = row0 + lane / 4u * 4u;
+    if (lane < TILE_ROWS) {
+        next.a0 = dy_quad(row, rows, n, count);
+        next.a1 = dy_quad(row + 1u, rows, n, count);
+        next.a2 = dy_quad(row + 2u, rows, n, count);
+        next.a3 = dy_quad(row + 3u, rows, n, count);
     }
     let quads = params.columns / 4u;
     let quad = column0 / 4u + lane % 16u;
-    let depth = lane / 16u;
     if (quad < quads) {
-        if (depth < count) { next.b0 = weight_quad(k + depth, quad, quads); }
-        if (depth + 4u < count) { next.b1 = weight_quad(k + depth + 4u, quad, quads); }
+        let depth = k + lane / 16u;
+        next.b0 = row_quad(depth, end, quad, quads);
+        next.b1 = row_quad(depth + 4u, end, quad, quads);
+        next.b2 = row_quad(depth + 8u, end, quad, quads);
+        next.b3 = row_quad(depth + 12u, end, quad, quads);
     }
     return next;
 }
 
-fn put_right_backward(depth0: u32, lane: u32, b0: vec4f, b1: vec4f) {
-    let at = (depth0 + lane / 16u) * PITCH_RIGHT + (lane % 16u) * 4u;
-    right[at] = b0.x;
-    right[at + 1u] = b0.y;
-    right[at + 2u] = b0.z;
-    right[at + 3u] = b0.w;
-    right[at + 4u * PITCH_RIGHT] = b1.x;
-    right[at + 4u * PITCH_RIGHT + 1u] = b1.y;
-    right[at + 4u * PITCH_RIGHT + 2u] = b1.z;
-    right[at + 4u * PITCH_RIGHT + 3u] = b1.w;
+// Four lines of four depths become four depths of four lines.
+fn put_left(depth0: u32, lane: u32, next: Load) {
+    if (lane >= TILE_ROWS) { return; }
+    let at = (depth0 + lane % 4u * 4u) * LEFT + lane / 4u;
+    left[at] = vec4f(next.a0.x, next.a1.x, next.a2.x, next.a3.x);
+    left[at + LEFT] = vec4f(next.a0.y, next.a1.y, next.a2.y, next.a3.y);
+    left[at + 2u * LEFT] = vec4f(next.a0.z, next.a1.z, next.a2.z, next.a3.z);
+    left[at + 3u * LEFT] = vec4f(next.a0.w, next.a1.w, next.a2.w, next.a3.w);
+}
+
+fn put_right_forward(depth0: u32, lane: u32, next: Load) {
+    let at = (depth0 + lane % 4u * 4u) * RIGHT + lane / 4u;
+    right[at] = vec4f(next.b0.x, next.b1.x, next.b2.x, next.b3.x);
+    right[at + RIGHT] = vec4f(next.b0.y, next.b1.y, next.b2.y, next.b3.y);
+    right[at + 2u * RIGHT] = vec4f(next.b0.z, next.b1.z, next.b2.z, next.b3.z);
+    right[at + 3u * RIGHT] = vec4f(next.b0.w, next.b1.w, next.b2.w, next.b3.w);
+}
+
+fn put_right_backward(depth0: u32, lane: u32, next: Load) {
+    let at = (depth0 + lane / 16u) * RIGHT + lane % 16u;
+    right[at] = next.b0;
+    right[at + 4u * RIGHT] = next.b1;
+    right[at + 8u * RIGHT] = next.b2;
+    right[at + 12u * RIGHT] = next.b3;
+}
+
+fn lora_in_at(row: u32, rows: u32, r: u32) -> f32 {
+    if (row >= rows || r >= params.rank) { return 0.0; }
+    return lora_in[row * params.rank + r];
+}
+
+fn lora_weight_at(column: u32, r: u32, by_column: bool) -> f32 {
+    if (column >= params.columns || r >= params.rank) { return 0.0; }
+    return lora_weight[select(r * params.columns + column, column * params.rank + r, by_column)];
+}
+
+// The adapter's tiles: lora_in (rows, R), and lora_weight, (columns, R) in forward and (R, columns) in backward. The
+// slices take turns through R as they do through the weight's sum.
+fn load_lora(r0: u32, depth0: u32, lane: u32, rows: u32, row0: u32, column0: u32, by_column: bool) {
+    for (var i = lane; i < DEPTH * TILE_ROWS / 4u; i += LANES) {
+        let r = r0 + i / (TILE_ROWS / 4u);
+        let row = row0 + i % (TILE_ROWS / 4u) * 4u;
+        left[(depth0 + i / (TILE_ROWS / 4u)) * LEFT + i % (TILE_ROWS / 4u)] =
+            vec4f(lora_in_at(row, rows, r), lora_in_at(row + 1u, rows, r), lora_in_at(row + 2u, rows, r),
+                  lora_in_at(row + 3u, rows, r));
+    }
+    for (var i = lane; i < DEPTH * 16u; i += LANES) {
+        let r = r0 + i / 16u;
+        let column = column0 + i % 16u * 4u;
+        right[(depth0 + i / 16u) * RIGHT + i % 16u] =
+            vec4f(lora_weight_at(column, r, by_column), lora_weight_at(column + 1u, r, by_column),
+                  lora_weight_at(column + 2u, r, by_column), lora_weight_at(column + 3u, r, by_column));
+    }
 }
 
 @compute @workgroup_size(LANES * SLICES)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
     let rows = active_rows();
     let row0 = group.y * TILE_ROWS;
-    let column0 = group.x * TILE_COLUMNS;
+    let column0 = group.x * 64u;
     if (row0 >= rows) { return; }
     let lane = index % LANES;
-    let slice = index / LANES;
-    let depth0 = slice * DEPTH;
-    let row = (lane / 8u) * 4u;
-    let column = (lane % 8u) * 4u;
+    let depth0 = index / LANES * DEPTH;
+    let row = lane / 8u;        // in vectors of four, as `column`
+    let column = lane % 8u;
     var near0 = vec4f(0.0);
     var far0 = vec4f(0.0);
     var near1 = vec4f(0.0);
@@ -174,43 +199,32 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     var next = load_forward(begin + depth0, end, lane, rows, row0, column0);
     for (var k0 = begin; k0 < end; k0 += SPAN) {
         workgroupBarrier();
-        if (lane < TILE_ROWS) {
-            put_left(depth0, lane, next.a0);
-            put_left(depth0 + 4u, lane, next.a1);
-        }
-        put_right_forward(depth0, lane, next.b0, next.b1);
+        put_left(depth0, lane, next);
+        put_right_forward(depth0, lane, next);
         workgroupBarrier();
         next = load_forward(k0 + SPAN + depth0, end, lane, rows, row0, column0);
         for (var k = 0u; k < DEPTH; k++) {
-            let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
-            let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
-            let far = vec4f(right[b + 32u], right[b + 33u], right[b + 34u], right[b + 35u]);
-            let a = (slice * DEPTH + k) * PITCH_LEFT + row;
-            let f0 = left[a + 0u];
-            near0 += f0 * near;
-            far0 += f0 * far;
-            let f1 = left[a + 1u];
-            near1 += f1 * near;
-            far1 += f1 * far;
-            let f2 = left[a + 2u];
-            near2 += f2 * near;
-            far2 += f2 * far;
-            let f3 = left[a + 3u];
-            near3 += f3 * near;
-            far3 += f3 * far;
+            let near = right[(depth0 + k) * RIGHT + column];
+            let far = right[(depth0 + k) * RIGHT + column + 8u];
+            let f = left[(depth0 + k) * LEFT + row];
+            near0 += f.x * near;
+            far0 += f.x * far;
+            near1 += f.y * near;
+            far1 += f.y * far;
+            near2 += f.z * near;
+            far2 += f.z * far;
+            near3 += f.w * near;
+            far3 += f.w * far;
             if (TALL) {
-                let f4 = left[a + 32u];
-                near4 += f4 * near;
-                far4 += f4 * far;
-                let f5 = left[a + 33u];
-                near5 += f5 * near;
-                far5 += f5 * far;
-                let f6 = left[a + 34u];
-                near6 += f6 * near;
-                far6 += f6 * far;
-                let f7 = left[a + 35u];
-                near7 += f7 * near;
-                far7 += f7 * far;
+                let g = left[(depth0 + k) * LEFT + row + 8u];
+                near4 += g.x * near;
+                far4 += g.x * far;
+                near5 += g.y * near;
+                far5 += g.y * far;
+                near6 += g.z * near;
+                far6 += g.z * far;
+                near7 += g.w * near;
+                far7 += g.w * far;
             }
         }
     }
@@ -220,38 +234,31 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         load_lora(r0 + depth0, depth0, lane, rows, row0, column0, true);
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
-            let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
-            let far = vec4f(right[b + 32u], right[b + 33u], right[b + 34u], right[b + 35u]);
-            let a = (slice * DEPTH + k) * PITCH_LEFT + row;
-            let f0 = left[a + 0u];
-            near0 += f0 * near;
-            far0 += f0 * far;
-            let f1 = left[a + 1u];
-            near1 += f1 * near;
-            far1 += f1 * far;
-            let f2 = left[a + 2u];
-            near2 += f2 * near;
-            far2 += f2 * far;
-            let f3 = left[a + 3u];
-            near3 += f3 * near;
-            far3 += f3 * far;
+            let near = right[(depth0 + k) * RIGHT + column];
+            let far = right[(depth0 + k) * RIGHT + column + 8u];
+            let f = left[(depth0 + k) * LEFT + row];
+            near0 += f.x * near;
+            far0 += f.x * far;
+            near1 += f.y * near;
+            far1 += f.y * far;
+            near2 += f.z * near;
+            far2 += f.z * far;
+            near3 += f.w * near;
+            far3 += f.w * far;
             if (TALL) {
-                let f4 = left[a + 32u];
-                near4 += f4 * near;
-                far4 += f4 * far;
-                let f5 = left[a + 33u];
-                near5 += f5 * near;
-                far5 += f5 * far;
-                let f6 = left[a + 34u];
-                near6 += f6 * near;
-                far6 += f6 * far;
-                let f7 = left[a + 35u];
-                near7 += f7 * near;
-                far7 += f7 * far;
+                let g = left[(depth0 + k) * LEFT + row + 8u];
+                near4 += g.x * near;
+                far4 += g.x * far;
+                near5 += g.y * near;
+                far5 += g.y * far;
+                near6 += g.z * near;
+                far6 += g.z * far;
+                near7 += g.w * near;
+                far7 += g.w * far;
             }
         }
     }
+    let slice = index / LANES;
     near0 = fold(near0, slice, lane);
     far0 = fold(far0, slice, lane);
     near1 = fold(near1, slice, lane);
@@ -272,8 +279,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     }
     if (slice > 0u) { return; }
     let y0 = group.z * params.rows * params.columns;
-    let y_row = row0 + row;
-    let y_column = column0 + column;
+    let y_row = row0 + row * 4u;
+    let y_column = column0 + column * 4u;
     store4(y0, rows, y_row + 0u, y_column, near0);
     store4(y0, rows, y_row + 0u, y_column + 32u, far0);
     store4(y0, rows, y_row + 1u, y_column, near1);
@@ -298,13 +305,12 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
     let rows = active_rows();
     let row0 = group.y * TILE_ROWS;
-    let column0 = group.x * TILE_COLUMNS;
+    let column0 = group.x * 64u;
     if (row0 >= rows) { return; }
     let lane = index % LANES;
-    let slice = index / LANES;
-    let depth0 = slice * DEPTH;
-    let row = (lane / 8u) * 4u;
-    let column = (lane % 8u) * 4u;
+    let depth0 = index / LANES * DEPTH;
+    let row = lane / 8u;        // in vectors of four, as `column`
+    let column = lane % 8u;
     var near0 = vec4f(0.0);
     var far0 = vec4f(0.0);
     var near1 = vec4f(0.0);
@@ -327,43 +333,32 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
     var next = load_backward(begin + depth0, end, lane, rows, row0, column0);
     for (var k0 = begin; k0 < end; k0 += SPAN) {
         workgroupBarrier();
-        if (lane < TILE_ROWS) {
-            put_left(depth0, lane, next.a0);
-            put_left(depth0 + 4u, lane, next.a1);
-        }
-        put_right_backward(depth0, lane, next.b0, next.b1);
+        put_left(depth0, lane, next);
+        put_right_backward(depth0, lane, next);
         workgroupBarrier();
         next = load_backward(k0 + SPAN + depth0, end, lane, rows, row0, column0);
         for (var k = 0u; k < DEPTH; k++) {
-            let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
-            let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
-            let far = vec4f(right[b + 32u], right[b + 33u], right[b + 34u], right[b + 35u]);
-            let a = (slice * DEPTH + k) * PITCH_LEFT + row;
-            let f0 = left[a + 0u];
-            near0 += f0 * near;
-            far0 += f0 * far;
-            let f1 = left[a + 1u];
-            near1 += f1 * near;
-            far1 += f1 * far;
-            let f2 = left[a + 2u];
-            near2 += f2 * near;
-            far2 += f2 * far;
-            let f3 = left[a + 3u];
-            near3 += f3 * near;
-            far3 += f3 * far;
+            let near = right[(depth0 + k) * RIGHT + column];
+            let far = right[(depth0 + k) * RIGHT + column + 8u];
+            let f = left[(depth0 + k) * LEFT + row];
+            near0 += f.x * near;
+            far0 += f.x * far;
+            near1 += f.y * near;
+            far1 += f.y * far;
+            near2 += f.z * near;
+            far2 += f.z * far;
+            near3 += f.w * near;
+            far3 += f.w * far;
             if (TALL) {
-                let f4 = left[a + 32u];
-                near4 += f4 * near;
-                far4 += f4 * far;
-                let f5 = left[a + 33u];
-                near5 += f5 * near;
-                far5 += f5 * far;
-                let f6 = left[a + 34u];
-                near6 += f6 * near;
-                far6 += f6 * far;
-                let f7 = left[a + 35u];
-                near7 += f7 * near;
-                far7 += f7 * far;
+                let g = left[(depth0 + k) * LEFT + row + 8u];
+                near4 += g.x * near;
+                far4 += g.x * far;
+                near5 += g.y * near;
+                far5 += g.y * far;
+                near6 += g.z * near;
+                far6 += g.z * far;
+                near7 += g.w * near;
+                far7 += g.w * far;
             }
         }
     }
@@ -373,38 +368,31 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
         load_lora(r0 + depth0, depth0, lane, rows, row0, column0, false);
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            let b = (slice * DEPTH + k) * PITCH_RIGHT + column;
-            let near = vec4f(right[b], right[b + 1u], right[b + 2u], right[b + 3u]);
-            let far = vec4f(right[b + 32u], right[b + 33u], right[b + 34u], right[b + 35u]);
-            let a = (slice * DEPTH + k) * PITCH_LEFT + row;
-            let f0 = left[a + 0u];
-            near0 += f0 * near;
-            far0 += f0 * far;
-            let f1 = left[a + 1u];
-            near1 += f1 * near;
-            far1 += f1 * far;
-            let f2 = left[a + 2u];
-            near2 += f2 * near;
-            far2 += f2 * far;
-            let f3 = left[a + 3u];
-            near3 += f3 * near;
-            far3 += f3 * far;
+            let near = right[(depth0 + k) * RIGHT + column];
+            let far = right[(depth0 + k) * RIGHT + column + 8u];
+            let f = left[(depth0 + k) * LEFT + row];
+            near0 += f.x * near;
+            far0 += f.x * far;
+            near1 += f.y * near;
+            far1 += f.y * far;
+            near2 += f.z * near;
+            far2 += f.z * far;
+            near3 += f.w * near;
+            far3 += f.w * far;
             if (TALL) {
-                let f4 = left[a + 32u];
-                near4 += f4 * near;
-                far4 += f4 * far;
-                let f5 = left[a + 33u];
-                near5 += f5 * near;
-                far5 += f5 * far;
-                let f6 = left[a + 34u];
-                near6 += f6 * near;
-                far6 += f6 * far;
-                let f7 = left[a + 35u];
-                near7 += f7 * near;
-                far7 += f7 * far;
+                let g = left[(depth0 + k) * LEFT + row + 8u];
+                near4 += g.x * near;
+                far4 += g.x * far;
+                near5 += g.y * near;
+                far5 += g.y * far;
+                near6 += g.z * near;
+                far6 += g.z * far;
+                near7 += g.w * near;
+                far7 += g.w * far;
             }
         }
     }
+    let slice = index / LANES;
     near0 = fold(near0, slice, lane);
     far0 = fold(far0, slice, lane);
     near1 = fold(near1, slice, lane);
@@ -425,8 +413,8 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
     }
     if (slice > 0u) { return; }
     let y0 = group.z * params.rows * params.columns;
-    let y_row = row0 + row;
-    let y_column = column0 + column;
+    let y_row = row0 + row * 4u;
+    let y_column = column0 + column * 4u;
     store4(y0, rows, y_row + 0u, y_column, near0);
     store4(y0, rows, y_row + 0u, y_column + 32u, far0);
     store4(y0, rows, y_row + 1u, y_column, near1);

@@ -19,7 +19,7 @@ from .weight import Weight
 NO_CHUNK = 0xFFFFFFFF
 FULL_TILES = 256  # that keep a large GPU busy
 LONG_SUM = 1_536  # terms that a part of a cut sum has at least
-PART_MULTIPLE = 32  # terms that all slices of a tile take in one trip, at most
+PART_MULTIPLE = 64  # terms that all slices of a tile take in one trip, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +112,11 @@ def tiling(rows: int, columns: int, inner: int) -> Tiling:
     return Tiling(32, 2 if tiles >= FULL_TILES else 4, 1)
 
 
+def _workgroup_bytes(tile_rows: int, slices: int) -> int:
+    """Return the workgroup memory of linear.wgsl: both tiles of 16 depths for every slice, and the slices' sums."""
+    return 16 * slices * (16 * (tile_rows // 4 + 1 + 17) + 64)
+
+
 def _tiled(
     tape: Tape, weight: Weight, entry: str, x: Tensor, y: Tensor, lora_in: Tensor | None, lora_weight: Tensor | None,
     accumulate: bool, chunk_start: int,
@@ -124,7 +129,11 @@ def _tiled(
         _dispatch(tape, kernel("linear_plain", entry, includes=loader), y, grid, inner, accumulate, *common)
         return
     form = tiling(rows, columns, inner)
-    step = kernel("linear", entry, (("TILE_ROWS", form.tile_rows), ("SLICES", form.slices)), loader)
+    slices = form.slices
+    while slices > 1 and _workgroup_bytes(form.tile_rows, slices) > tape.device.limits.max_workgroup_storage_size:
+        slices //= 2
+    sums = slices * 64 if slices > 1 else 1
+    step = kernel("linear", entry, (("TILE_ROWS", form.tile_rows), ("SLICES", slices), ("SUMS", sums)), loader)
     grid = (ceil_div(columns, 64), ceil_div(rows, form.tile_rows), form.parts)
     if form.parts == 1:
         _dispatch(tape, step, y, grid, inner, accumulate, *common)
