@@ -1,5 +1,5 @@
 // attention's backward, in passes without atomics (FlashAttention-2, Dao 2023); names as in attention.wgsl:
-//   delta from attention_delta.wgsl     p[i, j] = exp(s[i, j] - lse[i])     ds[i, j] = p[i, j] (dout[i] . v[j] - delta[i])
+//   statistics from attention_delta.wgsl     p[i, j] = exp(s[i, j] - lse[i])     ds[i, j] = p[i, j] (dout[i] . v[j] - delta[i])
 //   dq[i] = scale * sum_j ds[i, j] k[j]     dk[j] = scale * sum_i ds[i, j] q[i]     dv[j] = sum_i p[i, j] dout[i]
 // One invocation owns one query of a head, or one key; OWNERS make a workgroup.
 // dq: (rows, H * D)   dk, dv: (rows, Hkv * D), each summed over the query heads that share it; all written with `=`.
@@ -9,16 +9,15 @@ struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(3) var<storage, read> k: array<vec4f>;
 @group(0) @binding(4) var<storage, read> v: array<vec4f>;
 @group(0) @binding(5) var<storage, read> positions: array<u32>;
-@group(0) @binding(6) var<storage, read> lse: array<f32>;
+@group(0) @binding(6) var<storage, read> statistics: array<vec2f>;  // lse and delta
 @group(0) @binding(7) var<storage, read> dout: array<vec4f>;
-@group(0) @binding(8) var<storage, read> delta: array<f32>;
 @group(0) @binding(9) var<storage, read_write> dq: array<vec4f>;
 @group(0) @binding(9) var<storage, read_write> dk: array<vec4f>;
 @group(0) @binding(10) var<storage, read_write> dv: array<vec4f>;
 
 var<workgroup> left: array<vec4f, TILE * HEAD_QUADS>;
 var<workgroup> right: array<vec4f, TILE * HEAD_QUADS>;
-var<workgroup> statistics: array<vec2f, TILE>;  // lse and delta of the tile's queries
+var<workgroup> of_tile: array<vec2f, TILE>;     // lse and delta of the tile's queries
 var<workgroup> starts: array<u32, TILE>;        // the first key that each of them sees
 var<workgroup> first_key: u32;
 
@@ -41,8 +40,8 @@ fn backward_q(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
         query[d] = q[index * HEAD_QUADS + d] * params.scale;
         grad[d] = dout[index * HEAD_QUADS + d];
     }
-    let own_lse = lse[index];
-    let own_delta = delta[index];
+    let own_lse = statistics[index].x;
+    let own_delta = statistics[index].y;
     for (var start = begin; start < end; start += TILE) {
         let count = min(TILE, end - start);
         workgroupBarrier();
@@ -97,7 +96,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
             }
             for (var i = lane; i < count; i += OWNERS) {
                 let at = (base + start + i) * params.heads + head;
-                statistics[i] = vec2f(lse[at], delta[at]);
+                of_tile[i] = statistics[at];
                 starts[i] = start + i - positions[base + start + i];
             }
             workgroupBarrier();
@@ -109,8 +108,8 @@ fn backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
                     s += dot(key[d], left[i * HEAD_QUADS + d]);
                     dp += dot(value[d], right[i * HEAD_QUADS + d]);
                 }
-                let p = exp(s - statistics[i].x);
-                let ds = p * (dp - statistics[i].y) * params.scale;
+                let p = exp(s - of_tile[i].x);
+                let ds = p * (dp - of_tile[i].y) * params.scale;
                 for (var d = 0u; d < HEAD_QUADS; d++) {
                     acc_k[d] += ds * left[i * HEAD_QUADS + d];
                     acc_v[d] += p * right[i * HEAD_QUADS + d];

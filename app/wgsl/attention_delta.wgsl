@@ -1,10 +1,12 @@
 // attention's backward, first pass:  delta[i] = dout[i] . out[i]   for every row and head
-// dout, out: (rows, H * D)   delta_out: (rows, H)   HEAD_QUADS = D / 4 is given by the op.
+// dout, out: (rows, H * D)   lse: (rows, H)   statistics: (rows, H, 2), lse and delta side by side: apart they would make
+// nine buffers in the last pass, and WebGPU promises eight. HEAD_QUADS = D / 4 is given by the op.
 struct Params { rows: u32, heads: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> dout: array<vec4f>;
 @group(0) @binding(3) var<storage, read> out: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> delta_out: array<f32>;
+@group(0) @binding(4) var<storage, read> lse: array<f32>;
+@group(0) @binding(5) var<storage, read_write> statistics: array<vec2f>;
 
 @compute @workgroup_size(64)
 fn row_delta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
@@ -13,5 +15,5 @@ fn row_delta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_inde
     if (i >= params.rows * params.heads) { return; }
     var sum = 0.0;
     for (var d = 0u; d < HEAD_QUADS; d++) { sum += dot(dout[i * HEAD_QUADS + d], out[i * HEAD_QUADS + d]); }
-    delta_out[i] = sum;
+    statistics[i] = vec2f(lse[i], sum);
 }

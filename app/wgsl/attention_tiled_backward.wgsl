@@ -7,9 +7,8 @@ struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(3) var<storage, read> k: array<vec4f>;
 @group(0) @binding(4) var<storage, read> v: array<vec4f>;
 @group(0) @binding(5) var<storage, read> positions: array<u32>;
-@group(0) @binding(6) var<storage, read> lse: array<f32>;
+@group(0) @binding(6) var<storage, read> statistics: array<vec2f>;  // lse and delta
 @group(0) @binding(7) var<storage, read> dout: array<vec4f>;
-@group(0) @binding(8) var<storage, read> delta: array<f32>;
 @group(0) @binding(9) var<storage, read_write> dq: array<vec4f>;
 @group(0) @binding(9) var<storage, read_write> dk_heads: array<vec4f>;
 @group(0) @binding(10) var<storage, read_write> dv_heads: array<vec4f>;
@@ -62,15 +61,14 @@ fn make_scores(query0: u32, key0: u32, base: u32, head: u32, lane: u32) {
     let t = query0 + row;
     let safe_t = min(t, params.length - 1u);
     let first = safe_t - positions[base + safe_t];
-    let own_lse = lse[(base + safe_t) * params.heads + head];
-    let own_delta = delta[(base + safe_t) * params.heads + head];
+    let own = statistics[(base + safe_t) * params.heads + head];
     for (var j = 0u; j < SCORES; j++) {
         let key = key0 + j * 8u + part;
         let seen = t < params.length && key >= first && key <= t;
-        let p = select(0.0, exp(scores[j] * params.scale - own_lse), seen);
+        let p = select(0.0, exp(scores[j] * params.scale - own.x), seen);
         let at = row * (TILE + 1u) + j * 8u + part;
         p_tile[at] = p;
-        ds_tile[at] = p * (dp[j] - own_delta) * params.scale;
+        ds_tile[at] = p * (dp[j] - own.y) * params.scale;
     }
 }
 

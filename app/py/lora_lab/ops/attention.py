@@ -75,13 +75,13 @@ def attention_backward(
     params = {"rows": q.rows, "length": length, "heads": heads, "kv_heads": kv_heads, "scale": head_dim**-0.5}
     flops = 2.0 * batch * length * length * q.shape[-1]
 
-    delta = tape.tensor(lse.shape, "attention.delta")
-    tensors = {"dout": dout, "out": out, "delta_out": delta}
+    statistics = tape.tensor((*lse.shape, 2), "attention.statistics")
+    tensors = {"dout": dout, "out": out, "lse": lse, "statistics": statistics}
     grid = grid_1d(ceil_div(lse.size, 64))
     row_delta = kernel("attention_delta", "row_delta", form.constants[:1])
     tape.dispatch(row_delta, tensors, {"rows": q.rows, "heads": heads}, grid, 2.0 * q.size)
 
-    saved = {"q": q, "k": k, "v": v, "positions": positions, "lse": lse, "dout": dout, "delta": delta}
+    saved = {"q": q, "k": k, "v": v, "positions": positions, "statistics": statistics, "dout": dout}
     if q.requires_grad:
         dq = tape.tensor(q.shape, f"d.{q.label}")
         grid = (ceil_div(length, form.owners), heads, batch)
