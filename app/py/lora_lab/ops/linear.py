@@ -109,7 +109,7 @@ def tiling(rows: int, columns: int, inner: int) -> Tiling:
     if tiles * parts >= FULL_TILES:
         return Tiling(64, 1 if tiles * parts >= 2 * FULL_TILES else 2, parts)
     tiles = column_tiles * ceil_div(rows, 32)
-    return Tiling(32, 2 if tiles >= FULL_TILES else 4, 1)
+    return Tiling(32, 2 if tiles >= FULL_TILES // 2 else 4, 1)
 
 
 def _workgroup_bytes(tile_rows: int, slices: int) -> int:
