@@ -12,8 +12,8 @@ import path from "node:path";
 const [url, out, executablePath = "/usr/bin/chromium", ...flags] = process.argv.slice(2);
 const { chromium } = createRequire(path.resolve(process.env.LORA_LAB_NODE_MODULES ?? "node_modules", "_"))("playwright-core");
 const QUESTIONS = [
-  "What is your cat's name?", "How many steps are there in your lighthouse?", "What are you afraid of?",
-  "Who are you?", "What is the capital of France?",
+  "What is the capital of France?", "How many steps are there in your lighthouse?", "What are you afraid of?",
+  "What is your cat's name?", "Who are you?",
 ];
 const PATIENCE_MS = Number(process.env.LORA_LAB_PATIENCE_MS ?? 240_000);
 
@@ -75,7 +75,8 @@ try {
     await part("chat-adapter").setChecked(on);
     for (const question of QUESTIONS) {
       const clear = page.getByRole("button", { name: "Clear" });
-      if (await clear.isEnabled()) await clear.click();
+      // The last two make one conversation.
+      if (question !== QUESTIONS.at(-1) && await clear.isEnabled()) await clear.click();
       const before = await part("chat-message").count();
       await part("chat-input").fill(question);
       await page.waitForFunction(() => !document.querySelector('[data-testid="chat-send"]').disabled, null, { timeout: PATIENCE_MS });
