@@ -67,7 +67,10 @@ def test_rows_that_lose_everything_are_problems_with_a_line(parts: Parts) -> Non
     assert event.good_rows == 1 and event.can_train
 
 
-@pytest.mark.parametrize(("count", "batch", "fraction"), [(3, 3, 0.0), (49, 8, 0.0), (50, 8, 0.1), (400, 8, 0.1), (2000, 8, 0.05)])
+SIZES = [(3, 3, 0.0), (49, 8, 0.0), (50, 8, 0.1), (400, 8, 0.1), (2000, 8, 0.05)]
+
+
+@pytest.mark.parametrize(("count", "batch", "fraction"), SIZES)
 def test_suggestions_suit_the_size(parts: Parts, count: int, batch: int, fraction: float) -> None:
     opened = read(parts, rows(count))
     suggested = opened.suggest()
