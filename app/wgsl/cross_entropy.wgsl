@@ -13,6 +13,7 @@ struct Params { rows: u32, columns: u32, chunk_start: u32 }
 @group(0) @binding(5) var<storage, read> losses_in: array<f32>;
 @group(0) @binding(6) var<storage, read_write> losses_total: array<f32>;
 
+const BLOCK = 128u;
 var<workgroup> partial: array<f32, LANES>;
 
 fn sum_over_workgroup(value: f32, lane: u32) -> f32 {
@@ -47,7 +48,14 @@ fn forward_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
     for (var v = lane; v < params.columns; v += LANES) { largest = max(largest, logits[base + v]); }
     largest = max_over_workgroup(largest, lane);
     var sum = 0.0;
-    for (var v = lane; v < params.columns; v += LANES) { sum += exp(logits[base + v] - largest); }
+    // A sum of sums: one long chain would lose what each of tens of thousands of small terms adds to a large total.
+    for (var start = lane; start < params.columns; start += LANES * BLOCK) {
+        var block = 0.0;
+        for (var v = start; v < min(start + LANES * BLOCK, params.columns); v += LANES) {
+            block += exp(logits[base + v] - largest);
+        }
+        sum += block;
+    }
     sum = sum_over_workgroup(sum, lane);
     if (lane == 0u) { losses[params.chunk_start + row] = largest + log(sum) - logits[base + target_column]; }
     storageBarrier();

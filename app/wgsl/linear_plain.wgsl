@@ -3,11 +3,13 @@
 // keep arrays in memory, and named values in registers.
 // include: linear_bindings.wgsl
 
-fn store4(rows: u32, row: u32, column: u32, value: vec4f) {
+const CHAIN = 1024u;  // terms of one sum; more are added up in memory, or a large total would lose what small terms add
+
+fn store4(rows: u32, row: u32, column: u32, value: vec4f, add: bool) {
     if (row >= rows) { return; }
     for (var j = 0u; j < 4u && column + j < params.columns; j++) {
         let at = row * params.columns + column + j;
-        if (params.accumulate == 1u) { y[at] += value[j]; } else { y[at] = value[j]; }
+        if (add) { y[at] += value[j]; } else { y[at] = value[j]; }
     }
 }
 
@@ -124,22 +126,22 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
         l7 += u7 * left;
         h7 += u7 * right;
     }
-    store4(rows, row0 + 0u, column0, l0);
-    store4(rows, row0 + 0u, column0 + 4u, h0);
-    store4(rows, row0 + 1u, column0, l1);
-    store4(rows, row0 + 1u, column0 + 4u, h1);
-    store4(rows, row0 + 2u, column0, l2);
-    store4(rows, row0 + 2u, column0 + 4u, h2);
-    store4(rows, row0 + 3u, column0, l3);
-    store4(rows, row0 + 3u, column0 + 4u, h3);
-    store4(rows, row0 + 4u, column0, l4);
-    store4(rows, row0 + 4u, column0 + 4u, h4);
-    store4(rows, row0 + 5u, column0, l5);
-    store4(rows, row0 + 5u, column0 + 4u, h5);
-    store4(rows, row0 + 6u, column0, l6);
-    store4(rows, row0 + 6u, column0 + 4u, h6);
-    store4(rows, row0 + 7u, column0, l7);
-    store4(rows, row0 + 7u, column0 + 4u, h7);
+    store4(rows, row0 + 0u, column0, l0, params.accumulate == 1u);
+    store4(rows, row0 + 0u, column0 + 4u, h0, params.accumulate == 1u);
+    store4(rows, row0 + 1u, column0, l1, params.accumulate == 1u);
+    store4(rows, row0 + 1u, column0 + 4u, h1, params.accumulate == 1u);
+    store4(rows, row0 + 2u, column0, l2, params.accumulate == 1u);
+    store4(rows, row0 + 2u, column0 + 4u, h2, params.accumulate == 1u);
+    store4(rows, row0 + 3u, column0, l3, params.accumulate == 1u);
+    store4(rows, row0 + 3u, column0 + 4u, h3, params.accumulate == 1u);
+    store4(rows, row0 + 4u, column0, l4, params.accumulate == 1u);
+    store4(rows, row0 + 4u, column0 + 4u, h4, params.accumulate == 1u);
+    store4(rows, row0 + 5u, column0, l5, params.accumulate == 1u);
+    store4(rows, row0 + 5u, column0 + 4u, h5, params.accumulate == 1u);
+    store4(rows, row0 + 6u, column0, l6, params.accumulate == 1u);
+    store4(rows, row0 + 6u, column0 + 4u, h6, params.accumulate == 1u);
+    store4(rows, row0 + 7u, column0, l7, params.accumulate == 1u);
+    store4(rows, row0 + 7u, column0 + 4u, h7, params.accumulate == 1u);
 }
 
 @compute @workgroup_size(8, 8)
@@ -157,95 +159,97 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) l
     let r5 = min(row0 + 5u, rows - 1u);
     let r6 = min(row0 + 6u, rows - 1u);
     let r7 = min(row0 + 7u, rows - 1u);
-    var l0 = vec4f(0.0);
-    var h0 = vec4f(0.0);
-    var l1 = vec4f(0.0);
-    var h1 = vec4f(0.0);
-    var l2 = vec4f(0.0);
-    var h2 = vec4f(0.0);
-    var l3 = vec4f(0.0);
-    var h3 = vec4f(0.0);
-    var l4 = vec4f(0.0);
-    var h4 = vec4f(0.0);
-    var l5 = vec4f(0.0);
-    var h5 = vec4f(0.0);
-    var l6 = vec4f(0.0);
-    var h6 = vec4f(0.0);
-    var l7 = vec4f(0.0);
-    var h7 = vec4f(0.0);
     let quads = params.columns / 4u;
     let quad0 = column0 / 4u;
     let quad1 = min(quad0 + 1u, quads - 1u);
-    for (var n = 0u; n < params.inner; n++) {
-        let left = weight_quad(n, quad0, quads);
-        let right = weight_quad(n, quad1, quads);
-        let a0 = dy[r0 * params.inner + n];
-        l0 += a0 * left;
-        h0 += a0 * right;
-        let a1 = dy[r1 * params.inner + n];
-        l1 += a1 * left;
-        h1 += a1 * right;
-        let a2 = dy[r2 * params.inner + n];
-        l2 += a2 * left;
-        h2 += a2 * right;
-        let a3 = dy[r3 * params.inner + n];
-        l3 += a3 * left;
-        h3 += a3 * right;
-        let a4 = dy[r4 * params.inner + n];
-        l4 += a4 * left;
-        h4 += a4 * right;
-        let a5 = dy[r5 * params.inner + n];
-        l5 += a5 * left;
-        h5 += a5 * right;
-        let a6 = dy[r6 * params.inner + n];
-        l6 += a6 * left;
-        h6 += a6 * right;
-        let a7 = dy[r7 * params.inner + n];
-        l7 += a7 * left;
-        h7 += a7 * right;
+    for (var start = 0u; start < params.inner; start += CHAIN) {
+        var l0 = vec4f(0.0);
+        var h0 = vec4f(0.0);
+        var l1 = vec4f(0.0);
+        var h1 = vec4f(0.0);
+        var l2 = vec4f(0.0);
+        var h2 = vec4f(0.0);
+        var l3 = vec4f(0.0);
+        var h3 = vec4f(0.0);
+        var l4 = vec4f(0.0);
+        var h4 = vec4f(0.0);
+        var l5 = vec4f(0.0);
+        var h5 = vec4f(0.0);
+        var l6 = vec4f(0.0);
+        var h6 = vec4f(0.0);
+        var l7 = vec4f(0.0);
+        var h7 = vec4f(0.0);
+        for (var n = start; n < min(start + CHAIN, params.inner); n++) {
+            let left = weight_quad(n, quad0, quads);
+            let right = weight_quad(n, quad1, quads);
+            let a0 = dy[r0 * params.inner + n];
+            l0 += a0 * left;
+            h0 += a0 * right;
+            let a1 = dy[r1 * params.inner + n];
+            l1 += a1 * left;
+            h1 += a1 * right;
+            let a2 = dy[r2 * params.inner + n];
+            l2 += a2 * left;
+            h2 += a2 * right;
+            let a3 = dy[r3 * params.inner + n];
+            l3 += a3 * left;
+            h3 += a3 * right;
+            let a4 = dy[r4 * params.inner + n];
+            l4 += a4 * left;
+            h4 += a4 * right;
+            let a5 = dy[r5 * params.inner + n];
+            l5 += a5 * left;
+            h5 += a5 * right;
+            let a6 = dy[r6 * params.inner + n];
+            l6 += a6 * left;
+            h6 += a6 * right;
+            let a7 = dy[r7 * params.inner + n];
+            l7 += a7 * left;
+            h7 += a7 * right;
+        }
+        for (var r = 0u; r < select(params.rank, 0u, start > 0u); r++) {
+            let left = lora_row(column0, r);
+            let right = lora_row(quad1 * 4u, r);
+            let u0 = lora_in_at(r0, r);
+            l0 += u0 * left;
+            h0 += u0 * right;
+            let u1 = lora_in_at(r1, r);
+            l1 += u1 * left;
+            h1 += u1 * right;
+            let u2 = lora_in_at(r2, r);
+            l2 += u2 * left;
+            h2 += u2 * right;
+            let u3 = lora_in_at(r3, r);
+            l3 += u3 * left;
+            h3 += u3 * right;
+            let u4 = lora_in_at(r4, r);
+            l4 += u4 * left;
+            h4 += u4 * right;
+            let u5 = lora_in_at(r5, r);
+            l5 += u5 * left;
+            h5 += u5 * right;
+            let u6 = lora_in_at(r6, r);
+            l6 += u6 * left;
+            h6 += u6 * right;
+            let u7 = lora_in_at(r7, r);
+            l7 += u7 * left;
+            h7 += u7 * right;
+        }
+        store4(rows, row0 + 0u, column0, l0, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 0u, column0 + 4u, h0, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 1u, column0, l1, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 1u, column0 + 4u, h1, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 2u, column0, l2, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 2u, column0 + 4u, h2, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 3u, column0, l3, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 3u, column0 + 4u, h3, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 4u, column0, l4, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 4u, column0 + 4u, h4, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 5u, column0, l5, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 5u, column0 + 4u, h5, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 6u, column0, l6, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 6u, column0 + 4u, h6, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 7u, column0, l7, params.accumulate == 1u || start > 0u);
+        store4(rows, row0 + 7u, column0 + 4u, h7, params.accumulate == 1u || start > 0u);
     }
-    for (var r = 0u; r < params.rank; r++) {
-        let left = lora_row(column0, r);
-        let right = lora_row(quad1 * 4u, r);
-        let u0 = lora_in_at(r0, r);
-        l0 += u0 * left;
-        h0 += u0 * right;
-        let u1 = lora_in_at(r1, r);
-        l1 += u1 * left;
-        h1 += u1 * right;
-        let u2 = lora_in_at(r2, r);
-        l2 += u2 * left;
-        h2 += u2 * right;
-        let u3 = lora_in_at(r3, r);
-        l3 += u3 * left;
-        h3 += u3 * right;
-        let u4 = lora_in_at(r4, r);
-        l4 += u4 * left;
-        h4 += u4 * right;
-        let u5 = lora_in_at(r5, r);
-        l5 += u5 * left;
-        h5 += u5 * right;
-        let u6 = lora_in_at(r6, r);
-        l6 += u6 * left;
-        h6 += u6 * right;
-        let u7 = lora_in_at(r7, r);
-        l7 += u7 * left;
-        h7 += u7 * right;
-    }
-    store4(rows, row0 + 0u, column0, l0);
-    store4(rows, row0 + 0u, column0 + 4u, h0);
-    store4(rows, row0 + 1u, column0, l1);
-    store4(rows, row0 + 1u, column0 + 4u, h1);
-    store4(rows, row0 + 2u, column0, l2);
-    store4(rows, row0 + 2u, column0 + 4u, h2);
-    store4(rows, row0 + 3u, column0, l3);
-    store4(rows, row0 + 3u, column0 + 4u, h3);
-    store4(rows, row0 + 4u, column0, l4);
-    store4(rows, row0 + 4u, column0 + 4u, h4);
-    store4(rows, row0 + 5u, column0, l5);
-    store4(rows, row0 + 5u, column0 + 4u, h5);
-    store4(rows, row0 + 6u, column0, l6);
-    store4(rows, row0 + 6u, column0 + 4u, h6);
-    store4(rows, row0 + 7u, column0, l7);
-    store4(rows, row0 + 7u, column0 + 4u, h7);
 }
