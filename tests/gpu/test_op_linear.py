@@ -150,6 +150,26 @@ def test_a_second_use_adds_the_parts_of_a_long_sum(
         )
 
 
+@pytest.mark.parametrize("out", [1024, 1025, 2500])
+def test_long_sums_of_the_backward_pass(each_device: Device, out: int) -> None:
+    """Added up in parts, the adapter's share once: with `=` and with `+=`."""
+    rng = np.random.default_rng(out)
+    inputs = {"x": rng.normal(size=(5, 36)), "a": rng.normal(size=(3, 36)), "b": rng.normal(size=(out, 3))}
+    with weight_on(each_device, "f32", (out, 36)) as (weight, values):
+
+        def build(tape, t):
+            first = linear(tape, t["x"], weight, LoraPair(t["a"], t["b"], 0.75))
+            return add(tape, first, linear(tape, t["x"], weight, LoraPair(t["a"], t["b"], 0.75)))
+
+        check_op(
+            each_device,
+            build,
+            inputs,
+            lambda x, a, b: 2 * reference.linear(x, values, a, b, 0.75),
+            lambda dy, x, a, b: {"x": 2 * reference.linear_backward(dy, x, values, a, b, 0.75)["x"]},
+        )
+
+
 def test_strength_0_is_the_layer_without_the_adapter_to_the_bit(each_device: Device) -> None:
     rng = np.random.default_rng(3)
     inputs = {"x": rng.normal(size=(33, 36)), "a": rng.normal(size=(4, 36)), "b": rng.normal(size=(65, 4))}

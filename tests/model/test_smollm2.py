@@ -25,8 +25,8 @@ from tests.close import assert_all_close, assert_close
 from tests.engine_runs import adapter_with, gradients, load, random_tensors, run, trainer_for
 
 LOGITS_TOLERANCE = 1e-3
-# transformers runs in float32 here: float64 would take a gigabyte and minutes. Its own rounding over 30 layers is 1e-5.
-GRADIENT_TOLERANCE = 1e-3
+# Through 30 layers float32 leaves 2e-5, in PyTorch as here; transformers runs in float32 too, being much faster so.
+GRADIENT_TOLERANCE = 2e-4
 TEXT = "The capital of France is Paris. The capital of Germany is"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
