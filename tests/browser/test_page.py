@@ -112,7 +112,7 @@ def test_an_own_model_takes_the_place_of_the_built_in_one(
     own = write_tiny_model(tmp_path / "mine", seed=5, layers=3)
     lab.page.get_by_role("button", name="Use another model").click()
     lab.drop(*sorted(path for path in own.iterdir() if path.is_file()), on="model-input")
-    expect(lab.part("model-status")).not_to_contain_text("Tiny test model", timeout=START_MS)
+    expect(lab.part("model-status")).not_to_contain_text("tiny", timeout=START_MS)
     lab.wait_for_model()
     expect(lab.part("dataset-summary")).to_be_visible(timeout=START_MS)  # read anew, with the new tokenizer
     lab.greedy(12)
