@@ -1,4 +1,4 @@
-"""The tiled linear kernel in each of its forms: every shape that the choice by size could ever make is the same product."""
+"""The tiled linear kernel in each of its forms: whatever the choice by size makes of a shape, the product is the same."""
 
 from __future__ import annotations
 

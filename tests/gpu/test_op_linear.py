@@ -43,10 +43,11 @@ def weight_on(device: Device, form: str, shape: tuple[int, int], seed: int = 0) 
     weight.tensor.storage.destroy()  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize(
+    ("form", "rank"), [("f32", rank) for rank in RANKS] + [(form, rank) for form in FORMS[1:] for rank in (0, 3)]
+)
 @pytest.mark.parametrize("out", OUTS)
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("form", FORMS)
 def test_linear(each_device: Device, form: str, rows: int, out: int, rank: int) -> None:
     inner, scale = width(form), 0.75
     rng = np.random.default_rng(rows + out + rank)
