@@ -1,4 +1,4 @@
-"""The tiled linear kernel in each of its forms: whatever the choice by size makes of a shape, the product is the same."""
+"""The tiled linear kernel in each of its forms: whatever the choice by size makes of a shape, the product is one."""
 
 from __future__ import annotations
 
