@@ -16,15 +16,23 @@ var<workgroup> left: array<vec4f, SLICES * DEPTH * LEFT>;
 var<workgroup> right: array<vec4f, SLICES * DEPTH * RIGHT>;
 var<workgroup> sums: array<vec4f, SUMS>;
 
-fn store4(y0: u32, rows: u32, row: u32, column: u32, value: vec4f) {
-    if (row >= rows || column >= params.columns) { return; }
-    let at = y0 + row * params.columns + column;
+fn store4(at: u32, count: u32, value: vec4f) {
     let old = params.accumulate == 1u;
-    let left_over = params.columns - column;
     y[at] = value.x + select(0.0, y[at], old);
-    if (left_over > 1u) { y[at + 1u] = value.y + select(0.0, y[at + 1u], old); }
-    if (left_over > 2u) { y[at + 2u] = value.z + select(0.0, y[at + 2u], old); }
-    if (left_over > 3u) { y[at + 3u] = value.w + select(0.0, y[at + 3u], old); }
+    if (count > 1u) { y[at + 1u] = value.y + select(0.0, y[at + 1u], old); }
+    if (count > 2u) { y[at + 2u] = value.z + select(0.0, y[at + 2u], old); }
+    if (count > 3u) { y[at + 3u] = value.w + select(0.0, y[at + 3u], old); }
+}
+
+// Four results of a row: outputs of the layer in forward, plain columns in backward.
+fn store_forward(y0: u32, rows: u32, row: u32, column: u32, value: vec4f) {
+    if (row < rows && column < params.columns) { store4(y0 + place_of(row, column), params.columns - column, value); }
+}
+
+fn store_backward(y0: u32, rows: u32, row: u32, column: u32, value: vec4f) {
+    if (row < rows && column < params.columns) {
+        store4(y0 + row * params.columns + column, params.columns - column, value);
+    }
 }
 
 // Adds the slices' vectors in order; the sum is right in slice 0.
@@ -48,7 +56,7 @@ fn x_quad(row: u32, rows: u32, quad: u32, quads: u32) -> vec4f {
 
 fn column_quad(column: u32, quad: u32, quads: u32) -> vec4f {
     if (column >= params.columns) { return vec4f(0.0); }
-    return weight_quad(column, quad, quads);
+    return weight_quad(params.weight_row0 + column, quad, quads);
 }
 
 // Depths k .. k + 15 (those below `end`): this invocation's are k + 4 (lane % 4) and on, of rows and columns 4 (lane / 4).
@@ -74,7 +82,8 @@ fn load_forward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32)
 
 fn dy_quad(row: u32, rows: u32, n: u32, count: u32) -> vec4f {
     if (row >= rows) { return vec4f(0.0); }
-    let at = row * params.inner + n;
+    if (count == 0u) { return vec4f(0.0); }
+    let at = place_of(row, n);
     if (count > 3u) { return vec4f(dy[at], dy[at + 1u], dy[at + 2u], dy[at + 3u]); }
     var value = vec4f(0.0);
     if (count > 0u) { value.x = dy[at]; }
@@ -85,7 +94,7 @@ fn dy_quad(row: u32, rows: u32, n: u32, count: u32) -> vec4f {
 
 fn row_quad(n: u32, end: u32, quad: u32, quads: u32) -> vec4f {
     if (n >= end) { return vec4f(0.0); }
-    return weight_quad(n, quad, quads);
+    return weight_quad(params.weight_row0 + n, quad, quads);
 }
 
 // The same depths of dy; of the weight, depths k + lane / 16 + 0, 4, 8, 12, one quad of columns each.
@@ -139,16 +148,19 @@ fn put_right_backward(depth0: u32, lane: u32, next: Load) {
 }
 
 fn lora_in_at(row: u32, rows: u32, r: u32) -> f32 {
-    if (row >= rows || r >= params.rank) { return 0.0; }
-    return lora_in[row * params.rank + r];
+    if (row >= rows || r >= params.rank_total) { return 0.0; }
+    return lora_in[row * params.rank_total + r];
 }
 
-fn lora_weight_at(column: u32, r: u32, by_column: bool) -> f32 {
-    if (column >= params.columns || r >= params.rank) { return 0.0; }
-    return lora_weight[select(r * params.columns + column, column * params.rank + r, by_column)];
+// Element (r, column) of the right factor. In forward it is zero where column and rank are of different layers.
+fn lora_weight_at(column: u32, r: u32, forward_: bool) -> f32 {
+    if (column >= params.columns || r >= params.rank_total) { return 0.0; }
+    if (!forward_) { return lora_weight[r * params.columns + column]; }
+    if (r / params.rank != layer_of(column).index) { return 0.0; }
+    return lora_weight[column * params.rank + r % params.rank];
 }
 
-// The adapter's tiles: lora_in (rows, R), and lora_weight, (columns, R) in forward and (R, columns) in backward. The
+// The adapter's tiles: lora_in (rows, all ranks), and lora_weight, (columns, R) in forward and (all ranks, columns) in backward. The
 // slices take turns through R as they do through the weight's sum.
 fn load_lora(r0: u32, depth0: u32, lane: u32, rows: u32, row0: u32, column0: u32, by_column: bool) {
     for (var i = lane; i < DEPTH * TILE_ROWS / 4u; i += LANES) {
@@ -228,8 +240,10 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
             }
         }
     }
-    let rank = select(0u, params.rank, group.z == 0u);
-    for (var r0 = 0u; r0 < rank; r0 += SPAN) {
+    // Only the ranks of the layers that this tile is of; the first part of a sum takes them.
+    let rank_first = layer_of(column0).index * params.rank;
+    let rank_end = (layer_of(min(column0 + 63u, params.columns - 1u)).index + 1u) * params.rank;
+    for (var r0 = rank_first; r0 < select(0u, rank_end, group.z == 0u); r0 += SPAN) {
         workgroupBarrier();
         load_lora(r0 + depth0, depth0, lane, rows, row0, column0, true);
         workgroupBarrier();
@@ -278,26 +292,26 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         far7 = fold(far7, slice, lane);
     }
     if (slice > 0u) { return; }
-    let y0 = group.z * params.rows * params.columns;
+    let y0 = group.z * params.y_size;
     let y_row = row0 + row * 4u;
     let y_column = column0 + column * 4u;
-    store4(y0, rows, y_row + 0u, y_column, near0);
-    store4(y0, rows, y_row + 0u, y_column + 32u, far0);
-    store4(y0, rows, y_row + 1u, y_column, near1);
-    store4(y0, rows, y_row + 1u, y_column + 32u, far1);
-    store4(y0, rows, y_row + 2u, y_column, near2);
-    store4(y0, rows, y_row + 2u, y_column + 32u, far2);
-    store4(y0, rows, y_row + 3u, y_column, near3);
-    store4(y0, rows, y_row + 3u, y_column + 32u, far3);
+    store_forward(y0, rows, y_row + 0u, y_column, near0);
+    store_forward(y0, rows, y_row + 0u, y_column + 32u, far0);
+    store_forward(y0, rows, y_row + 1u, y_column, near1);
+    store_forward(y0, rows, y_row + 1u, y_column + 32u, far1);
+    store_forward(y0, rows, y_row + 2u, y_column, near2);
+    store_forward(y0, rows, y_row + 2u, y_column + 32u, far2);
+    store_forward(y0, rows, y_row + 3u, y_column, near3);
+    store_forward(y0, rows, y_row + 3u, y_column + 32u, far3);
     if (TALL) {
-        store4(y0, rows, y_row + 32u, y_column, near4);
-        store4(y0, rows, y_row + 32u, y_column + 32u, far4);
-        store4(y0, rows, y_row + 33u, y_column, near5);
-        store4(y0, rows, y_row + 33u, y_column + 32u, far5);
-        store4(y0, rows, y_row + 34u, y_column, near6);
-        store4(y0, rows, y_row + 34u, y_column + 32u, far6);
-        store4(y0, rows, y_row + 35u, y_column, near7);
-        store4(y0, rows, y_row + 35u, y_column + 32u, far7);
+        store_forward(y0, rows, y_row + 32u, y_column, near4);
+        store_forward(y0, rows, y_row + 32u, y_column + 32u, far4);
+        store_forward(y0, rows, y_row + 33u, y_column, near5);
+        store_forward(y0, rows, y_row + 33u, y_column + 32u, far5);
+        store_forward(y0, rows, y_row + 34u, y_column, near6);
+        store_forward(y0, rows, y_row + 34u, y_column + 32u, far6);
+        store_forward(y0, rows, y_row + 35u, y_column, near7);
+        store_forward(y0, rows, y_row + 35u, y_column + 32u, far7);
     }
 }
 
@@ -362,7 +376,7 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
             }
         }
     }
-    let rank = select(0u, params.rank, group.z == 0u);
+    let rank = select(0u, params.rank_total, group.z == 0u);
     for (var r0 = 0u; r0 < rank; r0 += SPAN) {
         workgroupBarrier();
         load_lora(r0 + depth0, depth0, lane, rows, row0, column0, false);
@@ -412,25 +426,25 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
         far7 = fold(far7, slice, lane);
     }
     if (slice > 0u) { return; }
-    let y0 = group.z * params.rows * params.columns;
+    let y0 = group.z * params.y_size;
     let y_row = row0 + row * 4u;
     let y_column = column0 + column * 4u;
-    store4(y0, rows, y_row + 0u, y_column, near0);
-    store4(y0, rows, y_row + 0u, y_column + 32u, far0);
-    store4(y0, rows, y_row + 1u, y_column, near1);
-    store4(y0, rows, y_row + 1u, y_column + 32u, far1);
-    store4(y0, rows, y_row + 2u, y_column, near2);
-    store4(y0, rows, y_row + 2u, y_column + 32u, far2);
-    store4(y0, rows, y_row + 3u, y_column, near3);
-    store4(y0, rows, y_row + 3u, y_column + 32u, far3);
+    store_backward(y0, rows, y_row + 0u, y_column, near0);
+    store_backward(y0, rows, y_row + 0u, y_column + 32u, far0);
+    store_backward(y0, rows, y_row + 1u, y_column, near1);
+    store_backward(y0, rows, y_row + 1u, y_column + 32u, far1);
+    store_backward(y0, rows, y_row + 2u, y_column, near2);
+    store_backward(y0, rows, y_row + 2u, y_column + 32u, far2);
+    store_backward(y0, rows, y_row + 3u, y_column, near3);
+    store_backward(y0, rows, y_row + 3u, y_column + 32u, far3);
     if (TALL) {
-        store4(y0, rows, y_row + 32u, y_column, near4);
-        store4(y0, rows, y_row + 32u, y_column + 32u, far4);
-        store4(y0, rows, y_row + 33u, y_column, near5);
-        store4(y0, rows, y_row + 33u, y_column + 32u, far5);
-        store4(y0, rows, y_row + 34u, y_column, near6);
-        store4(y0, rows, y_row + 34u, y_column + 32u, far6);
-        store4(y0, rows, y_row + 35u, y_column, near7);
-        store4(y0, rows, y_row + 35u, y_column + 32u, far7);
+        store_backward(y0, rows, y_row + 32u, y_column, near4);
+        store_backward(y0, rows, y_row + 32u, y_column + 32u, far4);
+        store_backward(y0, rows, y_row + 33u, y_column, near5);
+        store_backward(y0, rows, y_row + 33u, y_column + 32u, far5);
+        store_backward(y0, rows, y_row + 34u, y_column, near6);
+        store_backward(y0, rows, y_row + 34u, y_column + 32u, far6);
+        store_backward(y0, rows, y_row + 35u, y_column, near7);
+        store_backward(y0, rows, y_row + 35u, y_column + 32u, far7);
     }
 }

@@ -6,8 +6,13 @@
 // `part` is how much of the inner sum one layer of the grid (z) takes, all of it unless there are several: then each
 // writes a result of its own, one behind another in `y`, and sum_parts.wgsl adds them. The first takes the adapter too.
 // A chunk of the loss works on the trained rows only: those from chunk_start on, as many as step.loss_rows leaves.
-struct Params { rows: u32, columns: u32, inner: u32, rank: u32, accumulate: u32, chunk_start: u32,
-                part: u32 }
+// Layers that share their input may be one product (q, k and v; gate and up). Their results, and the gradients of those,
+// then lie one layer behind another: output n of row r is at base + r * width + n - start of the layer that n is of, and
+// each layer has its own R columns of lora_in. `weight_row0` picks one layer out of a joined weight.
+struct Params {
+    rows: u32, columns: u32, inner: u32, outs: u32, rank: u32, rank_total: u32, accumulate: u32, chunk_start: u32,
+    part: u32, y_size: u32, weight_row0: u32, start1: u32, start2: u32, base1: u32, base2: u32,
+}
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
 @group(0) @binding(3) var<storage, read> x: array<vec4f>;
@@ -20,4 +25,19 @@ const NO_CHUNK = 0xffffffffu;
 fn active_rows() -> u32 {
     if (params.chunk_start == NO_CHUNK) { return params.rows; }
     return min(params.rows, max(step.loss_rows, params.chunk_start) - params.chunk_start);
+}
+
+// The layer that output n belongs to.
+struct Layer { index: u32, start: u32, width: u32, base: u32 }
+
+fn layer_of(n: u32) -> Layer {
+    if (n >= params.start2) { return Layer(2u, params.start2, params.outs - params.start2, params.base2); }
+    if (n >= params.start1) { return Layer(1u, params.start1, params.start2 - params.start1, params.base1); }
+    return Layer(0u, 0u, params.start1, 0u);
+}
+
+// Where output n of a row lies among results or their gradients.
+fn place_of(row: u32, n: u32) -> u32 {
+    let layer = layer_of(n);
+    return layer.base + row * layer.width + n - layer.start;
 }

@@ -5,11 +5,20 @@
 
 const CHAIN = 1024u;  // terms of one sum; more are added up in memory, or a large total would lose what small terms add
 
-fn store4(rows: u32, row: u32, column: u32, value: vec4f, add: bool) {
-    if (row >= rows) { return; }
-    for (var j = 0u; j < 4u && column + j < params.columns; j++) {
-        let at = row * params.columns + column + j;
-        if (add) { y[at] += value[j]; } else { y[at] = value[j]; }
+fn store4(at: u32, count: u32, value: vec4f, add: bool) {
+    for (var j = 0u; j < min(count, 4u); j++) {
+        if (add) { y[at + j] += value[j]; } else { y[at + j] = value[j]; }
+    }
+}
+
+// Four results of a row: outputs of the layer in forward, plain columns in backward.
+fn store_outputs(rows: u32, row: u32, column: u32, value: vec4f, add: bool) {
+    if (row < rows && column < params.columns) { store4(place_of(row, column), params.columns - column, value, add); }
+}
+
+fn store_columns(rows: u32, row: u32, column: u32, value: vec4f, add: bool) {
+    if (row < rows && column < params.columns) {
+        store4(row * params.columns + column, params.columns - column, value, add);
     }
 }
 
@@ -17,7 +26,7 @@ fn dots(a: vec4f, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) -> vec4f {
     return vec4f(dot(a, b0), dot(a, b1), dot(a, b2), dot(a, b3));
 }
 
-fn lora_in_at(row: u32, r: u32) -> f32 { return lora_in[row * params.rank + r]; }
+fn lora_in_at(row: u32, r: u32) -> f32 { return lora_in[row * params.rank_total + r]; }
 
 // Four values of the adapter's right factor for rank r: B's rows in forward, A's columns in backward.
 fn lora_columns(column: u32, r: u32) -> vec4f {
@@ -73,10 +82,10 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
         let a5 = x[r5 * quads + quad];
         let a6 = x[r6 * quads + quad];
         let a7 = x[r7 * quads + quad];
-        let lw0 = weight_quad(min(column0 + 0u, last), quad, quads);
-        let lw1 = weight_quad(min(column0 + 1u, last), quad, quads);
-        let lw2 = weight_quad(min(column0 + 2u, last), quad, quads);
-        let lw3 = weight_quad(min(column0 + 3u, last), quad, quads);
+        let lw0 = weight_quad(params.weight_row0 + min(column0 + 0u, last), quad, quads);
+        let lw1 = weight_quad(params.weight_row0 + min(column0 + 1u, last), quad, quads);
+        let lw2 = weight_quad(params.weight_row0 + min(column0 + 2u, last), quad, quads);
+        let lw3 = weight_quad(params.weight_row0 + min(column0 + 3u, last), quad, quads);
         l0 += dots(a0, lw0, lw1, lw2, lw3);
         l1 += dots(a1, lw0, lw1, lw2, lw3);
         l2 += dots(a2, lw0, lw1, lw2, lw3);
@@ -85,10 +94,10 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
         l5 += dots(a5, lw0, lw1, lw2, lw3);
         l6 += dots(a6, lw0, lw1, lw2, lw3);
         l7 += dots(a7, lw0, lw1, lw2, lw3);
-        let hw0 = weight_quad(min(column0 + 4u, last), quad, quads);
-        let hw1 = weight_quad(min(column0 + 5u, last), quad, quads);
-        let hw2 = weight_quad(min(column0 + 6u, last), quad, quads);
-        let hw3 = weight_quad(min(column0 + 7u, last), quad, quads);
+        let hw0 = weight_quad(params.weight_row0 + min(column0 + 4u, last), quad, quads);
+        let hw1 = weight_quad(params.weight_row0 + min(column0 + 5u, last), quad, quads);
+        let hw2 = weight_quad(params.weight_row0 + min(column0 + 6u, last), quad, quads);
+        let hw3 = weight_quad(params.weight_row0 + min(column0 + 7u, last), quad, quads);
         h0 += dots(a0, hw0, hw1, hw2, hw3);
         h1 += dots(a1, hw0, hw1, hw2, hw3);
         h2 += dots(a2, hw0, hw1, hw2, hw3);
@@ -98,50 +107,44 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
         h6 += dots(a6, hw0, hw1, hw2, hw3);
         h7 += dots(a7, hw0, hw1, hw2, hw3);
     }
+    let near0 = layer_of(column0).index * params.rank;
+    let far0 = layer_of(min(column0 + 4u, last)).index * params.rank;
     for (var r = 0u; r < params.rank; r++) {
         let left = lora_columns(column0, r);
         let right = lora_columns(column0 + 4u, r);
-        let u0 = lora_in_at(r0, r);
-        l0 += u0 * left;
-        h0 += u0 * right;
-        let u1 = lora_in_at(r1, r);
-        l1 += u1 * left;
-        h1 += u1 * right;
-        let u2 = lora_in_at(r2, r);
-        l2 += u2 * left;
-        h2 += u2 * right;
-        let u3 = lora_in_at(r3, r);
-        l3 += u3 * left;
-        h3 += u3 * right;
-        let u4 = lora_in_at(r4, r);
-        l4 += u4 * left;
-        h4 += u4 * right;
-        let u5 = lora_in_at(r5, r);
-        l5 += u5 * left;
-        h5 += u5 * right;
-        let u6 = lora_in_at(r6, r);
-        l6 += u6 * left;
-        h6 += u6 * right;
-        let u7 = lora_in_at(r7, r);
-        l7 += u7 * left;
-        h7 += u7 * right;
+        l0 += lora_in_at(r0, near0 + r) * left;
+        h0 += lora_in_at(r0, far0 + r) * right;
+        l1 += lora_in_at(r1, near0 + r) * left;
+        h1 += lora_in_at(r1, far0 + r) * right;
+        l2 += lora_in_at(r2, near0 + r) * left;
+        h2 += lora_in_at(r2, far0 + r) * right;
+        l3 += lora_in_at(r3, near0 + r) * left;
+        h3 += lora_in_at(r3, far0 + r) * right;
+        l4 += lora_in_at(r4, near0 + r) * left;
+        h4 += lora_in_at(r4, far0 + r) * right;
+        l5 += lora_in_at(r5, near0 + r) * left;
+        h5 += lora_in_at(r5, far0 + r) * right;
+        l6 += lora_in_at(r6, near0 + r) * left;
+        h6 += lora_in_at(r6, far0 + r) * right;
+        l7 += lora_in_at(r7, near0 + r) * left;
+        h7 += lora_in_at(r7, far0 + r) * right;
     }
-    store4(rows, row0 + 0u, column0, l0, params.accumulate == 1u);
-    store4(rows, row0 + 0u, column0 + 4u, h0, params.accumulate == 1u);
-    store4(rows, row0 + 1u, column0, l1, params.accumulate == 1u);
-    store4(rows, row0 + 1u, column0 + 4u, h1, params.accumulate == 1u);
-    store4(rows, row0 + 2u, column0, l2, params.accumulate == 1u);
-    store4(rows, row0 + 2u, column0 + 4u, h2, params.accumulate == 1u);
-    store4(rows, row0 + 3u, column0, l3, params.accumulate == 1u);
-    store4(rows, row0 + 3u, column0 + 4u, h3, params.accumulate == 1u);
-    store4(rows, row0 + 4u, column0, l4, params.accumulate == 1u);
-    store4(rows, row0 + 4u, column0 + 4u, h4, params.accumulate == 1u);
-    store4(rows, row0 + 5u, column0, l5, params.accumulate == 1u);
-    store4(rows, row0 + 5u, column0 + 4u, h5, params.accumulate == 1u);
-    store4(rows, row0 + 6u, column0, l6, params.accumulate == 1u);
-    store4(rows, row0 + 6u, column0 + 4u, h6, params.accumulate == 1u);
-    store4(rows, row0 + 7u, column0, l7, params.accumulate == 1u);
-    store4(rows, row0 + 7u, column0 + 4u, h7, params.accumulate == 1u);
+    store_outputs(rows, row0 + 0u, column0, l0, params.accumulate == 1u);
+    store_outputs(rows, row0 + 0u, column0 + 4u, h0, params.accumulate == 1u);
+    store_outputs(rows, row0 + 1u, column0, l1, params.accumulate == 1u);
+    store_outputs(rows, row0 + 1u, column0 + 4u, h1, params.accumulate == 1u);
+    store_outputs(rows, row0 + 2u, column0, l2, params.accumulate == 1u);
+    store_outputs(rows, row0 + 2u, column0 + 4u, h2, params.accumulate == 1u);
+    store_outputs(rows, row0 + 3u, column0, l3, params.accumulate == 1u);
+    store_outputs(rows, row0 + 3u, column0 + 4u, h3, params.accumulate == 1u);
+    store_outputs(rows, row0 + 4u, column0, l4, params.accumulate == 1u);
+    store_outputs(rows, row0 + 4u, column0 + 4u, h4, params.accumulate == 1u);
+    store_outputs(rows, row0 + 5u, column0, l5, params.accumulate == 1u);
+    store_outputs(rows, row0 + 5u, column0 + 4u, h5, params.accumulate == 1u);
+    store_outputs(rows, row0 + 6u, column0, l6, params.accumulate == 1u);
+    store_outputs(rows, row0 + 6u, column0 + 4u, h6, params.accumulate == 1u);
+    store_outputs(rows, row0 + 7u, column0, l7, params.accumulate == 1u);
+    store_outputs(rows, row0 + 7u, column0 + 4u, h7, params.accumulate == 1u);
 }
 
 @compute @workgroup_size(8, 8)
@@ -180,34 +183,36 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) l
         var l7 = vec4f(0.0);
         var h7 = vec4f(0.0);
         for (var n = start; n < min(start + CHAIN, params.inner); n++) {
-            let left = weight_quad(n, quad0, quads);
-            let right = weight_quad(n, quad1, quads);
-            let a0 = dy[r0 * params.inner + n];
+            let layer = layer_of(n);
+            let base = layer.base + n - layer.start;
+            let left = weight_quad(params.weight_row0 + n, quad0, quads);
+            let right = weight_quad(params.weight_row0 + n, quad1, quads);
+            let a0 = dy[base + r0 * layer.width];
             l0 += a0 * left;
             h0 += a0 * right;
-            let a1 = dy[r1 * params.inner + n];
+            let a1 = dy[base + r1 * layer.width];
             l1 += a1 * left;
             h1 += a1 * right;
-            let a2 = dy[r2 * params.inner + n];
+            let a2 = dy[base + r2 * layer.width];
             l2 += a2 * left;
             h2 += a2 * right;
-            let a3 = dy[r3 * params.inner + n];
+            let a3 = dy[base + r3 * layer.width];
             l3 += a3 * left;
             h3 += a3 * right;
-            let a4 = dy[r4 * params.inner + n];
+            let a4 = dy[base + r4 * layer.width];
             l4 += a4 * left;
             h4 += a4 * right;
-            let a5 = dy[r5 * params.inner + n];
+            let a5 = dy[base + r5 * layer.width];
             l5 += a5 * left;
             h5 += a5 * right;
-            let a6 = dy[r6 * params.inner + n];
+            let a6 = dy[base + r6 * layer.width];
             l6 += a6 * left;
             h6 += a6 * right;
-            let a7 = dy[r7 * params.inner + n];
+            let a7 = dy[base + r7 * layer.width];
             l7 += a7 * left;
             h7 += a7 * right;
         }
-        for (var r = 0u; r < select(params.rank, 0u, start > 0u); r++) {
+        for (var r = 0u; r < select(params.rank_total, 0u, start > 0u); r++) {
             let left = lora_row(column0, r);
             let right = lora_row(quad1 * 4u, r);
             let u0 = lora_in_at(r0, r);
@@ -235,21 +240,21 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) l
             l7 += u7 * left;
             h7 += u7 * right;
         }
-        store4(rows, row0 + 0u, column0, l0, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 0u, column0 + 4u, h0, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 1u, column0, l1, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 1u, column0 + 4u, h1, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 2u, column0, l2, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 2u, column0 + 4u, h2, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 3u, column0, l3, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 3u, column0 + 4u, h3, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 4u, column0, l4, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 4u, column0 + 4u, h4, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 5u, column0, l5, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 5u, column0 + 4u, h5, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 6u, column0, l6, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 6u, column0 + 4u, h6, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 7u, column0, l7, params.accumulate == 1u || start > 0u);
-        store4(rows, row0 + 7u, column0 + 4u, h7, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 0u, column0, l0, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 0u, column0 + 4u, h0, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 1u, column0, l1, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 1u, column0 + 4u, h1, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 2u, column0, l2, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 2u, column0 + 4u, h2, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 3u, column0, l3, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 3u, column0 + 4u, h3, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 4u, column0, l4, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 4u, column0 + 4u, h4, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 5u, column0, l5, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 5u, column0 + 4u, h5, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 6u, column0, l6, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 6u, column0 + 4u, h6, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 7u, column0, l7, params.accumulate == 1u || start > 0u);
+        store_columns(rows, row0 + 7u, column0 + 4u, h7, params.accumulate == 1u || start > 0u);
     }
 }

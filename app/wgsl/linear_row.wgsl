@@ -10,16 +10,17 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     let column0 = (group.y * groups.x + group.x) * OUTPUTS;
     let quads = params.inner / 4u;
     let last = params.columns - 1u;
+    let lora0 = layer_of(min(column0, last)).index * params.rank;
     var acc = vec4f(0.0);
     for (var quad = lane; quad < quads; quad += LANES) {
         let a = x[quad];
-        acc += vec4f(dot(a, weight_quad(min(column0, last), quad, quads)),
-                     dot(a, weight_quad(min(column0 + 1u, last), quad, quads)),
-                     dot(a, weight_quad(min(column0 + 2u, last), quad, quads)),
-                     dot(a, weight_quad(min(column0 + 3u, last), quad, quads)));
+        acc += vec4f(dot(a, weight_quad(params.weight_row0 + min(column0, last), quad, quads)),
+                     dot(a, weight_quad(params.weight_row0 + min(column0 + 1u, last), quad, quads)),
+                     dot(a, weight_quad(params.weight_row0 + min(column0 + 2u, last), quad, quads)),
+                     dot(a, weight_quad(params.weight_row0 + min(column0 + 3u, last), quad, quads)));
     }
     for (var r = lane; r < params.rank; r += LANES) {
-        let u = lora_in[r];
+        let u = lora_in[lora0 + r];
         acc += u * vec4f(lora_weight[min(column0, last) * params.rank + r],
                          lora_weight[min(column0 + 1u, last) * params.rank + r],
                          lora_weight[min(column0 + 2u, last) * params.rank + r],
@@ -31,5 +32,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         if (lane < half) { partial[lane] += partial[lane + half]; }
         workgroupBarrier();
     }
-    if (lane < OUTPUTS && column0 + lane < params.columns) { y[column0 + lane] = partial[0][lane]; }
+    if (lane < OUTPUTS && column0 + lane < params.columns) {
+        y[place_of(0u, column0 + lane)] = partial[0][lane];
+    }
 }

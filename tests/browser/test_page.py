@@ -303,5 +303,3 @@ def write_peft_adapter(model_folder: Path, folder: Path, rank: int) -> Path:
     get_peft_model(AutoModelForCausalLM.from_pretrained(model_folder), config).save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     return folder
-
-

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from build_tools.environment import search_path
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig, TrainConfig
+from lora_lab.config import JOINED_LAYERS, LoraConfig, ModelConfig, TrainConfig
 from lora_lab.generate.plans import PREFILL_SIZES, GenerationPlans
 from lora_lab.gpu import Device, Tensor, Trace
 from lora_lab.gpu.kernel import Kernel
@@ -53,7 +53,12 @@ def hollow_model(device: Device, form: str, head_dim: int) -> Model:
 
     gain = Tensor((64,), device.plan_buffer(256, "gain"))
     table = weight((96, 64))
-    block = Block(gain, gain, {name: weight(config.linear_shape(name)) for name in LINEAR_LAYERS})
+
+    def stacked(names: tuple[str, ...]) -> Weight:
+        shapes = [config.linear_shape(name) for name in names]
+        return weight((sum(shape[0] for shape in shapes), shapes[0][1]))
+
+    block = Block(gain, gain, {names: stacked(names) for names in JOINED_LAYERS})
     return Model(device, config, None, table, [block], gain, table)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The tiled linear kernel in each of its forms: whatever the choice by size makes of a shape, the product is one."""
+"""The tiled linear kernel in each of its forms: however a result is shared out, it is the same product."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 from lora_lab.formats.source import BytesSource
 from lora_lab.formats.tensors import StoredTensor
 from lora_lab.gpu import Device
-from lora_lab.model.weights import upload_weight
+from lora_lab.model.weights import plan_weight, upload_weight
 from lora_lab.ops.elementwise import add
 from lora_lab.ops.embedding import embedding
 from lora_lab.ops.linear import LoraPair, Tiling, linear
@@ -38,7 +38,8 @@ def weight_on(device: Device, form: str, shape: tuple[int, int], seed: int = 0) 
     """Bring a random weight to the GPU by way of a file's bytes; yield it and its values in float64."""
     raw, values = reference.random_weight(form, shape, np.random.default_rng(seed))
     stored = StoredTensor("weight", shape, form, BytesSource(raw.tobytes(), "weights"), 0, raw.size)
-    weight = asyncio.run(upload_weight(device, stored))
+    weight = plan_weight(device, [stored])
+    asyncio.run(upload_weight(weight, [stored]))
     yield weight, values
     weight.tensor.storage.destroy()  # type: ignore[union-attr]
 

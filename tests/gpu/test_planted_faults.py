@@ -49,7 +49,7 @@ def swapped(first: str, second: str, kernels: str, entry: str) -> Fault:
 
 
 FAULTS = {
-    "dA off by one percent": scaled("alpha", 1.01, "matmul", output="0.self_attn.q_proj.lora_A"),
+    "dA off by one percent": scaled("alpha", 1.01, "matmul", output="0.self_attn.v_proj.lora_A"),
     "dB off by one percent": scaled("alpha", 1.01, "matmul", output="1.mlp.down_proj.lora_B"),
     "attention's backward off by one percent": scaled("scale", 1.01, "attention", "backward"),
     "RoPE is not turned back": scaled("sign", -1.0, "rope"),

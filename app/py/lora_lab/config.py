@@ -11,6 +11,13 @@ from typing import Any, Literal
 
 # Every linear layer of a Llama block, in the order the data passes them. The names are Hugging Face's.
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# Those that share their input, and so can be one product.
+JOINED_LAYERS: tuple[tuple[str, ...], ...] = (
+    ("q_proj", "k_proj", "v_proj"),
+    ("o_proj",),
+    ("gate_proj", "up_proj"),
+    ("down_proj",),
+)
 ATTENTION_LAYERS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..config import LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
+from ..config import JOINED_LAYERS, LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
 from ..errors import AdapterError
 from ..gpu.device import Device
 from ..gpu.plan import Buffer, Tensor
@@ -34,11 +34,17 @@ class Adapter:
         self.places: dict[tuple[int, str], tuple[int, int]] = {}  # float offsets of A and of B
         at = 0
         for layer in range(model.num_layers):
-            for name in (n for n in LINEAR_LAYERS if n in config.targets):
-                out_size, in_size = model.linear_shape(name)
-                offset_a, at = at, at + _aligned(config.rank * in_size)
-                offset_b, at = at, at + _aligned(config.rank * out_size)
-                self.places[layer, name] = (offset_a, offset_b)
+            for joined in JOINED_LAYERS:
+                for names in _stacks(joined, config.targets):
+                    # The As behind one another, then the Bs: each a matrix of its own, together a stacked one.
+                    place_a = at
+                    at = _aligned(at + sum(config.rank * model.linear_shape(name)[1] for name in names))
+                    place_b = at
+                    at = _aligned(at + sum(config.rank * model.linear_shape(name)[0] for name in names))
+                    for name in names:
+                        out_size, in_size = model.linear_shape(name)
+                        self.places[layer, name] = (place_a, place_b)
+                        place_a, place_b = place_a + config.rank * in_size, place_b + config.rank * out_size
         self.size = at
         self.buffer = device.create_buffer(4 * at, "adapter")
         self.params = Tensor((at,), self.buffer, 0, "adapter")
@@ -116,20 +122,27 @@ class Adapter:
                 tensors[key] = flat[offset : offset + rows * columns].reshape(rows, columns).copy()
         return tensors
 
-    def pairs(self, grads: Buffer | None = None) -> dict[tuple[int, str], LoraPair]:
-        """Return each layer's A and B as tensors, with gradients inside `grads` (laid out like the parameters)."""
+    def pairs(self, grads: Buffer | None = None) -> dict[tuple[int, tuple[str, ...]], LoraPair]:
+        """Return A and B by (layer index, layer names), with gradients inside `grads` (laid out like the parameters).
+
+        Layers that share their input come stacked under all their names; where only some of them have an adapter,
+        each comes under its own.
+        """
         pairs = {}
-        for (layer, name), (offset_a, offset_b) in self.places.items():
-            out_size, in_size = self.model.linear_shape(name)
-            a_shape, b_shape = (self.config.rank, in_size), (out_size, self.config.rank)
-            label = module_path(layer, name)
-            pairs[layer, name] = LoraPair(
-                Tensor(a_shape, self.buffer, 4 * offset_a, f"{label}.lora_A"),
-                Tensor(b_shape, self.buffer, 4 * offset_b, f"{label}.lora_B"),
-                self.config.scale,
-                Tensor(a_shape, grads, 4 * offset_a, f"d.{label}.lora_A") if grads else None,
-                Tensor(b_shape, grads, 4 * offset_b, f"d.{label}.lora_B") if grads else None,
-            )
+        rank = self.config.rank
+        for layer in range(self.model.num_layers):
+            for names in (names for joined in JOINED_LAYERS for names in _stacks(joined, self.config.targets)):
+                shapes = [self.model.linear_shape(name) for name in names]
+                offset_a, offset_b = self.places[layer, names[0]]
+                a_shape, b_shape = (rank * len(names), shapes[0][1]), (sum(shape[0] for shape in shapes), rank)
+                label = " + ".join(module_path(layer, name) for name in names)
+                pairs[layer, names] = LoraPair(
+                    Tensor(a_shape, self.buffer, 4 * offset_a, f"{label}.lora_A"),
+                    Tensor(b_shape, self.buffer, 4 * offset_b, f"{label}.lora_B"),
+                    self.config.scale,
+                    Tensor(a_shape, grads, 4 * offset_a, f"d.{label}.lora_A") if grads else None,
+                    Tensor(b_shape, grads, 4 * offset_b, f"d.{label}.lora_B") if grads else None,
+                )
         return pairs
 
     def release(self) -> None:
@@ -139,3 +152,9 @@ class Adapter:
 
 def _aligned(size: int) -> int:
     return (size + ALIGN - 1) // ALIGN * ALIGN
+
+
+def _stacks(joined: tuple[str, ...], targets: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return which of the layers that share an input are stacked: all of them together, or each target alone."""
+    names = tuple(name for name in joined if name in targets)
+    return [names] if names == joined else [(name,) for name in names]

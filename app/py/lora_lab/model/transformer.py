@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..config import LINEAR_LAYERS, ModelConfig, module_path
+from ..config import JOINED_LAYERS, ModelConfig, module_path
 from ..errors import ModelError
 from ..gpu.device import Device, Progress
 from ..gpu.plan import Tensor
 from ..ops.elementwise import add
 from ..ops.embedding import embedding
-from ..ops.linear import LoraPair, linear
+from ..ops.linear import LoraPair, linear, linear_joined
 from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope, rope_table
 from ..ops.swiglu import swiglu
 from ..ops.tape import Tape
 from ..ops.weight import Weight
 from .files import ModelFiles
-from .weights import upload_weight
+from .weights import plan_weight, upload_weight
 
-Adapters = Mapping[tuple[int, str], LoraPair]  # by (layer index, layer name)
+EMBEDDING, FINAL_NORM, LM_HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+
+Adapters = Mapping[tuple[int, tuple[str, ...]], LoraPair]  # by (layer index, names of the layers it is for)
 # attend(layer index, q, k, v) -> (rows, H * D): over the sequence in training, over a cache in chat.
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
@@ -31,7 +33,7 @@ class Block:
 
     input_norm: Tensor
     post_attention_norm: Tensor
-    linears: Mapping[str, Weight]
+    linears: Mapping[tuple[str, ...], Weight]  # by JOINED_LAYERS: layers that share their input are stacked
 
 
 @dataclass(eq=False)
@@ -68,10 +70,34 @@ class Model:
         return list({id(t.buffer): t.buffer for t in tensors}.values())
 
 
-async def load_model(device: Device, files: ModelFiles, on_progress: Progress | None = None) -> Model:
-    """Bring a model to the GPU. `on_progress(done_bytes, total_bytes)`. Raises ModelError or OutOfMemoryError."""
+def plan_model(device: Device, files: ModelFiles) -> Model:
+    """Return a model whose weights are known by size only: enough to trace and to count with, not to run.
+
+    Raises ModelError for dimensions that the kernels cannot do.
+    """
     config, stored = files.config, files.tensors
     _check_dimensions(config)
+
+    def matrix(*names: str) -> Weight:
+        return plan_weight(device, [stored[name] for name in names])
+
+    def gain(name: str) -> Tensor:
+        (size,) = stored[name].shape
+        return Tensor((size,), device.plan_buffer(4 * size, name), 0, name)
+
+    blocks = []
+    for i in range(config.num_layers):
+        norms = [gain(f"model.layers.{i}.{name}_layernorm.weight") for name in ("input", "post_attention")]
+        linears = {names: matrix(*_weight_names(i, names)) for names in JOINED_LAYERS}
+        blocks.append(Block(norms[0], norms[1], linears))
+    table = matrix(EMBEDDING)
+    untied = LM_HEAD in stored and not config.tie_word_embeddings
+    return Model(device, config, files, table, blocks, gain(FINAL_NORM), matrix(LM_HEAD) if untied else table)
+
+
+async def load_model(device: Device, files: ModelFiles, on_progress: Progress | None = None) -> Model:
+    """Bring a model to the GPU. `on_progress(done_bytes, total_bytes)`. Raises ModelError or OutOfMemoryError."""
+    model, stored = plan_model(device, files), files.tensors
     total, done = sum(tensor.size_bytes for tensor in stored.values()), 0
 
     def count(size_bytes: int) -> None:
@@ -80,37 +106,33 @@ async def load_model(device: Device, files: ModelFiles, on_progress: Progress | 
         if on_progress:
             on_progress(done, total)
 
-    held = device.memory_in_use_bytes
-    made: list[Tensor] = []
+    async def fill(weight: Weight, *names: str) -> None:
+        await upload_weight(weight, [stored[name] for name in names], count)
 
-    async def matrix(name: str) -> Weight:
-        weight = await upload_weight(device, stored[name], count)
-        made.append(weight.tensor)
-        return weight
-
-    async def gain(name: str) -> Tensor:
-        tensor = device.upload(await stored[name].to_f32(), name)
-        made.append(tensor)
+    async def fill_gain(gain: Tensor, name: str) -> None:
+        gain.buffer.allocate()
+        device.write(gain.buffer, 0, await stored[name].to_f32())
         count(stored[name].size_bytes)
-        return tensor
 
     try:
-        table = await matrix("model.embed_tokens.weight")
-        blocks = []
-        for i in range(config.num_layers):
-            norms = [await gain(f"model.layers.{i}.{n}_layernorm.weight") for n in ("input", "post_attention")]
-            linears = {name: await matrix(f"{module_path(i, name)}.weight") for name in LINEAR_LAYERS}
-            blocks.append(Block(norms[0], norms[1], linears))
-        norm = await gain("model.norm.weight")
-        untied = "lm_head.weight" in stored and not config.tie_word_embeddings
-        head = await matrix("lm_head.weight") if untied else table
+        await fill(model.embedding, EMBEDDING)
+        for i, block in enumerate(model.blocks):
+            await fill_gain(block.input_norm, f"model.layers.{i}.input_layernorm.weight")
+            await fill_gain(block.post_attention_norm, f"model.layers.{i}.post_attention_layernorm.weight")
+            for names, weight in block.linears.items():
+                await fill(weight, *_weight_names(i, names))
+        await fill_gain(model.norm, FINAL_NORM)
+        if model.lm_head is not model.embedding:
+            await fill(model.lm_head, LM_HEAD)
         await device.check_errors()
     except BaseException:
-        for tensor in made:
-            tensor.buffer.destroy()
-        assert device.lost_reason is not None or device.memory_in_use_bytes >= held
+        model.release()
         raise
-    return Model(device, config, files, table, blocks, norm, head)
+    return model
+
+
+def _weight_names(layer: int, names: tuple[str, ...]) -> list[str]:
+    return [f"{module_path(layer, name)}.weight" for name in names]
 
 
 def _check_dimensions(config: ModelConfig) -> None:
@@ -132,16 +154,32 @@ def transformer(
     """Return the final hidden states (rows, C), after the last norm, for tokens and positions (rows)."""
     c = model.config
     x = embedding(tape, tokens, model.embedding)
+    attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS
     for i, block in enumerate(model.blocks):
-
-        def layer(name: str, inputs: Tensor, i: int = i, block: Block = block) -> Tensor:
-            return linear(tape, inputs, block.linears[name], adapters.get((i, name)), f"{i}.{name}")
-
         h = rmsnorm(tape, x, block.input_norm, c.rms_norm_eps, f"{i}.input_norm")
-        q = rope(tape, layer("q_proj", h), positions, table, c.num_heads)
-        k = rope(tape, layer("k_proj", h), positions, table, c.num_kv_heads)
-        v = layer("v_proj", h)
-        x = add(tape, x, layer("o_proj", attend(i, q, k, v)), f"{i}.attention_out")
+        q, k, v = _linears(tape, model, i, attention_in, h, adapters)
+        q = rope(tape, q, positions, table, c.num_heads)
+        k = rope(tape, k, positions, table, c.num_kv_heads)
+        (out,) = _linears(tape, model, i, attention_out, attend(i, q, k, v), adapters)
+        x = add(tape, x, out, f"{i}.attention_out")
         h = rmsnorm(tape, x, block.post_attention_norm, c.rms_norm_eps, f"{i}.post_attention_norm")
-        x = add(tape, x, layer("down_proj", swiglu(tape, layer("gate_proj", h), layer("up_proj", h))), f"{i}.mlp_out")
+        gate, up = _linears(tape, model, i, mlp_in, h, adapters)
+        (out,) = _linears(tape, model, i, mlp_out, swiglu(tape, gate, up), adapters)
+        x = add(tape, x, out, f"{i}.mlp_out")
     return rmsnorm(tape, x, model.norm, c.rms_norm_eps, "final_norm")
+
+
+def _linears(
+    tape: Tape, model: Model, layer: int, names: tuple[str, ...], x: Tensor, adapters: Adapters
+) -> list[Tensor]:
+    """Return the results of layers that share x: one product, unless only some of them have an adapter."""
+    weight, label = model.blocks[layer].linears[names], f"{layer}.{'+'.join(names)}"
+    widths = [model.config.linear_shape(name)[0] for name in names]
+    if len(names) == 1:
+        return [linear(tape, x, weight, adapters.get((layer, names)), label)]
+    if not any((layer, (name,)) in adapters for name in names):
+        return linear_joined(tape, x, weight, widths, adapters.get((layer, names)), label)
+    return [
+        linear(tape, x, weight, adapters.get((layer, (name,))), f"{layer}.{name}", sum(widths[:index]), widths[index])
+        for index, name in enumerate(names)
+    ]

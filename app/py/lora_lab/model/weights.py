@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..formats.tensors import BLOCK_SIZES, StoredTensor, row_size_bytes, unpermute_rows
+from ..formats.tensors import BLOCK_SIZES, StoredTensor, dequantize, row_size_bytes, unpermute_rows
 from ..gpu.device import Device
 from ..gpu.plan import Tensor
 from ..ops.weight import Weight, packed_words
@@ -15,30 +15,50 @@ from ..ops.weight import Weight, packed_words
 CHUNK_BYTES = 8 << 20  # read, converted and written at a time: WebAssembly memory never shrinks
 
 
-async def upload_weight(device: Device, stored: StoredTensor, on_bytes: Callable[[int], None] | None = None) -> Weight:
-    """Return a (out, in) matrix on the GPU. `on_bytes` hears how many bytes of the file were taken each time.
+def plan_weight(device: Device, stored: Sequence[StoredTensor]) -> Weight:
+    """Return the matrix that stacks `stored`, each (out, in), known by size but without memory yet.
+
+    It keeps their form; float32 where a file stores layers that share their input in different ones.
+    """
+    rows, columns = sum(tensor.shape[0] for tensor in stored), stored[0].shape[1]
+    forms = {"q4_1" if tensor.form == "q4_0" else tensor.form for tensor in stored}
+    form = forms.pop() if len(forms) == 1 else "f32"
+    words = packed_words(form, (rows, columns))
+    label = " + ".join(tensor.name for tensor in stored)
+    return Weight(Tensor((words,), device.plan_buffer(4 * words, label), 0, label), (rows, columns), form)
+
+
+async def upload_weight(
+    weight: Weight, stored: Sequence[StoredTensor], on_bytes: Callable[[int], None] | None = None
+) -> None:
+    """Allocate a planned matrix and fill it. `on_bytes` hears how many bytes of the file were taken each time.
 
     Rows that llama.cpp has permuted are put back into Hugging Face's order.
     """
-    rows, columns = stored.shape
-    form = "q4_1" if stored.form == "q4_0" else stored.form
-    words = packed_words(form, (rows, columns))
-    buffer = device.create_buffer(4 * words, stored.name)
-    row_bytes = row_size_bytes(stored.form, columns)
-    # A permutation moves rows across the whole matrix; q and k are small enough to be taken at once.
-    rows_at_once = rows if stored.head_permutation else max(1, CHUNK_BYTES // row_bytes)
-    packed_row_bytes = 4 * words // rows
-    for start in range(0, rows, rows_at_once):
-        count = min(rows_at_once, rows - start)
-        raw = await stored.source.read(stored.offset + start * row_bytes, count * row_bytes)
-        chunk = np.frombuffer(raw, dtype=np.uint8).reshape(count, row_bytes)
-        if stored.head_permutation is not None:
-            chunk = unpermute_rows(chunk, stored.head_permutation)
-        device.write(buffer, start * packed_row_bytes, np.ascontiguousarray(pack(stored.form, chunk)))
-        if on_bytes:
-            on_bytes(count * row_bytes)
-        await asyncio.sleep(0)
-    return Weight(Tensor((words,), buffer, 0, stored.name), (rows, columns), form)
+    buffer = weight.tensor.buffer
+    buffer.allocate()
+    packed_row_bytes = buffer.size_bytes // weight.shape[0]
+    first_row = 0
+    for tensor in stored:
+        rows, columns = tensor.shape
+        row_bytes = row_size_bytes(tensor.form, columns)
+        # A permutation moves rows across the whole matrix; q and k are small enough to be taken at once.
+        rows_at_once = rows if tensor.head_permutation else max(1, CHUNK_BYTES // row_bytes)
+        for start in range(0, rows, rows_at_once):
+            count = min(rows_at_once, rows - start)
+            raw = await tensor.source.read(tensor.offset + start * row_bytes, count * row_bytes)
+            chunk = np.frombuffer(raw, dtype=np.uint8).reshape(count, row_bytes)
+            if tensor.head_permutation is not None:
+                chunk = unpermute_rows(chunk, tensor.head_permutation)
+            if weight.form == "f32" and tensor.form != "f32":
+                packed = dequantize(tensor.form, chunk, (count, columns))
+            else:
+                packed = np.ascontiguousarray(pack(tensor.form, chunk))
+            buffer.device.write(buffer, (first_row + start) * packed_row_bytes, packed)
+            if on_bytes:
+                on_bytes(count * row_bytes)
+            await asyncio.sleep(0)
+        first_row += rows
 
 
 def pack(form: str, rows: np.ndarray) -> np.ndarray:

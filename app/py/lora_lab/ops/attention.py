@@ -83,26 +83,26 @@ def attention_backward(
 
     saved = {"q": q, "k": k, "v": v, "positions": positions, "statistics": statistics, "dout": dout}
     if q.requires_grad:
-        dq = tape.tensor(q.shape, f"d.{q.label}")
+        dq = tape.new_grad(q)
         grid = (ceil_div(length, form.owners), heads, batch)
         backward_q = kernel(form.backward, "backward_q", form.constants)
         tape.dispatch(backward_q, saved | {"dq": dq}, params, grid, 1.5 * flops)
         tape.give_grad(q, dq)
     if k.requires_grad or v.requires_grad:
-        dk, dv = _backward_kv(tape, form, saved, params, k, batch, flops)
+        dk, dv = _backward_kv(tape, form, saved, params, batch, flops)
         tape.give_grad(k, dk)
         tape.give_grad(v, dv)
 
 
 def _backward_kv(
-    tape: Tape, form: _Form, saved: dict[str, Tensor], params: dict[str, int | float], k: Tensor, batch: int,
-    flops: float,
+    tape: Tape, form: _Form, saved: dict[str, Tensor], params: dict[str, int | float], batch: int, flops: float
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return (dk, dv), both (rows, Hkv * D)."""
     heads, kv_heads, length = int(params["heads"]), int(params["kv_heads"]), int(params["length"])
     backward_kv = kernel(form.backward, "backward_kv", form.constants)
     blocks = ceil_div(length, form.owners)
-    grads = tuple(tape.tensor(k.shape, f"d.{name}") for name in ("k", "v"))
+    k = saved["k"]
+    grads = (tape.new_grad(k), tape.new_grad(saved["v"]))
     if form.backward == "attention_backward":
         tensors = saved | {"dk": grads[0], "dv": grads[1]}
         tape.dispatch(backward_kv, tensors, params, (blocks, kv_heads, batch), 2.5 * flops)
@@ -110,7 +110,8 @@ def _backward_kv(
     # A workgroup for each query head, or too few would be at work; what shares a key head is added up afterwards.
     of_heads = grads
     if heads != kv_heads:
-        of_heads = tuple(tape.tensor(saved["q"].shape, f"d.{name} of heads") for name in ("k", "v"))
+        shape = saved["q"].shape
+        of_heads = (tape.tensor(shape, "d.k of heads"), tape.tensor(shape, "d.v of heads"))
     tensors = saved | {"dk_heads": of_heads[0], "dv_heads": of_heads[1]}
     tape.dispatch(backward_kv, tensors, params, (blocks, heads, batch), 2.5 * flops)
     if heads != kv_heads:

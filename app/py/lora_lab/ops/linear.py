@@ -3,28 +3,36 @@
     y = x WT + u BT,   u = scale * x AT          scale = strength * alpha / r
     dx = dy W + du A,  du = scale * dy B         dA += duT x        dB += dyT u
 
-The adapter's share is the same product with its inner sum made longer by R, so it costs almost nothing.
+The adapter's share is the same product with its inner sum made longer by R, so it costs almost nothing. Layers that
+share their input (q, k and v; gate and up) are one product over their stacked weights: fewer and wider ones fill a GPU
+better.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate as running_sum
 
 from ..gpu.kernel import Kernel, kernel
 from ..gpu.plan import Tensor, ceil_div, grid_1d
-from .matmul import matmul
+from .matmul import Product, matmul, products
 from .tape import Tape
 from .weight import Weight
 
 NO_CHUNK = 0xFFFFFFFF
 FULL_TILES = 256  # that keep a large GPU busy
-LONG_SUM = 1_536  # terms that a part of a cut sum has at least
+LONG_SUM = 768  # terms that a part of a cut sum has at least
 PART_MULTIPLE = 64  # terms that all slices of a tile take in one trip, at most
+ALIGN = 64  # floats: where a binding may begin on every device
 
 
 @dataclass(frozen=True, eq=False)
 class LoraPair:
-    """A (R, in) and B (out, R) of one linear layer, their gradients (None when not training), and alpha / r."""
+    """A (R, in) and B (out, R) of one linear layer, their gradients (None when not training), and alpha / r.
+
+    For joined layers the matrices of all are stacked: A (layers * R, in), B (all outs, R).
+    """
 
     a: Tensor
     b: Tensor
@@ -34,57 +42,137 @@ class LoraPair:
 
     @property
     def rank(self) -> int:
-        return self.a.shape[0]
+        return self.b.shape[-1]
 
 
-def linear(tape: Tape, x: Tensor, weight: Weight, lora: LoraPair | None = None, label: str = "linear") -> Tensor:
-    """Return y (rows, out). x: (rows, in); weight: (out, in), frozen; `lora` the layer's adapter, if it has one."""
-    trained = lora is not None and lora.da is not None
-    y = tape.tensor((x.rows, weight.shape[0]), label, x.requires_grad or trained)
-    u = None
-    if lora is not None:
-        u = matmul(tape, x, lora.a, transpose_b=True, alpha=lora.scale, use_strength=True, label=f"{label}.u")
-    product(tape, x, weight, y, u, lora.b if lora else None)
-    tape.on_backward(y, lambda dy: linear_backward(tape, dy, x, weight, lora, u))
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results of one or several layers lie for `rows` rows: one layer behind another, each (rows, width)."""
+
+    rows: int
+    widths: tuple[int, ...]
+
+    @property
+    def starts(self) -> list[int]:
+        """The first output of each layer among all outputs, and their number."""
+        return [0, *running_sum(self.widths)]
+
+    @property
+    def bases(self) -> list[int]:
+        """Where each layer's results begin, in floats, and where the last ends. All but that are aligned."""
+        sizes = [self.rows * width for width in self.widths]
+        aligned = [ceil_div(size, ALIGN) * ALIGN for size in sizes[:-1]]
+        return [0, *running_sum([*aligned, sizes[-1]])]
+
+    def views(self, y: Tensor, label: str) -> list[Tensor]:
+        """Return each layer's results (rows, width) inside y."""
+        return [
+            Tensor((self.rows, width), y.storage, y.offset + 4 * base, f"{label}.{index}", y.requires_grad)
+            for index, (width, base) in enumerate(zip(self.widths, self.bases, strict=False))
+        ]
+
+
+def linear(
+    tape: Tape, x: Tensor, weight: Weight, lora: LoraPair | None = None, label: str = "linear", first_row: int = 0,
+    width: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Return y (rows, out). x: (rows, in); weight: (out, in), frozen; `lora` the layer's adapter, if it has one.
+
+    `first_row` and `width` pick one layer out of a joined weight.
+    """
+    widths = (width or weight.shape[0],)
+    y = tape.tensor((x.rows, *widths), label, x.requires_grad or _is_trained(lora))
+    _linear(tape, x, weight, lora, y, Outputs(x.rows, widths), first_row)
     return y
 
 
-def linear_backward(tape: Tape, dy: Tensor, x: Tensor, weight: Weight, lora: LoraPair | None, u: Tensor | None) -> None:
+def linear_joined(
+    tape: Tape, x: Tensor, weight: Weight, widths: Sequence[int], lora: LoraPair | None = None, label: str = "joined"
+) -> list[Tensor]:
+    """Return the results (rows, width) of up to three layers that share x, as one product.
+
+    weight: (sum of widths, in), the layers' weights stacked; `lora` stacks their adapters of equal rank likewise. All
+    widths are multiples of 4. The results, and later their gradients, are parts of one tensor.
+    """
+    outputs = Outputs(x.rows, tuple(widths))
+    y = tape.tensor((outputs.bases[-1],), label, x.requires_grad or _is_trained(lora))
+    _linear(tape, x, weight, lora, y, outputs, 0)
+    views = outputs.views(y, label)
+    tape.split(y, views)
+    return views
+
+
+def _is_trained(lora: LoraPair | None) -> bool:
+    return lora is not None and lora.da is not None
+
+
+def _linear(
+    tape: Tape, x: Tensor, weight: Weight, lora: LoraPair | None, y: Tensor, outputs: Outputs, first_row: int
+) -> None:
+    u = None
+    if lora is not None:
+        u = matmul(tape, x, lora.a, transpose_b=True, alpha=lora.scale, use_strength=True, label=f"{y.label}.u")
+    _forward(tape, x, weight, y, outputs, u, lora.b if lora else None, NO_CHUNK, first_row)
+    tape.on_backward(y, lambda dy: linear_backward(tape, dy, x, weight, lora, u, outputs, first_row))
+
+
+def linear_backward(
+    tape: Tape, dy: Tensor, x: Tensor, weight: Weight, lora: LoraPair | None, u: Tensor | None, outputs: Outputs,
+    first_row: int = 0,
+) -> None:  # fmt: skip
     """Give x its gradient (rows, in) and add to dA (R, in) and dB (out, R). The weight is frozen and gets none."""
     du = None
     if lora is not None and u is not None:
-        du = matmul(tape, dy, lora.b, alpha=lora.scale, use_strength=True, label=f"d.{u.label}")
+        rank, rank_total = lora.rank, u.shape[-1]
+        layers = list(enumerate(zip(outputs.widths, outputs.bases, outputs.starts, strict=False)))
+        du = tape.tensor(u.shape, f"d.{u.label}")
+        down = [Product(x.rows, w, w, 1, base, start * rank, i * rank) for i, (w, base, start) in layers]
+        products(tape, dy, lora.b, du, down, rank, (rank, 1), rank_total, lora.scale, True, False)
         if lora.da is not None and lora.db is not None:
             matmul(tape, du, x, transpose_a=True, out=lora.da, accumulate=True)
-            matmul(tape, dy, u, transpose_a=True, out=lora.db, accumulate=True)
+            up = [Product(w, x.rows, 1, w, base, i * rank, start * rank) for i, (w, base, start) in layers]
+            products(tape, dy, u, lora.db, up, rank, (rank_total, 1), rank, 1.0, False, True)
     target = tape.grad_target(x)
     if target is not None:
         dx, accumulate = target
-        product_backward(tape, dy, weight, dx, du, lora.a if lora else None, accumulate)
+        _backward(tape, dy, weight, dx, outputs, du, lora.a if lora else None, accumulate, NO_CHUNK, first_row)
 
 
-def product(
-    tape: Tape, x: Tensor, weight: Weight, y: Tensor, u: Tensor | None = None, b: Tensor | None = None,
-    chunk_start: int = NO_CHUNK,
-) -> None:  # fmt: skip
-    """y (rows, out) = x WT + u BT. With `chunk_start`, only the rows that step.loss_rows leaves from there on."""
-    rows, (columns, inner) = x.rows, weight.shape
-    if x.shape[-1] != inner:
-        raise ValueError(f"{x.label} is {x.shape}; {weight.tensor.label} takes (rows, {inner})")
-    if rows == 1 and chunk_start == NO_CHUNK:
-        step = kernel("linear_row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
-        grid = grid_1d(ceil_div(columns, 4))
-        _dispatch(tape, step, y, grid, inner, False, "x", x, weight, u, b, inner, chunk_start)
-        return
-    _tiled(tape, weight, "forward", x, y, u, b, False, chunk_start)
+def product(tape: Tape, x: Tensor, weight: Weight, y: Tensor, chunk_start: int = NO_CHUNK) -> None:
+    """y (rows, out) = x WT. With `chunk_start`, only the rows that step.loss_rows leaves from there on."""
+    _forward(tape, x, weight, y, Outputs(x.rows, (weight.shape[0],)), None, None, chunk_start, 0)
 
 
 def product_backward(
-    tape: Tape, dy: Tensor, weight: Weight, dx: Tensor, du: Tensor | None = None, a: Tensor | None = None,
-    accumulate: bool = False, chunk_start: int = NO_CHUNK,
+    tape: Tape, dy: Tensor, weight: Weight, dx: Tensor, accumulate: bool = False, chunk_start: int = NO_CHUNK
+) -> None:
+    """dx (rows, in) (=|+=) dy W."""
+    outputs = Outputs(dy.rows, (weight.shape[0],))
+    _backward(tape, dy, weight, dx, outputs, None, None, accumulate, chunk_start, 0)
+
+
+def _forward(
+    tape: Tape, x: Tensor, weight: Weight, y: Tensor, outputs: Outputs, u: Tensor | None, b: Tensor | None,
+    chunk_start: int, first_row: int,
 ) -> None:  # fmt: skip
-    """dx (rows, in) (=|+=) dy W + du A."""
-    _tiled(tape, weight, "backward", dy, dx, du, a, accumulate, chunk_start)
+    inner, outs = weight.shape[1], sum(outputs.widths)
+    if x.shape[-1] != inner:
+        raise ValueError(f"{x.label} is {x.shape}; {weight.tensor.label} takes (rows, {inner})")
+    call = _Call(tape, "forward", "x", x, weight, outputs, u, b, outs, inner, outputs.bases[-1], chunk_start, first_row)
+    if x.rows == 1 and chunk_start == NO_CHUNK:
+        step = kernel("linear_row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
+        call.dispatch(step, y, grid_1d(ceil_div(outs, 4)), inner, False)
+    else:
+        call.tiled(y, False)
+
+
+def _backward(
+    tape: Tape, dy: Tensor, weight: Weight, dx: Tensor, outputs: Outputs, du: Tensor | None, a: Tensor | None,
+    accumulate: bool, chunk_start: int, first_row: int,
+) -> None:  # fmt: skip
+    ins, outs = weight.shape[1], sum(outputs.widths)
+    call = _Call(tape, "backward", "dy", dy, weight, outputs, du, a, ins, outs, dx.size, chunk_start, first_row)
+    call.tiled(dx, accumulate)
 
 
 @dataclass(frozen=True)
@@ -104,12 +192,12 @@ def tiling(rows: int, columns: int, inner: int) -> Tiling:
     of invocations share each one's sum, and very long sums are cut into parts that are added afterwards.
     """
     column_tiles = ceil_div(columns, 64)
-    tiles = column_tiles * ceil_div(rows, 64)
-    parts = max(1, min(inner // LONG_SUM, ceil_div(2 * FULL_TILES, tiles)))
-    if tiles * parts >= FULL_TILES:
-        return Tiling(64, 1 if tiles * parts >= 2 * FULL_TILES else 2, parts)
-    tiles = column_tiles * ceil_div(rows, 32)
-    return Tiling(32, 2 if tiles >= FULL_TILES // 2 else 4, 1)
+    for tile_rows in (64, 32):
+        tiles = column_tiles * ceil_div(rows, tile_rows)
+        parts = max(1, min(inner // LONG_SUM, ceil_div(2 * FULL_TILES, tiles)))
+        if tiles * parts >= FULL_TILES:
+            return Tiling(tile_rows, 1 if tiles * parts >= 2 * FULL_TILES else 2, parts)
+    return Tiling(32, 2 if tiles * parts >= FULL_TILES // 2 else 4, parts)
 
 
 def _workgroup_bytes(tile_rows: int, slices: int) -> int:
@@ -117,47 +205,68 @@ def _workgroup_bytes(tile_rows: int, slices: int) -> int:
     return 16 * slices * (16 * (tile_rows // 4 + 1 + 17) + 64)
 
 
-def _tiled(
-    tape: Tape, weight: Weight, entry: str, x: Tensor, y: Tensor, lora_in: Tensor | None, lora_weight: Tensor | None,
-    accumulate: bool, chunk_start: int,
-) -> None:  # fmt: skip
-    rows, columns, inner, loader = x.rows, y.shape[-1], x.shape[-1], (weight.loader,)
-    name = "x" if entry == "forward" else "dy"
-    common = (name, x, weight, lora_in, lora_weight, inner, chunk_start)
-    if not tape.device.use_workgroup_memory:
-        grid: tuple[int, ...] = (ceil_div(columns, 64), ceil_div(rows, 64))
-        _dispatch(tape, kernel("linear_plain", entry, includes=loader), y, grid, inner, accumulate, *common)
-        return
-    form = tiling(rows, columns, inner)
-    slices = form.slices
-    while slices > 1 and _workgroup_bytes(form.tile_rows, slices) > tape.device.limits.max_workgroup_storage_size:
-        slices //= 2
-    sums = slices * 64 if slices > 1 else 1
-    step = kernel("linear", entry, (("TILE_ROWS", form.tile_rows), ("SLICES", slices), ("SUMS", sums)), loader)
-    grid = (ceil_div(columns, 64), ceil_div(rows, form.tile_rows), form.parts)
-    if form.parts == 1:
-        _dispatch(tape, step, y, grid, inner, accumulate, *common)
-        return
-    partial = tape.tensor((form.parts, rows, columns), f"{y.label}.parts")
-    part = ceil_div(ceil_div(inner, form.parts), PART_MULTIPLE) * PART_MULTIPLE
-    _dispatch(tape, step, partial, grid, part, False, *common)
-    params = {"n": y.size, "parts": form.parts, "columns": columns, "accumulate": int(accumulate),
-              "chunk_start": chunk_start}  # fmt: skip
-    assert tape.step is not None
-    tensors = {"step": tape.step, "a": partial, "y": y}
-    tape.dispatch(kernel("sum_parts", "add"), tensors, params, grid_1d(ceil_div(y.size, 64)), partial.size)
+@dataclass(frozen=True)
+class _Call:
+    """One product, forward or backward: everything but which kernel does it and where the result goes."""
 
+    tape: Tape
+    entry: str
+    left_name: str
+    left: Tensor  # x, or dy
+    weight: Weight
+    outputs: Outputs
+    lora_in: Tensor | None  # u, or du
+    lora_weight: Tensor | None  # B, or A
+    columns: int  # of the result
+    inner: int  # terms of its sums
+    y_size: int  # floats of the result
+    chunk_start: int
+    first_row: int
 
-def _dispatch(
-    tape: Tape, step: Kernel, y: Tensor, grid: tuple[int, ...], part: int, accumulate: bool, x_name: str, x: Tensor,
-    weight: Weight, lora_in: Tensor | None, lora_weight: Tensor | None, inner: int, chunk_start: int,
-) -> None:  # fmt: skip
-    rank = lora_in.shape[-1] if lora_in is not None else 0
-    columns = y.shape[-1]
-    params = {"rows": x.rows, "columns": columns, "inner": inner, "rank": rank, "accumulate": int(accumulate),
-              "chunk_start": chunk_start, "part": part}  # fmt: skip
-    assert tape.step is not None
-    # Without an adapter something has to be bound in its place; a sum of length 0 never reads it.
-    tensors = {"step": tape.step, "weight": weight.tensor, x_name: x, "y": y,
-               "lora_in": lora_in or x, "lora_weight": lora_weight or x}  # fmt: skip
-    tape.dispatch(step, tensors, params, grid, 2.0 * x.rows * columns * (inner + rank))
+    def tiled(self, y: Tensor, accumulate: bool) -> None:
+        """Make the result by the device's tiled kernel; a very long sum in parts that are added afterwards."""
+        tape, loader, rows, columns = self.tape, (self.weight.loader,), self.outputs.rows, self.columns
+        if not tape.device.use_workgroup_memory:
+            grid: tuple[int, ...] = (ceil_div(columns, 64), ceil_div(rows, 64))
+            self.dispatch(kernel("linear_plain", self.entry, includes=loader), y, grid, self.inner, accumulate)
+            return
+        form = tiling(rows, columns, self.inner)
+        slices = form.slices
+        while slices > 1 and _workgroup_bytes(form.tile_rows, slices) > tape.device.limits.max_workgroup_storage_size:
+            slices //= 2
+        constants = (("TILE_ROWS", form.tile_rows), ("SLICES", slices), ("SUMS", slices * 64 if slices > 1 else 1))
+        step = kernel("linear", self.entry, constants, loader)
+        grid = (ceil_div(columns, 64), ceil_div(rows, form.tile_rows), form.parts)
+        if form.parts == 1:
+            self.dispatch(step, y, grid, self.inner, accumulate)
+            return
+        partial = tape.tensor((form.parts, self.y_size), f"{y.label}.parts")
+        part = ceil_div(ceil_div(self.inner, form.parts), PART_MULTIPLE) * PART_MULTIPLE
+        self.dispatch(step, partial, grid, part, False)
+        params = {"n": self.y_size, "parts": form.parts, "columns": columns, "accumulate": int(accumulate),
+                  "chunk_start": self.chunk_start}  # fmt: skip
+        assert tape.step is not None
+        tensors = {"step": tape.step, "a": partial, "y": y}
+        tape.dispatch(kernel("sum_parts", "add"), tensors, params, grid_1d(ceil_div(self.y_size, 64)), partial.size)
+
+    def dispatch(self, step: Kernel, y: Tensor, grid: tuple[int, ...], part: int, accumulate: bool) -> None:
+        """Record one kernel call that writes y."""
+        outputs, rank = self.outputs, 0
+        rank_total = self.lora_in.shape[-1] if self.lora_in is not None else 0
+        if rank_total:
+            rank = rank_total // len(outputs.widths)
+        outs = sum(outputs.widths)
+        starts = [*outputs.starts[1:-1], outs, outs]
+        bases = [*outputs.bases[1:-1], 0, 0]
+        params = {
+            "rows": outputs.rows, "columns": self.columns, "inner": self.inner, "outs": outs, "rank": rank,
+            "rank_total": rank_total, "accumulate": int(accumulate), "chunk_start": self.chunk_start, "part": part,
+            "y_size": self.y_size, "weight_row0": self.first_row, "start1": starts[0], "start2": starts[1],
+            "base1": bases[0], "base2": bases[1],
+        }  # fmt: skip
+        tape = self.tape
+        assert tape.step is not None
+        # Without an adapter something has to be bound in its place; a sum of length 0 never reads it.
+        tensors = {"step": tape.step, "weight": self.weight.tensor, self.left_name: self.left, "y": y,
+                   "lora_in": self.lora_in or self.left, "lora_weight": self.lora_weight or self.left}  # fmt: skip
+        tape.dispatch(step, tensors, params, grid, 2.0 * outputs.rows * self.columns * (self.inner + rank))

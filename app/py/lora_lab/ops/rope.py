@@ -47,6 +47,7 @@ def rope(tape: Tape, x: Tensor, positions: Tensor, table: Tensor, heads: int) ->
     """Turn x (rows, heads * D) in place by the angles of its positions (rows) and return it."""
     _rotate(tape, x, positions, table, heads, 1.0)
     y = Tensor(x.shape, x.storage, x.offset, f"{x.label}.rope", x.requires_grad)
+    tape.same_place(y, x)
     tape.on_backward(y, lambda dy: rope_backward(tape, dy, x, positions, table, heads))
     return y
 

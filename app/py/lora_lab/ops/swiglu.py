@@ -19,8 +19,8 @@ def swiglu(tape: Tape, gate: Tensor, up: Tensor) -> Tensor:
 
 def swiglu_backward(tape: Tape, dy: Tensor, gate: Tensor, up: Tensor) -> None:
     """Give gate and up their gradients (rows, I). Neither may have one yet."""
-    dgate = tape.tensor(gate.shape, f"d.{gate.label}")
-    dup = tape.tensor(up.shape, f"d.{up.label}")
+    dgate = tape.new_grad(gate)
+    dup = tape.new_grad(up)
     tensors = {"gate": gate, "up": up, "dy": dy, "dgate": dgate, "dup": dup}
     grid = grid_1d(ceil_div(gate.size, 64))
     tape.dispatch(kernel("swiglu", "backward"), tensors, {"n": gate.size}, grid, 14.0 * gate.size)

@@ -31,6 +31,7 @@ class Tape(Trace):
         self._nodes: list[tuple[Tensor, Backward]] = []
         self._grads: dict[Tensor, _Gradient] = {}
         self._done: set[Tensor] = set()
+        self._wholes: dict[Tensor, Tensor] = {}  # part of a tensor -> the tensor
 
     def on_backward(self, output: Tensor, backward: Backward) -> None:
         """Leave `backward(d_output)` on the tape. Ignored when nothing behind `output` is trained."""
@@ -60,6 +61,28 @@ class Tape(Trace):
         if unfinished:
             raise ValueError(f"d.{x.label} is also the gradient of {unfinished}, whose backward has not run yet")
         return gradient.tensor, True
+
+    def split(self, whole: Tensor, parts: list[Tensor]) -> None:
+        """Say that `parts` are views into `whole`: their gradients will be the same views into its gradient."""
+        self._wholes |= dict.fromkeys(parts, whole)
+
+    def same_place(self, y: Tensor, x: Tensor) -> None:
+        """Say that y is x changed in place, so that its gradient belongs in the same place too."""
+        if x in self._wholes:
+            self._wholes[y] = self._wholes[x]
+
+    def new_grad(self, x: Tensor) -> Tensor:
+        """Return memory for x's first gradient, all of which the caller writes with `=` and then gives by give_grad.
+
+        For a part of a larger tensor it is that part of the larger one's gradient.
+        """
+        whole = self._wholes.get(x)
+        if whole is None:
+            return self.tensor(x.shape, f"d.{x.label}")
+        if whole not in self._grads:
+            self._grads[whole] = _Gradient(self.tensor(whole.shape, f"d.{whole.label}"), [whole])
+        storage = self._grads[whole].tensor.storage
+        return Tensor(x.shape, storage, x.offset - whole.offset, f"d.{x.label}")
 
     def give_grad(self, x: Tensor, dx: Tensor) -> None:
         """Let `dx` be x's gradient without a copy. Raises ValueError if x has one already."""

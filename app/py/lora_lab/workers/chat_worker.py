@@ -217,7 +217,6 @@ class ChatWorker(EngineWorker):
             await asyncio.sleep(0)
         return text
 
-
     @handles(ReadLogits, "chat", exclusive=True)
     async def read_logits(self, command: ReadLogits) -> None:
         """Answer with the very numbers that replies are drawn from."""

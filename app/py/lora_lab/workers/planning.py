@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig, TrainConfig, module_path
+from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig, TrainConfig
 from lora_lab.data import Example
 from lora_lab.data.batches import make_batch
-from lora_lab.gpu import Device, Tensor
-from lora_lab.model import Adapter, Model
+from lora_lab.gpu import Device
+from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
-from lora_lab.model.transformer import Block
-from lora_lab.ops.weight import Weight, packed_words
 from lora_lab.train import MemoryReport, Trainer
 from lora_lab.train.trainer import LENGTH_MULTIPLE
 from lora_lab.workers.datasets import READ_LENGTH
@@ -88,7 +86,7 @@ class Planner:
     """Works out a run's memory without taking any. Keeps the numbers of the last few questions."""
 
     def __init__(self, device: Device, files: ModelFiles) -> None:
-        self.device, self.model = device, unloaded_model(device, files)
+        self.device, self.model = device, plan_model(device, files)
         self._known: dict[tuple, MemoryReport] = {}
 
     def plan(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> RunPlan:
@@ -116,35 +114,3 @@ class Planner:
             finally:
                 adapter.release()
         return self._known[key]
-
-
-def unloaded_model(device: Device, files: ModelFiles) -> Model:
-    """Return a model whose weights are known by size only: enough to trace and to count, not to run."""
-
-    def tensor(name: str, words: int, shape: tuple[int, ...]) -> Tensor:
-        return Tensor(shape, device.plan_buffer(4 * words, name), 0, name)
-
-    def matrix(name: str) -> Weight:
-        stored = files.tensors[name]
-        rows, columns = stored.shape
-        form = "q4_1" if stored.form == "q4_0" else stored.form  # as upload_weight keeps it
-        words = packed_words(form, (rows, columns))
-        return Weight(tensor(name, words, (words,)), (rows, columns), form)
-
-    def gain(name: str) -> Tensor:
-        (size,) = files.tensors[name].shape
-        return tensor(name, size, (size,))
-
-    config = files.config
-    table = matrix("model.embed_tokens.weight")
-    blocks = [
-        Block(
-            gain(f"model.layers.{i}.input_layernorm.weight"),
-            gain(f"model.layers.{i}.post_attention_layernorm.weight"),
-            {name: matrix(f"{module_path(i, name)}.weight") for name in LINEAR_LAYERS},
-        )
-        for i in range(config.num_layers)
-    ]
-    tied = config.tie_word_embeddings or "lm_head.weight" not in files.tensors
-    head = table if tied else matrix("lm_head.weight")
-    return Model(device, config, files, table, blocks, gain("model.norm.weight"), head)

@@ -106,9 +106,7 @@ class TrainWorker(AdapterKeeper):
         raw, name, title, about = await _dataset_bytes(command)
         tell = seldom(lambda done, total: self.host.post(DatasetProgress(int(done), int(total))))
         context = model.files.config.max_position_embeddings
-        self.dataset = await OpenDataset.read(
-            name, title, raw, model.tokenizer, model.template, context, about, tell
-        )
+        self.dataset = await OpenDataset.read(name, title, raw, model.tokenizer, model.template, context, about, tell)
         suggested = self.dataset.suggest()
         if command.max_length is not None:
             suggested = replace(suggested, max_length=command.max_length)
