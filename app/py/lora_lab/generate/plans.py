@@ -47,8 +47,8 @@ class GenerationPlans:
         self.cache.clear()
 
     async def prepare(self, on_progress: Progress | None = None) -> None:
-        """Build the plans that every reply uses."""
-        for size in (1, *PREFILL_SIZES):
+        """Build the plans that every reply uses, the largest first: the others find their memory in its pool."""
+        for size in (*reversed(PREFILL_SIZES), 1):
             await self._plan(size, False, on_progress)
 
     async def prefill(self, tokens: list[int], adapter_on: bool, values: StepValues, seen: np.ndarray) -> None:
