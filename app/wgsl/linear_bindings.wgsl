@@ -30,10 +30,14 @@ fn active_rows() -> u32 {
 // The layer that output n belongs to.
 struct Layer { index: u32, start: u32, width: u32, base: u32 }
 
+// Without branches: where a compiler has to inline many calls, each early return costs it dearly.
 fn layer_of(n: u32) -> Layer {
-    if (n >= params.start2) { return Layer(2u, params.start2, params.outs - params.start2, params.base2); }
-    if (n >= params.start1) { return Layer(1u, params.start1, params.start2 - params.start1, params.base1); }
-    return Layer(0u, 0u, params.start1, 0u);
+    let second = n >= params.start1;
+    let third = n >= params.start2;
+    let start = select(select(0u, params.start1, second), params.start2, third);
+    let end = select(select(params.start1, params.start2, second), params.outs, third);
+    let base = select(select(0u, params.base1, second), params.base2, third);
+    return Layer(select(0u, 1u, second) + select(0u, 1u, third), start, end - start, base);
 }
 
 // Where output n of a row lies among results or their gradients.

@@ -5,20 +5,12 @@
 
 const CHAIN = 1024u;  // terms of one sum; more are added up in memory, or a large total would lose what small terms add
 
-fn store4(at: u32, count: u32, value: vec4f, add: bool) {
-    for (var j = 0u; j < min(count, 4u); j++) {
-        if (add) { y[at + j] += value[j]; } else { y[at + j] = value[j]; }
-    }
-}
-
-// Four results of a row: outputs of the layer in forward, plain columns in backward.
-fn store_outputs(rows: u32, row: u32, column: u32, value: vec4f, add: bool) {
-    if (row < rows && column < params.columns) { store4(place_of(row, column), params.columns - column, value, add); }
-}
-
-fn store_columns(rows: u32, row: u32, column: u32, value: vec4f, add: bool) {
-    if (row < rows && column < params.columns) {
-        store4(row * params.columns + column, params.columns - column, value, add);
+// Stores four results of a row at `at`, as far as the row is real and `count` goes.
+fn store4(real: bool, at: u32, count: u32, value: vec4f, add: bool) {
+    if (real) {
+        for (var j = 0u; j < min(count, 4u); j++) {
+            if (add) { y[at + j] += value[j]; } else { y[at + j] = value[j]; }
+        }
     }
 }
 
@@ -107,8 +99,15 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
         h6 += dots(a6, hw0, hw1, hw2, hw3);
         h7 += dots(a7, hw0, hw1, hw2, hw3);
     }
-    let near0 = layer_of(column0).index * params.rank;
-    let far0 = layer_of(min(column0 + 4u, last)).index * params.rank;
+    let near = layer_of(column0);
+    let far = layer_of(min(column0 + 4u, last));
+    let near0 = near.index * params.rank;
+    let far0 = far.index * params.rank;
+    let near_at = near.base + column0 - near.start;
+    let far_at = far.base + column0 + 4u - far.start;
+    let count = params.columns - column0;
+    let far_count = max(count, 4u) - 4u;
+    let add = params.accumulate == 1u;
     for (var r = 0u; r < params.rank; r++) {
         let left = lora_columns(column0, r);
         let right = lora_columns(column0 + 4u, r);
@@ -129,22 +128,22 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
         l7 += lora_in_at(r7, near0 + r) * left;
         h7 += lora_in_at(r7, far0 + r) * right;
     }
-    store_outputs(rows, row0 + 0u, column0, l0, params.accumulate == 1u);
-    store_outputs(rows, row0 + 0u, column0 + 4u, h0, params.accumulate == 1u);
-    store_outputs(rows, row0 + 1u, column0, l1, params.accumulate == 1u);
-    store_outputs(rows, row0 + 1u, column0 + 4u, h1, params.accumulate == 1u);
-    store_outputs(rows, row0 + 2u, column0, l2, params.accumulate == 1u);
-    store_outputs(rows, row0 + 2u, column0 + 4u, h2, params.accumulate == 1u);
-    store_outputs(rows, row0 + 3u, column0, l3, params.accumulate == 1u);
-    store_outputs(rows, row0 + 3u, column0 + 4u, h3, params.accumulate == 1u);
-    store_outputs(rows, row0 + 4u, column0, l4, params.accumulate == 1u);
-    store_outputs(rows, row0 + 4u, column0 + 4u, h4, params.accumulate == 1u);
-    store_outputs(rows, row0 + 5u, column0, l5, params.accumulate == 1u);
-    store_outputs(rows, row0 + 5u, column0 + 4u, h5, params.accumulate == 1u);
-    store_outputs(rows, row0 + 6u, column0, l6, params.accumulate == 1u);
-    store_outputs(rows, row0 + 6u, column0 + 4u, h6, params.accumulate == 1u);
-    store_outputs(rows, row0 + 7u, column0, l7, params.accumulate == 1u);
-    store_outputs(rows, row0 + 7u, column0 + 4u, h7, params.accumulate == 1u);
+    store4(row0 + 0u < rows, near_at + (row0 + 0u) * near.width, count, l0, add);
+    store4(row0 + 0u < rows, far_at + (row0 + 0u) * far.width, far_count, h0, add);
+    store4(row0 + 1u < rows, near_at + (row0 + 1u) * near.width, count, l1, add);
+    store4(row0 + 1u < rows, far_at + (row0 + 1u) * far.width, far_count, h1, add);
+    store4(row0 + 2u < rows, near_at + (row0 + 2u) * near.width, count, l2, add);
+    store4(row0 + 2u < rows, far_at + (row0 + 2u) * far.width, far_count, h2, add);
+    store4(row0 + 3u < rows, near_at + (row0 + 3u) * near.width, count, l3, add);
+    store4(row0 + 3u < rows, far_at + (row0 + 3u) * far.width, far_count, h3, add);
+    store4(row0 + 4u < rows, near_at + (row0 + 4u) * near.width, count, l4, add);
+    store4(row0 + 4u < rows, far_at + (row0 + 4u) * far.width, far_count, h4, add);
+    store4(row0 + 5u < rows, near_at + (row0 + 5u) * near.width, count, l5, add);
+    store4(row0 + 5u < rows, far_at + (row0 + 5u) * far.width, far_count, h5, add);
+    store4(row0 + 6u < rows, near_at + (row0 + 6u) * near.width, count, l6, add);
+    store4(row0 + 6u < rows, far_at + (row0 + 6u) * far.width, far_count, h6, add);
+    store4(row0 + 7u < rows, near_at + (row0 + 7u) * near.width, count, l7, add);
+    store4(row0 + 7u < rows, far_at + (row0 + 7u) * far.width, far_count, h7, add);
 }
 
 @compute @workgroup_size(8, 8)
@@ -163,6 +162,8 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) l
     let r6 = min(row0 + 6u, rows - 1u);
     let r7 = min(row0 + 7u, rows - 1u);
     let quads = params.columns / 4u;
+    let count = params.columns - column0;
+    let far_count = max(count, 4u) - 4u;
     let quad0 = column0 / 4u;
     let quad1 = min(quad0 + 1u, quads - 1u);
     for (var start = 0u; start < params.inner; start += CHAIN) {
@@ -240,21 +241,22 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) l
             l7 += u7 * left;
             h7 += u7 * right;
         }
-        store_columns(rows, row0 + 0u, column0, l0, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 0u, column0 + 4u, h0, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 1u, column0, l1, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 1u, column0 + 4u, h1, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 2u, column0, l2, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 2u, column0 + 4u, h2, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 3u, column0, l3, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 3u, column0 + 4u, h3, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 4u, column0, l4, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 4u, column0 + 4u, h4, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 5u, column0, l5, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 5u, column0 + 4u, h5, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 6u, column0, l6, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 6u, column0 + 4u, h6, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 7u, column0, l7, params.accumulate == 1u || start > 0u);
-        store_columns(rows, row0 + 7u, column0 + 4u, h7, params.accumulate == 1u || start > 0u);
+        let add = params.accumulate == 1u || start > 0u;
+        store4(row0 + 0u < rows, (row0 + 0u) * params.columns + column0, count, l0, add);
+        store4(row0 + 0u < rows, (row0 + 0u) * params.columns + column0 + 4u, far_count, h0, add);
+        store4(row0 + 1u < rows, (row0 + 1u) * params.columns + column0, count, l1, add);
+        store4(row0 + 1u < rows, (row0 + 1u) * params.columns + column0 + 4u, far_count, h1, add);
+        store4(row0 + 2u < rows, (row0 + 2u) * params.columns + column0, count, l2, add);
+        store4(row0 + 2u < rows, (row0 + 2u) * params.columns + column0 + 4u, far_count, h2, add);
+        store4(row0 + 3u < rows, (row0 + 3u) * params.columns + column0, count, l3, add);
+        store4(row0 + 3u < rows, (row0 + 3u) * params.columns + column0 + 4u, far_count, h3, add);
+        store4(row0 + 4u < rows, (row0 + 4u) * params.columns + column0, count, l4, add);
+        store4(row0 + 4u < rows, (row0 + 4u) * params.columns + column0 + 4u, far_count, h4, add);
+        store4(row0 + 5u < rows, (row0 + 5u) * params.columns + column0, count, l5, add);
+        store4(row0 + 5u < rows, (row0 + 5u) * params.columns + column0 + 4u, far_count, h5, add);
+        store4(row0 + 6u < rows, (row0 + 6u) * params.columns + column0, count, l6, add);
+        store4(row0 + 6u < rows, (row0 + 6u) * params.columns + column0 + 4u, far_count, h6, add);
+        store4(row0 + 7u < rows, (row0 + 7u) * params.columns + column0, count, l7, add);
+        store4(row0 + 7u < rows, (row0 + 7u) * params.columns + column0 + 4u, far_count, h7, add);
     }
 }
