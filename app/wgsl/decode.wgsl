@@ -6,59 +6,64 @@
 // with u = scale * A input. What A gives is known only when the whole input is, and waiting for it would be a dispatch of
 // its own. So whoever makes a few channels of an input adds up A's share of those at once, its "part" of u, and whoever
 // needs u adds the parts. An input that is normed later has its gain in the parts already; rstd, one number, comes last.
-// `parts` holds (workgroups, units) of this and of all other layers; units = rank x layers that share the input.
+// `parts` holds (workgroups, units) of this and of all other layers; units = rank x layers that share the input, rounded
+// up to whole vectors: reading the parts is what an adapter costs here, so four are read at a time.
 // With ATTENTION the input of add_linear is what decode_attention left: SPLITS weighted sums of values for every head.
 // COLUMNS results a workgroup; its LANES invocations split the sums, which are fixed trees: same input, same bits.
 struct Params {
     columns: u32, inner: u32, eps: f32,
     rank: u32, units: u32, scale: f32, parts_in: u32, num_parts: u32,              // of u
     start1: u32, start2: u32, b0: u32, b1: u32, b2: u32,                           // where each layer and its B begin
-    next_rank: u32, next_units: u32, parts_out: u32, a0: u32, a1: u32, a2: u32,    // of the next input's u
+    next_rank: u32, next_layers: u32, next_units: u32, parts_out: u32, a0: u32, a1: u32, a2: u32,    // of the next input's u
     next_norm: u32, heads: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
 @group(0) @binding(3) var<storage, read> x: array<vec4f>;        // the input
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read> adapter: array<f32>;
+@group(0) @binding(5) var<storage, read> adapter: array<vec4f>;
 @group(0) @binding(6) var<storage, read> gain: array<vec4f>;     // of the norm before this, or (add_linear, embed) after it
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(8) var<storage, read_write> parts: array<vec4f>;
 @group(0) @binding(9) var<storage, read> token: array<u32>;
 
 const COLUMNS = 8u;
 const NONE = 0xffffffffu;   // in place of an A or a B: this layer has no adapter
 var<workgroup> tree: array<vec4f, LANES * 4>;
 var<workgroup> squares: array<f32, LANES>;
-var<workgroup> u: array<f32, UNITS>;
+var<workgroup> u: array<f32, UNITS>;           // also what is being made of the next one
 var<workgroup> made: array<f32, COLUMNS>;
 var<workgroup> split_weights: array<f32, SPLIT_WEIGHTS>;
 
-// u from its parts, for all invocations.
+// u from its parts, for all invocations. Called before `tree` is used for anything else.
 fn gather_u(lane: u32) {
     let scale = params.scale * step.strength;
-    for (var first = 0u; first < params.units; first += LANES) {
-        let width = min(LANES, params.units - first);
-        let sharers = LANES / width;                     // invocations that share one unit's parts
+    let quads = params.units / 4u;
+    for (var first = 0u; first < quads; first += LANES) {
+        let width = min(LANES, quads - first);
+        let sharers = LANES / width;                     // invocations that share one vector's parts
         let sharer = lane / width;
-        var sum = 0.0;
+        let at = params.parts_in / 4u + first + lane % width;
+        var sum = vec4f(0.0);
         if (sharer < sharers) {
             for (var p = sharer; p < params.num_parts; p += sharers) {
                 var weight = 1.0;
                 if (ATTENTION) { weight = split_weights[p]; }
-                sum += weight * parts[params.parts_in + p * params.units + first + lane % width];
+                sum += weight * parts[at + p * quads];
             }
         }
-        squares[lane] = sum;
+        tree[lane] = sum;
         workgroupBarrier();
-        if (lane < width) {
-            var total = squares[lane];
-            for (var s = 1u; s < sharers; s++) { total += squares[s * width + lane]; }
-            u[first + lane] = scale * total;
+        for (var unit = lane; unit < 4u * width; unit += LANES) {
+            var total = tree[unit / 4u][unit % 4u];
+            for (var s = 1u; s < sharers; s++) { total += tree[s * width + unit / 4u][unit % 4u]; }
+            u[4u * first + unit] = scale * total;
         }
         workgroupBarrier();
     }
 }
+
+fn adapter_at(index: u32) -> f32 { return adapter[index / 4u][index % 4u]; }
 
 // B's factor for unit r of the layer that a column belongs to, times that unit of u.
 fn adapter_term(column: u32, r: u32) -> f32 {
@@ -69,7 +74,7 @@ fn adapter_term(column: u32, r: u32) -> f32 {
     let b = select(select(params.b0, params.b1, second), params.b2, third);
     let layer = select(0u, 1u, second) + select(0u, 1u, third);
     let known = b != NONE;
-    let value = adapter[select(0u, b + (at - start) * params.rank + r, known)];
+    let value = adapter_at(select(0u, b + (at - start) * params.rank + r, known));
     return select(0.0, value * u[select(0u, layer * params.rank + r, known)], known);
 }
 
@@ -95,29 +100,41 @@ fn add_up(lane: u32, count: u32) {
     }
 }
 
-// The next layers' A over the channels made here: channels column0 + i for i < COLUMNS, values in `made`.
+// The next layers' A over the channels made here: channels column0 + i for i < COLUMNS, values in `made`, which is zero
+// past the last channel. Eight channels of a row of A are two vectors.
 fn leave_parts(workgroup: u32, column0: u32, lane: u32) {
     if (params.next_units == 0u) { return; }
     workgroupBarrier();
+    let quad = column0 / 4u;
+    let quads = params.columns / 4u;
+    var near = vec4f(made[0], made[1], made[2], made[3]);
+    var far = vec4f(made[4], made[5], made[6], made[7]);
+    if (params.next_norm == 1u) {
+        near *= gain[quad];
+        far *= gain[min(quad + 1u, quads - 1u)];
+    }
+    let rows = params.next_layers * params.next_rank;
     for (var unit = lane; unit < params.next_units; unit += LANES) {
         let layer = unit / params.next_rank;
         let a = select(select(params.a0, params.a1, layer == 1u), params.a2, layer == 2u);
         var sum = 0.0;
-        if (a != NONE) {
-            let row = a + (unit % params.next_rank) * params.columns;
-            for (var i = 0u; i < COLUMNS && column0 + i < params.columns; i++) {
-                var factor = 1.0;
-                if (params.next_norm == 1u) { factor = gain[(column0 + i) / 4u][i % 4u]; }
-                sum += adapter[row + column0 + i] * factor * made[i];
-            }
+        if (unit < rows && a != NONE) {
+            let row = a / 4u + (unit % params.next_rank) * quads;
+            sum = dot(adapter[row + quad], near) + dot(adapter[row + min(quad + 1u, quads - 1u)], far);
         }
-        parts[params.parts_out + workgroup * params.next_units + unit] = sum;
+        u[unit] = sum;
+    }
+    workgroupBarrier();
+    for (var at = lane; at < params.next_units / 4u; at += LANES) {
+        parts[params.parts_out / 4u + workgroup * (params.next_units / 4u) + at] =
+            vec4f(u[4u * at], u[4u * at + 1u], u[4u * at + 2u], u[4u * at + 3u]);
     }
 }
 
 @compute @workgroup_size(LANES)
 fn embed(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let column0 = group.x * COLUMNS;
+    if (lane < COLUMNS) { made[lane] = 0.0; }
     if (lane < COLUMNS && column0 + lane < params.columns) {
         let column = column0 + lane;
         let value = weight_quad(token[0], column / 4u, params.columns / 4u)[column % 4u];
@@ -192,6 +209,7 @@ fn norm_swiglu(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     tree[3u * LANES + lane] = up_far;
     squares[lane] = square;
     add_up(lane, 4u);
+    if (lane < COLUMNS) { made[lane] = 0.0; }
     if (lane < COLUMNS && channel0 + lane < channels) {
         let rstd = inverseSqrt(squares[0] / f32(params.inner) + params.eps);
         let gate = rstd * tree[lane / 4u * LANES][lane % 4u];
@@ -208,10 +226,10 @@ fn swiglu_terms(channel: u32, r: u32, b: u32, unit0: u32) -> vec4f {
     let known = b != NONE;
     let last = params.columns - 1u;
     let at = select(0u, b, known);
-    let value = vec4f(adapter[at + min(channel, last) * params.rank + r],
-                      adapter[at + min(channel + 1u, last) * params.rank + r],
-                      adapter[at + min(channel + 2u, last) * params.rank + r],
-                      adapter[at + min(channel + 3u, last) * params.rank + r]);
+    let value = vec4f(adapter_at(at + min(channel, last) * params.rank + r),
+                      adapter_at(at + min(channel + 1u, last) * params.rank + r),
+                      adapter_at(at + min(channel + 2u, last) * params.rank + r),
+                      adapter_at(at + min(channel + 3u, last) * params.rank + r));
     return select(vec4f(0.0), value * u[unit0 + r], known);
 }
 
@@ -263,6 +281,7 @@ fn add_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
     tree[LANES + lane] = far;
     squares[lane] = 0.0;
     add_up(lane, 2u);
+    if (lane < COLUMNS) { made[lane] = 0.0; }
     if (lane < COLUMNS && column0 + lane < params.columns) {
         let value = residual[column0 + lane] + tree[lane / 4u * LANES][lane % 4u];
         made[lane] = value;

@@ -2,9 +2,10 @@
 //   q and k are turned by the token's angles (rope), k and v join the caches, and every head attends to rows 0 .. past.
 // qkv: (H * D + 2 * Hkv * D)   table: (positions, D / 2) of (cos, sin)   k, v: caches (length, Hkv * D)
 // out: SPLITS x (H * D) sums of weighted values, then SPLITS x H of (largest score, sum of weights, 0, 0)
-// parts: (SPLITS * H, rank): A of the layer that comes next, over each of those sums; see decode.wgsl
-// One workgroup for a head and a split of the keys. A split without a key leaves zeros and a score that weighs nothing.
-struct Params { heads: u32, kv_heads: u32, scale: f32, next_rank: u32, parts_out: u32, a0: u32 }
+// parts: (SPLITS * H, units), units = rank rounded up to a multiple of 4: A of the layer that comes next, over each of those sums; see decode.wgsl
+// One workgroup for a head and a split of the cached keys; the first split takes the token's own key too. A split without
+// a key leaves zeros and a score that weighs nothing.
+struct Params { heads: u32, kv_heads: u32, scale: f32, next_rank: u32, next_units: u32, parts_out: u32, a0: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
 @group(0) @binding(2) var<storage, read> qkv: array<vec4f>;
@@ -74,28 +75,26 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     }
     workgroupBarrier();
 
-    let length = past + 1u;
-    let share = (length + SPLITS - 1u) / SPLITS;
-    let first = min(split * share, length);
-    let end = min(first + share, length);
+    let share = (past + SPLITS - 1u) / SPLITS;
+    let first = min(split * share, past);
+    let end = min(first + share, past);
     let slices = LANES / HEAD_QUADS;   // invocations that share one quad of channels, each with its own keys
     let slice = lane / HEAD_QUADS;
     let quad = lane % HEAD_QUADS;
-    var largest = NEVER;
-    var sum = 0.0;
-    var acc = vec4f(0.0);
+    let own = split == 0u;
+    var own_score = 0.0;
+    for (var d = 0u; d < HEAD_QUADS; d++) { own_score += dot(query[d], new_k[d]); }
+    var largest = select(NEVER, own_score, own);
+    var sum = select(0.0, 1.0, own);
+    var acc = select(vec4f(0.0), qkv[v_base + quad], own && slice == 0u);
+    let row_quads = params.kv_heads * HEAD_QUADS;
     for (var start = first; start < end; start += LANES) {
         let count = min(LANES, end - start);
         var s = NEVER;
         if (lane < count) {
-            let row = start + lane;
-            let at = (row * params.kv_heads + kv_head) * HEAD_QUADS;
+            let at = (start + lane) * row_quads + kv_head * HEAD_QUADS;
             s = 0.0;
-            if (row < past) {
-                for (var d = 0u; d < HEAD_QUADS; d++) { s += dot(query[d], k[at + d]); }
-            } else {
-                for (var d = 0u; d < HEAD_QUADS; d++) { s += dot(query[d], new_k[d]); }
-            }
+            for (var d = 0u; d < HEAD_QUADS; d++) { s += dot(query[d], k[at + d]); }
         }
         let block_largest = max(largest, reduced(s, lane, true));
         let p = select(0.0, exp(s - block_largest), lane < count);
@@ -105,14 +104,17 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         sum = sum * correction + reduced(p, lane, false);
         acc *= correction;
         if (slice < slices) {
-            for (var j = slice; j < count; j += slices) {
-                let row = start + j;
-                if (row < past) {
-                    acc += weights[j] * v[(row * params.kv_heads + kv_head) * HEAD_QUADS + quad];
-                } else {
-                    acc += weights[j] * qkv[v_base + quad];
-                }
+            let at = start * row_quads + kv_head * HEAD_QUADS + quad;
+            var j = slice;
+            // Four at a time: their loads are under way together.
+            for (; j + 3u * slices < count; j += 4u * slices) {
+                let v0 = weights[j] * v[at + j * row_quads];
+                let v1 = weights[j + slices] * v[at + (j + slices) * row_quads];
+                let v2 = weights[j + 2u * slices] * v[at + (j + 2u * slices) * row_quads];
+                let v3 = weights[j + 3u * slices] * v[at + (j + 3u * slices) * row_quads];
+                acc += (v0 + v1) + (v2 + v3);
             }
+            for (; j < count; j += slices) { acc += weights[j] * v[at + j * row_quads]; }
         }
         workgroupBarrier();
     }
@@ -131,13 +133,15 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     }
     workgroupBarrier();
     // Groups of invocations share a unit's channels, as many as there are.
-    for (var unit0 = 0u; unit0 < params.next_rank; unit0 += LANES) {
-        let width = min(LANES, params.next_rank - unit0);
+    for (var unit0 = 0u; unit0 < params.next_units; unit0 += LANES) {
+        let width = min(LANES, params.next_units - unit0);
         let sharers = min(LANES / width, HEAD_QUADS);
         let sharer = lane / width;
         var part = 0.0;
         if (sharer < sharers) {
-            let row = params.a0 / 4u + (unit0 + lane % width) * params.heads * HEAD_QUADS + head * HEAD_QUADS;
+            // Units past the rank are never used: any row will do.
+            let unit = min(unit0 + lane % width, params.next_rank - 1u);
+            let row = params.a0 / 4u + (unit * params.heads + head) * HEAD_QUADS;
             for (var d = sharer; d < HEAD_QUADS; d += sharers) { part += dot(adapter[row + d], sums[d]); }
         }
         partial[lane] = part;
@@ -145,7 +149,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         if (lane < width) {
             var total = partial[lane];
             for (var i = 1u; i < sharers; i++) { total += partial[i * width + lane]; }
-            parts[params.parts_out + place * params.next_rank + unit0 + lane] = total;
+            parts[params.parts_out + place * params.next_units + unit0 + lane] = total;
         }
         workgroupBarrier();
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..config import JOINED_LAYERS
 from ..gpu.device import Device
-from ..gpu.plan import Tensor
+from ..gpu.plan import Tensor, ceil_div
 from ..ops import decode
 from ..ops.decode import NO_ADAPTER, AdapterPlaces, Scratch
 from ..ops.tape import Tape
@@ -34,13 +34,14 @@ def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
 
 def _region(model: Model, rank: int) -> int:
     config = model.config
-    of_hidden = decode.part_floats(config.hidden_size, 3 * rank)
-    of_mlp = decode.part_floats(config.intermediate_size, rank)
-    return max(of_hidden, of_mlp, decode.SPLITS * config.num_heads * rank, 64)
+    whole = ceil_div(rank, 4) * 4
+    of_hidden = decode.part_floats(config.hidden_size, 3 * whole)
+    of_mlp = decode.part_floats(config.intermediate_size, whole)
+    return max(of_hidden, of_mlp, decode.SPLITS * config.num_heads * whole, 64)
 
 
 def _workgroup_bytes(rank: int, heads: int) -> int:
-    return 4 * (17 * decode.LANES + 3 * rank + decode.COLUMNS + decode.SPLITS * heads) + 256
+    return 4 * (17 * decode.LANES + 3 * rank + 4 + decode.COLUMNS + decode.SPLITS * heads) + 256
 
 
 def decode_logits(
@@ -54,7 +55,7 @@ def decode_logits(
     rank = adapter.config.rank if adapter else 0
     region = _region(model, rank)
     scratch = Scratch(
-        tape, adapter.params if adapter else model.norm, tape.tensor((2 * region,), "parts of u"), region, 3 * rank,
+        tape, adapter.params if adapter else model.norm, tape.tensor((2 * region,), "parts of u"), region, ceil_div(3 * rank, 4) * 4,
         config.num_heads, config.num_kv_heads, config.head_dim,
     )  # fmt: skip
     attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS

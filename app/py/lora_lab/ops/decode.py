@@ -34,8 +34,8 @@ class AdapterPlaces:
 
     @property
     def units(self) -> int:
-        """The length of u: every layer has its own rank numbers, used or not."""
-        return self.rank * len(self.a)
+        """The length of u: every layer has its own rank numbers, used or not, and what fills the last vector of four."""
+        return ceil_div(self.rank * len(self.a), 4) * 4
 
     @classmethod
     def of(cls, widths: Sequence[int], pairs: Sequence[LoraPair | None]) -> AdapterPlaces:
@@ -107,7 +107,7 @@ def _params(
         "columns": columns, "inner": inner, "eps": eps, "rank": here.rank, "units": here.units, "scale": here.scale,
         "parts_in": given.parts_at if given else 0, "num_parts": given.num_parts if given else 0,
         "start1": starts[0], "start2": starts[1], "b0": b[0], "b1": b[1], "b2": b[2],
-        "next_rank": coming.rank, "next_units": coming.units, "parts_out": parts_out, "a0": a[0], "a1": a[1],
+        "next_rank": coming.rank, "next_layers": len(coming.a), "next_units": coming.units, "parts_out": parts_out, "a0": a[0], "a1": a[1],
         "a2": a[2], "next_norm": int(next_norm), "heads": scratch.heads,
     }  # fmt: skip
 
@@ -187,7 +187,7 @@ def attention(
     out = scratch.trace.tensor((SPLITS, heads, head_dim + 4), "attention")
     params = {
         "heads": heads, "kv_heads": scratch.kv_heads, "scale": head_dim**-0.5, "next_rank": coming.rank,
-        "parts_out": 0, "a0": coming.a[0] if coming.a else 0,
+        "next_units": coming.units, "parts_out": 0, "a0": coming.a[0] if coming.a else 0,
     }  # fmt: skip
     tensors = scratch.tensors(qkv=qkv, table=table, k=k_cache, v=v_cache, out=out)
     constants = (("HEAD_QUADS", head_dim // 4), ("LANES", LANES), ("SPLITS", SPLITS))
