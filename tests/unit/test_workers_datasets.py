@@ -122,6 +122,7 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("v_proj", "q_proj"))
         ({"schedule": "wavy"}, "schedule"),
         ({"warmup_steps": 11}, "warmup_steps"),
         ({"rows_at_once": 3}, "rows_at_once"),
+        ({"packing": "yes"}, "packing"),
         ({"validation_fraction": 0.9}, "validation_percent"),
     ],
 )
@@ -132,7 +133,9 @@ def test_settings_that_cannot_be_used_are_named(parts: Parts, change: dict, fiel
 
 def test_a_step_is_split_into_parts_that_make_it_up() -> None:
     config = train_config(SETTINGS, 2)
-    assert (config.batch, config.accumulate, config.steps) == (2, 4, 10)
+    assert (config.batch, config.accumulate, config.steps, config.packing) == (2, 4, 10, "auto")
+    assert train_config(replace(SETTINGS, packing="on"), 2).packing is True
+    assert train_config(replace(SETTINGS, packing="off"), 2).packing is False
     lora = lora_config(replace(SETTINGS, alpha=32.0))
     assert lora.targets == ("q_proj", "v_proj")  # in the order of the model
     assert isinstance(lora.alpha, int)  # PEFT's file wants 32, not 32.0

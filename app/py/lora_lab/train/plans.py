@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import TrainConfig
 from ..data.batches import Batch
+from ..data.packing import Shape
 from ..gpu.device import Device, Pool, Progress
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
 from ..model.lora import Adapter
@@ -22,8 +23,6 @@ from ..ops.tape import Tape
 
 MAX_PLANS = 12  # built batch shapes kept at once; the one used longest ago goes first
 NORM_OFFSET = 256  # bytes: loss and norm are bound apart, and a binding's offset must be aligned
-
-Shape = tuple[int, int]  # B, T
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,10 @@ class BatchInputs:
 class TrainPlans:
     """Builds, keeps and replays the plans. Nothing is allocated before `allocate`; sizes are known before."""
 
-    def __init__(self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape) -> None:
+    def __init__(self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape, longest_row: int) -> None:
+        """`longest_row` is the largest number of tokens of one row; packed, several stand in one sequence."""
         self.model, self.adapter, self.config, self.largest = model, adapter, config, largest
+        self.longest_row = longest_row
         self.device: Device = model.device
         self.pool = Pool(self.device, "activations")
         self.step = StepBuffer(self.device, "train")
@@ -51,7 +52,7 @@ class TrainPlans:
         self.stats = make(NORM_OFFSET + 4, "loss and norm")
         self.loss = Tensor((1,), self.stats, 0, "loss")
         self.norm = Tensor((1,), self.stats, NORM_OFFSET, "norm")
-        self.table = model.rope_table(largest[1])
+        self.table = model.rope_table(longest_row)
         self._built: OrderedDict[tuple[Shape, bool], Plan] = OrderedDict()
         self.zero_plan: Plan | None = None
         self.update_plan: Plan | None = None
@@ -71,7 +72,8 @@ class TrainPlans:
         positions = view(self.inputs.positions)
 
         def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return attention(tape, q, k, v, positions, length, config.num_heads, config.num_kv_heads)
+            heads, kv_heads = config.num_heads, config.num_kv_heads
+            return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=self.longest_row)
 
         pairs = self.adapter.pairs(self.grads if grad_enabled else None)
         hidden = transformer(tape, self.model, view(self.inputs.tokens), positions, self.table, attend, pairs)
@@ -142,13 +144,11 @@ class TrainPlans:
 
     def write_batch(self, batch: Batch) -> int:
         """Write a micro-batch's tokens and which of its rows are trained; return the number of those."""
-        rows, length = batch.tokens.shape
-        positions = np.broadcast_to(np.arange(length, dtype=np.uint32), (rows, length))
         trained = np.flatnonzero(batch.weights.reshape(-1) > 0)
         targets = batch.targets.reshape(-1)[trained]
         write = self.device.write
         write(self.inputs.tokens, 0, np.ascontiguousarray(batch.tokens, np.uint32))
-        write(self.inputs.positions, 0, np.ascontiguousarray(positions))
+        write(self.inputs.positions, 0, np.ascontiguousarray(batch.positions, np.uint32))
         if len(trained):
             write(self.inputs.rows, 0, trained.astype(np.uint32))
             write(self.inputs.targets, 0, targets.astype(np.uint32))
