@@ -38,10 +38,12 @@ class BatchInputs:
 class TrainPlans:
     """Builds, keeps and replays the plans. Nothing is allocated before `allocate`; sizes are known before."""
 
-    def __init__(self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape, longest_row: int) -> None:
-        """`longest_row` is the largest number of tokens of one row; packed, several stand in one sequence."""
+    def __init__(
+        self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape, longest_row: int | None = None
+    ) -> None:
+        """`longest_row` is the largest number of tokens of one row, where several may be packed into a sequence."""
         self.model, self.adapter, self.config, self.largest = model, adapter, config, largest
-        self.longest_row = longest_row
+        self.longest_row = longest_row or largest[1]
         self.device: Device = model.device
         self.pool = Pool(self.device, "activations")
         self.step = StepBuffer(self.device, "train")
@@ -52,7 +54,7 @@ class TrainPlans:
         self.stats = make(NORM_OFFSET + 4, "loss and norm")
         self.loss = Tensor((1,), self.stats, 0, "loss")
         self.norm = Tensor((1,), self.stats, NORM_OFFSET, "norm")
-        self.table = model.rope_table(longest_row)
+        self.table = model.rope_table(self.longest_row)
         self._built: OrderedDict[tuple[Shape, bool], Plan] = OrderedDict()
         self.zero_plan: Plan | None = None
         self.update_plan: Plan | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, ModelConfig, TrainConfig
 from lora_lab.data import Example
-from lora_lab.data.packing import Layout
+from lora_lab.data.packing import MAX_SEQUENCE, Layout
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
@@ -108,7 +108,7 @@ class Planner:
         activations = self._memory(settings, 1, one, examples).parts.get("activations", 1)
         affordable_tokens = ACTIVATION_BUDGET_BYTES / max(1, activations) * _tokens(one)
         for at_once in range(settings.batch, 1, -1):
-            if settings.batch % at_once == 0:
+            if settings.batch % at_once == 0 and at_once * one.longest_row <= MAX_SEQUENCE:
                 layout = run_layout(examples, held, train_config(settings, at_once))
                 if _tokens(layout) <= affordable_tokens:
                     return at_once
