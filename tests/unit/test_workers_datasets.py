@@ -19,6 +19,7 @@ from lora_lab.model.files import open_model
 from lora_lab.workers.datasets import OpenDataset
 from lora_lab.workers.messages import TrainSettings
 from lora_lab.workers.planning import check_settings, lora_config, train_config
+from lora_lab.workers.wording import run_summary
 
 Parts = tuple[Tokenizer, ChatTemplate, ModelConfig]
 
@@ -129,6 +130,13 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("v_proj", "q_proj"))
 def test_settings_that_cannot_be_used_are_named(parts: Parts, change: dict, field: str) -> None:
     assert check_settings(SETTINGS, parts[2]) == []
     assert field in {problem.field for problem in check_settings(replace(SETTINGS, **change), parts[2])}
+
+
+@pytest.mark.parametrize(("saves", "told"), [(0.376, True), (None, False), (-0.1, False)])
+def test_the_plan_line_tells_what_packing_saves(saves: float | None, told: bool) -> None:
+    line = run_summary(SETTINGS, 80, 0, 8, saves)
+    assert line.startswith("10 steps are 1.0 passes through 80 rows")
+    assert ("packing saves 38 % of the computing, all of it padding." in line) is told
 
 
 def test_a_step_is_split_into_parts_that_make_it_up() -> None:

@@ -131,8 +131,8 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
         "--packing",
         choices=tuple(PACKING),
         default="auto",
-        help="the rows of a batch in one sequence, without padding; the result is the same; default: where it saves "
-        "enough",
+        help="lay the rows of a batch into one sequence, without padding; the result is the same; "
+        "default: auto, where that saves enough",
     )
     run.add_argument("--max-length", type=_whole(2), default=train.max_length, metavar="N", help="tokens; %(default)s")
     run.add_argument("--weight-decay", type=_real(0), default=train.weight_decay, metavar="X", help="%(default)s")

@@ -89,7 +89,7 @@ def plan_layout(
     padded = -(-micro.longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     unpacked_tokens = config.batch * int(padded.sum())
     lengths = sequence_lengths(micro.totals)
-    packed_tokens = int(np.asarray(lengths)[np.searchsorted(lengths, micro.totals)].sum())
+    packed_tokens = int(np.array(lengths, np.int64)[np.searchsorted(lengths, micro.totals)].sum())
     saved = 1 - packed_tokens / unpacked_tokens
     # The largest always fits: a long run's unseen micro-batch, and a row held back that is longer than all others.
     needed = max(micro.largest_total, max((example.input_length for example in validation), default=0))
