@@ -73,8 +73,8 @@ def trace_everything(device: Device, form: str, head_dim: int) -> Iterator[Trace
     yield training._trace_update()
     chat = GenerationPlans(model, 64)
     for size in (1, *PREFILL_SIZES):
-        for pairs in ({}, adapter.pairs()):
-            yield chat._trace(size, pairs)
+        for applied in (None, adapter):
+            yield chat._trace(size, applied)
     chat.close()
     training.close()
     adapter.release()
@@ -86,7 +86,11 @@ def kernels(device: Device) -> Wanted:
     found: Wanted = {}
     before = device.num_buffers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "limits", replace(device.limits, max_workgroup_storage_size=EVERYWHERE_BYTES))
+        patch.setattr(
+            device,
+            "limits",
+            replace(device.limits, max_workgroup_storage_size=EVERYWHERE_BYTES, max_invocations_per_workgroup=256),
+        )
 
         def collect(form: str, head_dim: int) -> None:
             for trace in trace_everything(device, form, head_dim):
