@@ -25,7 +25,7 @@ from lora_lab.gpu import Device, Tensor, Trace
 from lora_lab.gpu.kernel import Kernel
 from lora_lab.model import Adapter, Model
 from lora_lab.model.transformer import Block
-from lora_lab.ops.linear import Tiling
+from lora_lab.ops.tiling import Tiling
 from lora_lab.ops.weight import BLOCKS, Weight, packed_words
 from lora_lab.train.plans import TrainPlans
 
@@ -33,8 +33,9 @@ ROOT = Path(__file__).parents[2]
 WGSL = ROOT / "app" / "wgsl"
 EVERYWHERE_BYTES = 16_384  # workgroup memory that every WebGPU device grants
 HEAD_DIMS = (4, 20, 64, 80, 128, 256)
-# What ops.linear.tiling can choose.
-TILINGS = [Tiling(rows, slices, parts) for rows, slices in ((128, 1), (64, 1), (64, 2), (32, 2), (32, 4)) for parts in (1, 3)]
+# What ops.tiling can choose.
+FORMS = ((128, 1), (64, 1), (64, 2), (32, 1), (32, 2), (32, 4))
+TILINGS = [Tiling(rows, slices, parts) for rows, slices in FORMS for parts in (1, 3)]
 Wanted = dict[tuple[Kernel, tuple[str, ...]], None]  # in order of first use
 
 
