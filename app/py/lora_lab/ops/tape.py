@@ -6,13 +6,16 @@ gradient: the first use writes it with `=`, the others with `+=`, in the tape's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..gpu.device import Device
 from ..gpu.plan import Tensor, Trace
+from ..gpu.recompute import Block
 
 Backward = Callable[[Tensor], None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -28,6 +31,8 @@ class Tape(Trace):
         super().__init__(step)
         self.device = device
         self.grad_enabled = grad_enabled
+        self.blocks: list[Block] = []  # that can be recomputed; known after `backward`
+        self._block_spans: list[tuple[int, int, int]] = []  # the forward pass's dispatches, and the nodes up to its end
         self._nodes: list[tuple[Tensor, Backward]] = []
         self._grads: dict[Tensor, _Gradient] = {}
         self._done: set[Tensor] = set()
@@ -38,15 +43,26 @@ class Tape(Trace):
         if self.grad_enabled and output.requires_grad:
             self._nodes.append((output, backward))
 
+    def each_block(self, blocks: Iterable[T]) -> Iterator[T]:
+        """Yield each of `blocks`; what is traced meanwhile may be recomputed, not kept (see gpu/recompute.py)."""
+        for block in blocks:
+            first, nodes = len(self.dispatches), len(self._nodes)
+            yield block
+            if len(self._nodes) > nodes:  # nothing is kept for a block without a backward
+                self._block_spans.append((first, len(self.dispatches), len(self._nodes)))
+
     def backward(self) -> None:
         """Trace the backward pass from the gradients that `give_grad` has set."""
-        for output, backward in reversed(self._nodes):
+        begins: dict[int, int] = {}  # number of nodes still to come -> dispatch at which their backward begins
+        while self._nodes:
+            begins[len(self._nodes)] = len(self.dispatches)
+            output, backward = self._nodes.pop()
             gradient = self._grads.get(output)
             if gradient is None:
                 continue
             backward(gradient.tensor)
             self._done.add(output)
-        self._nodes.clear()
+        self.blocks = [Block(first, last, begins[nodes]) for first, last, nodes in self._block_spans]
 
     def grad_target(self, x: Tensor) -> tuple[Tensor, bool] | None:
         """Return (dx, accumulate) for an op that is about to write x's gradient; None where nobody needs it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from ..config import TrainConfig
 from ..data.batches import Batch
 from ..gpu.device import Device, Pool, Progress
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
+from ..gpu.recompute import recompute
 from ..model.lora import Adapter
 from ..model.transformer import Model, transformer
 from ..ops.adamw import Moments, adamw, grad_norm
@@ -56,11 +58,18 @@ class TrainPlans:
         self.zero_plan: Plan | None = None
         self.update_plan: Plan | None = None
         self.flops = 0.0  # of one replay of the largest shape
+        self.recomputed_layers = 0  # known after `sizes`
 
     # --- traces ---
 
-    def trace_batch(self, shape: Shape, grad_enabled: bool = True) -> Tape:
+    def trace_batch(self, shape: Shape, grad_enabled: bool = True) -> Trace:
         """Return the forward pass, the loss and (where enabled) the backward pass of a micro-batch (B, T)."""
+        tape = self._trace_keeping_all(shape, grad_enabled)
+        if not (grad_enabled and self.recomputed_layers):
+            return tape
+        return recompute(tape, tape.blocks, self.recomputed_layers)
+
+    def _trace_keeping_all(self, shape: Shape, grad_enabled: bool) -> Tape:
         batch, length = shape
         config = self.model.config
         tape = Tape(self.device, self.step.tensor, grad_enabled)
@@ -101,23 +110,42 @@ class TrainPlans:
     # --- memory ---
 
     def sizes(self) -> dict[str, int]:
-        """Return what the run takes on the GPU beside the weights, in bytes by part. Allocates nothing."""
-        traces: list[Trace] = [self.trace_batch(self.largest), self._trace_zero(), self._trace_update()]
-        self.flops = sum(dispatch.flops for dispatch in traces[0].dispatches)
-        pool: list[int] = []
-        for trace in traces:
-            pool = lay_out(trace, pool).sizes
+        """Return what the run takes on the GPU beside the weights, in bytes by part. Allocates nothing.
+
+        Settles how many layers are recomputed.
+        """
+        full = self._trace_keeping_all(self.largest, True)
+        small = [self._trace_zero(), self._trace_update()]
+        self.recomputed_layers = self._choose_recomputed(full, small)
+        batch = recompute(full, full.blocks, self.recomputed_layers) if self.recomputed_layers else full
+        traces: list[Trace] = [batch, *small]
+        self.flops = sum(dispatch.flops for dispatch in batch.dispatches)
+        activations = _pool_bytes(traces)
         align = self.device.limits.min_uniform_buffer_offset_alignment
         params = sum(params_size_bytes(trace, align) for trace in traces)
         inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values()) + self.stats.size_bytes
         table = self.table.buffer.size_bytes
         return {
-            "activations": sum(pool),
+            "activations": activations,
             "adapter": self.adapter.buffer.size_bytes,
             "gradients": self.grads.size_bytes,
             "optimizer": self.m.size_bytes + self.v.size_bytes,
             "batch": inputs + table + params + self.step.buffer.size_bytes,
         }
+
+    def _choose_recomputed(self, full: Tape, small: list[Trace]) -> int:
+        """Return how many layers to recompute: as the settings say, or the fewest that keep to the budget."""
+        if self.config.recompute != "auto":
+            return len(full.blocks) if self.config.recompute else 0
+
+        def fits(count: int) -> bool:
+            batch = recompute(full, full.blocks, count) if count else full
+            return _pool_bytes([batch, *small]) <= self.config.activation_budget_bytes
+
+        if fits(0):
+            return 0
+        # Where not even all are enough, all it is: the least that this shape can take.
+        return bisect_left(range(len(full.blocks)), True, lo=1, key=fits)
 
     # --- building and running ---
 
@@ -167,3 +195,11 @@ class TrainPlans:
             buffer.destroy()
         self.step.close()
         self.pool.close()
+
+
+def _pool_bytes(traces: list[Trace]) -> int:
+    """Return what a pool that serves all these traces takes."""
+    sizes: list[int] = []
+    for trace in traces:
+        sizes = lay_out(trace, sizes).sizes
+    return sum(sizes)

@@ -44,7 +44,8 @@ class Trainer:
         self._stop = False
         self.plans = TrainPlans(model, adapter, config, self._largest_shape())
         sizes = {"weights": model.weights_bytes, **self.plans.sizes()}
-        self.memory = MemoryReport(sum(sizes.values()), sizes)
+        layers = model.config.num_layers
+        self.memory = MemoryReport(sum(sizes.values()), sizes, self.plans.recomputed_layers, layers)
 
     def _largest_shape(self) -> Shape:
         lengths = [make_batch([e], LENGTH_MULTIPLE).tokens.shape[1] for e in (*self.examples, *self.validation)]
@@ -171,6 +172,8 @@ def _check(config: TrainConfig) -> None:
     problems = [f"{name} is {value}; it must be at least 1" for name, value in wanted.items() if value < 1]
     if not config.learning_rate > 0:
         problems.append(f"learning_rate is {config.learning_rate}; it must be above 0")
+    if config.recompute not in ("auto", True, False):
+        problems.append(f"recompute is {config.recompute!r}; it must be 'auto', True or False")
     if config.epochs <= 0 and config.steps is None:
         problems.append(f"epochs is {config.epochs}; it must be above 0")
     if problems:
