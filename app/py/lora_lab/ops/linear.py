@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate as running_sum
 
 from ..gpu.kernel import Kernel, kernel
@@ -129,7 +130,8 @@ def linear_backward(
         down = [Product(x.rows, w, w, 1, base, start * rank, i * rank) for i, (w, base, start) in layers]
         products(tape, dy, lora.b, du, down, rank, (rank, 1), rank_total, lora.scale, True, False)
         if lora.da is not None and lora.db is not None:
-            matmul(tape, du, x, transpose_a=True, out=lora.da, accumulate=True)
+            into = partial(matmul, tape, du, transpose_a=True, out=lora.da, accumulate=True)
+            tape.read_in_backward(x, into)
             up = [Product(w, x.rows, 1, w, base, i * rank, start * rank) for i, (w, base, start) in layers]
             products(tape, dy, u, lora.db, up, rank, (rank_total, 1), rank, 1.0, False, True)
     target = tape.grad_target(x)
