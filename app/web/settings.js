@@ -155,6 +155,8 @@ function drawMemory(plan) {
     memory_bytes += state.chatBytes;
   }
   setText(byId("plan-memory-total"), formatBytes(memory_bytes));
+  const { recomputed_layers } = plan;
+  setText(byId("plan-recomputed"), recomputed_layers ? `, recomputes ${recomputed_layers} of ${state.model.layers} layers` : "");
   const bar = byId("memory-bar");
   bar.replaceChildren(...memory_parts.map(({ size_bytes }, index) => {
     const part = create("span", { class: `part-${index % 7}` });

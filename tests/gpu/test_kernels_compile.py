@@ -69,6 +69,9 @@ def trace_everything(device: Device, form: str, head_dim: int) -> Iterator[Trace
     training = TrainPlans(model, adapter, TrainConfig(), (2, 160))
     yield training.trace_batch((2, 160))
     yield training.trace_batch((2, 160), grad_enabled=False)
+    partly = Adapter(device, model.config, LoraConfig(rank=3, targets=("q_proj",)))
+    some = TrainPlans(model, partly, TrainConfig(), (2, 160))
+    yield some.trace_batch((2, 160))
     yield training._trace_zero()
     yield training._trace_update()
     chat = GenerationPlans(model, 64)
@@ -77,7 +80,9 @@ def trace_everything(device: Device, form: str, head_dim: int) -> Iterator[Trace
             yield chat._trace(size, pairs)
     chat.close()
     training.close()
+    some.close()
     adapter.release()
+    partly.release()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,9 @@ from lora_lab.gpu.plan import Dispatch, Value
 from lora_lab.gpu.recompute import Block, recompute
 from lora_lab.model import Adapter, Model
 from lora_lab.train import Trainer
+from lora_lab.workers import planning
+from lora_lab.workers.messages import TrainSettings
+from lora_lab.workers.planning import Planner, RunPlan
 from tests.engine_runs import adapter_with, events, gradients, losses, random_examples, random_tensors, run, trainer_for
 from tests.gpu.conftest import Tiny, TinyModels
 
@@ -142,6 +145,23 @@ def test_as_few_layers_as_the_budget_needs_are_recomputed(tiny_models: TinyModel
     assert chosen(least - 1) == chosen(0) == (layers, least)  # the least there is, though it is too much
 
 
-def test_the_count_may_not_exceed_the_layers(tiny: Tiny) -> None:
-    with pytest.raises(ValueError, match="2 blocks are to be recomputed; the trace has 0"):
-        recompute(Trace(), [], 2)
+def test_the_page_recomputes_where_fewer_rows_at_once_are_not_enough(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_models["odd"].model
+    examples = random_examples((120, 100, 90), model.config.vocab_size)
+    settings = TrainSettings(3, 4, 1e-3, 4, 8, 128, 0, LINEAR_LAYERS)
+
+    def plan(budget: int, rows_at_once: int | None = None) -> RunPlan:
+        monkeypatch.setattr(planning, "ACTIVATION_BUDGET_BYTES", budget)
+        return Planner(model.device, model.files).plan(replace(settings, rows_at_once=rows_at_once), examples, [])
+
+    at_ease = plan(1 << 30)
+    assert (at_ease.rows_at_once, at_ease.memory.recomputed_layers) == (4, 0)
+    one_row = plan(1 << 30, rows_at_once=1).memory.parts["activations"]
+    fewer = plan(one_row)
+    assert (fewer.rows_at_once, fewer.memory.recomputed_layers) == (1, 0)
+    tight = plan(one_row - 1)
+    assert (tight.rows_at_once, tight.memory.recomputed_layers) == (1, 1)
+    asked = plan(one_row, rows_at_once=4)
+    assert asked.rows_at_once == 4 and asked.memory.recomputed_layers > 0

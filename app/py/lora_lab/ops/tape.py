@@ -36,7 +36,9 @@ class Tape(Trace):
         self._nodes: list[tuple[Tensor, Backward]] = []
         self._grads: dict[Tensor, _Gradient] = {}
         self._done: set[Tensor] = set()
-        self._waiting: dict[Tensor, list[Backward]] = {}  # made again in backward -> what then reads it
+        self._waiting: dict[
+            Tensor, list[Callable[[Tensor], object]]
+        ] = {}  # made again in backward -> what then reads it
         self._wholes: dict[Tensor, Tensor] = {}  # part of a tensor -> the tensor
 
     def on_backward(self, output: Tensor, backward: Backward) -> None:
@@ -73,7 +75,7 @@ class Tape(Trace):
         if self.grad_enabled and y.requires_grad:
             self._waiting[y] = []
 
-    def read_in_backward(self, y: Tensor, read: Callable[[Tensor], None]) -> None:
+    def read_in_backward(self, y: Tensor, read: Callable[[Tensor], object]) -> None:
         """Trace `read(y)`: now, or on y made again where that comes. For what nothing but its own output waits for."""
         if y in self._waiting:
             self._waiting[y].append(read)

@@ -143,6 +143,7 @@ class AdapterInfo:
     model_shape: str = ""
     imported: bool = False
     learning_rate: float | None = None
+    recomputed_layers: int = 0
     final_loss: float | None = None
     loss_curve: tuple[tuple[float, float], ...] = ()
     validation_curve: tuple[tuple[float, float], ...] = ()
@@ -488,6 +489,7 @@ class TrainingPlanned(Event):
     summary: str = ""
     memory_bytes: int = 0
     memory_parts: tuple[MemoryPart, ...] = ()
+    recomputed_layers: int = 0  # that are computed twice, because keeping them would take more memory than is good
     notes: tuple[str, ...] = ()
     problems: tuple[FieldProblem, ...] = ()
 

@@ -16,8 +16,9 @@ from lora_lab.train.trainer import LENGTH_MULTIPLE
 from lora_lab.workers.datasets import READ_LENGTH
 from lora_lab.workers.messages import FieldProblem, TrainSettings
 
-# What the activations of a micro-batch may take when nobody has said how many rows go at once: WebGPU does not tell
-# how much memory there is, and a laptop's GPU shares it with everything else.
+# What the activations of a micro-batch may take: WebGPU does not tell how much memory there is, and a laptop's GPU
+# shares it with everything else. Fewer rows go at once to stay within it, where nobody has said how many; where one row
+# or what was asked for is still too much, layers are recomputed.
 ACTIVATION_BUDGET_BYTES = 1 << 30
 MAX_RANK = 512
 
@@ -67,6 +68,7 @@ def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         max_length=settings.max_length,
+        activation_budget_bytes=ACTIVATION_BUDGET_BYTES,
         seed=settings.seed,
         shuffle=settings.shuffle,
         validation_fraction=settings.validation_fraction,
@@ -94,7 +96,8 @@ class Planner:
         at_once = settings.rows_at_once
         if at_once is None:
             one = self._memory(settings, 1, examples, held)
-            affordable = max(1, ACTIVATION_BUDGET_BYTES // max(1, one.parts.get("activations", 1)))
+            activations = one.parts.get("activations", 1)
+            affordable = 1 if one.recomputed_layers else max(1, ACTIVATION_BUDGET_BYTES // max(1, activations))
             at_once = max(d for d in range(1, settings.batch + 1) if settings.batch % d == 0 and d <= affordable)
         return RunPlan(at_once, self._memory(settings, at_once, examples, held), settings.steps)
 
