@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -59,6 +60,7 @@ class TrainPlans:
         self.update_plan: Plan | None = None
         self.flops = 0.0  # of one replay of the largest shape
         self.recomputed_layers = 0  # known after `sizes`
+        self._largest_trace: Trace | None = None  # of `sizes`, until its plan is built
 
     # --- traces ---
 
@@ -116,11 +118,10 @@ class TrainPlans:
         """
         full = self._trace_keeping_all(self.largest, True)
         small = [self._trace_zero(), self._trace_update()]
-        self.recomputed_layers = self._choose_recomputed(full, small)
-        batch = recompute(full, full.blocks, self.recomputed_layers) if self.recomputed_layers else full
-        traces: list[Trace] = [batch, *small]
+        self.recomputed_layers, batch, activations = self._choose_recomputed(full, small)
+        self._largest_trace = batch
+        traces = [batch, *small]
         self.flops = sum(dispatch.flops for dispatch in batch.dispatches)
-        activations = _pool_bytes(traces)
         align = self.device.limits.min_uniform_buffer_offset_alignment
         params = sum(params_size_bytes(trace, align) for trace in traces)
         inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values()) + self.stats.size_bytes
@@ -133,19 +134,25 @@ class TrainPlans:
             "batch": inputs + table + params + self.step.buffer.size_bytes,
         }
 
-    def _choose_recomputed(self, full: Tape, small: list[Trace]) -> int:
-        """Return how many layers to recompute: as the settings say, or the fewest that keep to the budget."""
-        if self.config.recompute != "auto":
-            return len(full.blocks) if self.config.recompute else 0
+    def _choose_recomputed(self, full: Tape, small: list[Trace]) -> tuple[int, Trace, int]:
+        """Return how many layers to recompute, the batch's trace with them, and the bytes of its activations.
 
-        def fits(count: int) -> bool:
+        As many as the settings say, or the fewest that keep to the budget; all, where that is still too much.
+        """
+        layers, budget = len(full.blocks), self.config.activation_budget_bytes
+
+        @cache
+        def tried(count: int) -> tuple[Trace, int]:
             batch = recompute(full, full.blocks, count) if count else full
-            return _pool_bytes([batch, *small]) <= self.config.activation_budget_bytes
+            return batch, _pool_bytes([batch, *small])
 
-        if fits(0):
-            return 0
-        # Where not even all are enough, all it is: the least that this shape can take.
-        return bisect_left(range(len(full.blocks)), True, lo=1, key=fits)
+        if self.config.recompute == "auto":
+            count = 0
+            if tried(0)[1] > budget:
+                count = bisect_left(range(layers), True, lo=min(1, layers), key=lambda n: tried(n)[1] <= budget)
+        else:
+            count = layers if self.config.recompute else 0
+        return count, *tried(count)
 
     # --- building and running ---
 
@@ -164,7 +171,9 @@ class TrainPlans:
             if len(self._built) >= MAX_PLANS:
                 self._built.popitem(last=False)[1].close()
             name = f"{'train' if grad_enabled else 'validate'} {shape[0]}x{shape[1]}"
-            self._built[key] = await self.device.build(self.trace_batch(*key), self.pool, name, on_progress)
+            trace = self._largest_trace if key == (self.largest, True) else None
+            self._largest_trace = None
+            self._built[key] = await self.device.build(trace or self.trace_batch(*key), self.pool, name, on_progress)
         self._built.move_to_end(key)
         return self._built[key]
 
