@@ -75,6 +75,7 @@ export function readSettings() {
   } else settings.validation_fraction = percent / 100;
   settings.schedule = byId("set-schedule").value;
   settings.shuffle = byId("set-shuffle").checked;
+  settings.save_memory = byId("set-save-memory").checked;
   settings.targets = [...document.querySelectorAll("[name=targets]:checked")].map((box) => box.value);
   return problems.length ? { problems } : { settings };
 }

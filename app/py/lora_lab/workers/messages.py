@@ -35,7 +35,10 @@ class NamedBlob:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What the settings form says. `batch` is rows an optimizer step; `rows_at_once` None lets Python split it."""
+    """What the settings form says. `batch` is rows an optimizer step; `rows_at_once` None lets Python split it.
+
+    `save_memory`: recompute every layer, and one row at once unless `rows_at_once` says otherwise.
+    """
 
     steps: int
     batch: int
@@ -52,6 +55,7 @@ class TrainSettings:
     shuffle: bool = True
     validation_fraction: float = 0.0
     rows_at_once: int | None = None
+    save_memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         max_length=settings.max_length,
+        recompute=True if settings.save_memory else "auto",
         activation_budget_bytes=ACTIVATION_BUDGET_BYTES,
         seed=settings.seed,
         shuffle=settings.shuffle,
@@ -106,7 +107,7 @@ class Planner:
     ) -> MemoryReport:
         longest = max((*examples, *held), key=lambda example: len(example.tokens))
         length = make_batch([longest], LENGTH_MULTIPLE).tokens.shape[1]
-        key = (at_once, length, settings.rank, settings.targets)
+        key = (at_once, length, settings.rank, settings.targets, settings.save_memory)
         if key not in self._known:
             config = train_config(settings, at_once)
             adapter = Adapter(self.device, self.model.config, lora_config(settings))
