@@ -108,36 +108,6 @@ def test_a_pool_told_for_recomputed_layers_serves_every_shape(each_device: Devic
         assert trainer.plans.pool.size_bytes == trainer.memory.parts["activations"]
 
 
-def test_a_batch_that_fits_without_is_not_recomputed(device: Device, tiny_models: TinyModels) -> None:
-    """One long row makes its own batches slower, not those of all others; and the numbers are the same."""
-    model = tiny_models["odd"].model
-    examples = random_examples((20, 250), model.config.vocab_size)
-    lora = LoraConfig(rank=4)
-    tensors = random_tensors(model, lora)
-
-    def steps(config: TrainConfig) -> tuple[list[int], dict[str, bytes], int]:
-        with (
-            adapter_with(model, lora, tensors) as adapter,
-            trainer_for(model, adapter, examples, config, examples) as trainer,
-        ):
-            events(trainer)
-            plans = [run(trainer.plans.batch_plan((1, length))).num_dispatches for length in (32, 256)]
-            assert trainer.plans.pool.size_bytes == trainer.memory.parts["activations"]
-            return (
-                plans,
-                {name: v.tobytes() for name, v in run(adapter.to_tensors()).items()},
-                trainer.memory.total_bytes,
-            )
-
-    config = TrainConfig(steps=4, batch=1, accumulate=1, learning_rate=1e-2)
-    (short, long), wanted, size = steps(replace(config, recompute=False))
-    (short_all, long_all), found_all, _ = steps(replace(config, recompute=True))
-    (short_auto, long_auto), found, less = steps(replace(config, activation_budget_bytes=1))
-    assert short_auto == short < short_all
-    assert long < long_auto == long_all and less < size
-    assert found == found_all == wanted
-
-
 # --- how many ---
 
 

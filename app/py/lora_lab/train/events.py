@@ -36,8 +36,7 @@ TrainEvent = StepDone | ValidationDone
 class MemoryReport:
     """What a run takes on the GPU, exact, known before anything is allocated. `parts` add up to the total, in bytes.
 
-    `recomputed_layers` of the model's `layers` compute their activations again in the backward pass of the largest
-    batch.
+    `recomputed_layers` of the model's `layers` compute their activations again in the backward pass.
     """
 
     total_bytes: int

@@ -67,12 +67,11 @@ class TrainPlans:
     def trace_batch(self, shape: Shape, grad_enabled: bool = True) -> Trace:
         """Return the forward pass, the loss and (where enabled) the backward pass of a micro-batch (B, T).
 
-        Layers are recomputed as in the largest shape, unless the pool as it stands has room for all that they compute.
+        As many layers are recomputed as in the largest shape: a smaller one has smaller values, but as many of them,
+        and the pool has that many buffers.
         """
         tape = self._trace_keeping_all(shape, grad_enabled)
         if not (grad_enabled and self.recomputed_layers):
-            return tape
-        if self.config.recompute == "auto" and lay_out(tape, self.pool.sizes).sizes == self.pool.sizes:
             return tape
         return recompute(tape, tape.blocks, self.recomputed_layers)
 
