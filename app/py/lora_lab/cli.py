@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_lab import __version__
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, SamplingConfig, TrainConfig
+from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
 
 EXIT_ERROR = 1
@@ -127,6 +127,13 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
         type=_whole(1),
         metavar="N",
         help=f"batches that make one step; default: 1 where --batch is given, else {DEFAULT_EFFECTIVE_BATCH}",
+    )
+    run.add_argument(
+        "--packing",
+        choices=tuple(PACKING),
+        default="auto",
+        help="lay the rows of a batch into one sequence, without padding; the result is the same; "
+        "default: auto, where that saves enough",
     )
     run.add_argument("--max-length", type=_whole(2), default=train.max_length, metavar="N", help="tokens; %(default)s")
     run.add_argument(
@@ -312,6 +319,7 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         seed=options.seed,
         shuffle=not options.no_shuffle,
         validation_fraction=options.val_fraction,
+        packing=PACKING[options.packing],
     )
 
 

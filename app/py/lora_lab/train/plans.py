@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from ..config import TrainConfig
 from ..data.batches import Batch
+from ..data.packing import Shape
 from ..gpu.device import Device, Pool, Progress
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
 from ..gpu.recompute import recompute
 from ..model.lora import Adapter
 from ..model.transformer import Model, transformer
-from ..ops.adamw import Moments, adamw, grad_norm
+from ..ops.adamw import Moments, Report, adamw, grad_norm, report
 from ..ops.attention import attention
 from ..ops.cross_entropy import cross_entropy
 from ..ops.elementwise import fill
@@ -25,8 +27,8 @@ from ..ops.tape import Tape
 
 MAX_PLANS = 12  # built batch shapes kept at once; the one used longest ago goes first
 NORM_OFFSET = 256  # bytes: loss and norm are bound apart, and a binding's offset must be aligned
-
-Shape = tuple[int, int]  # B, T
+HALTED_OFFSET, RING_OFFSET = 256, 512  # likewise
+SLOTS = 8  # steps whose loss and norm can be read: more than are ever in flight
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,12 @@ class BatchInputs:
 class TrainPlans:
     """Builds, keeps and replays the plans. Nothing is allocated before `allocate`; sizes are known before."""
 
-    def __init__(self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape) -> None:
+    def __init__(
+        self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape, longest_row: int | None = None
+    ) -> None:
+        """`longest_row` is the largest number of tokens of one row, where several may be packed into a sequence."""
         self.model, self.adapter, self.config, self.largest = model, adapter, config, largest
+        self.longest_row = longest_row or largest[1]
         self.device: Device = model.device
         self.pool = Pool(self.device, "activations")
         self.step = StepBuffer(self.device, "train")
@@ -54,7 +60,13 @@ class TrainPlans:
         self.stats = make(NORM_OFFSET + 4, "loss and norm")
         self.loss = Tensor((1,), self.stats, 0, "loss")
         self.norm = Tensor((1,), self.stats, NORM_OFFSET, "norm")
-        self.table = model.rope_table(largest[1])
+        self.reports = make(RING_OFFSET + 8 * SLOTS, "reports")
+        self.report = Report(
+            ring=Tensor((2 * SLOTS,), self.reports, RING_OFFSET, "ring"),
+            used_norm=Tensor((1,), self.reports, 0, "used norm"),
+            halted=Tensor((1,), self.reports, HALTED_OFFSET, "halted"),
+        )
+        self.table = model.rope_table(self.longest_row)
         self._built: OrderedDict[tuple[Shape, bool], Plan] = OrderedDict()
         self.zero_plan: Plan | None = None
         self.update_plan: Plan | None = None
@@ -86,7 +98,8 @@ class TrainPlans:
         positions = view(self.inputs.positions)
 
         def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return attention(tape, q, k, v, positions, length, config.num_heads, config.num_kv_heads)
+            heads, kv_heads = config.num_heads, config.num_kv_heads
+            return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=self.longest_row)
 
         pairs = self.adapter.pairs(self.grads if grad_enabled else None)
         hidden = transformer(tape, self.model, view(self.inputs.tokens), positions, self.table, attend, pairs)
@@ -109,8 +122,9 @@ class TrainPlans:
             return Tensor((self.adapter.size,), buffer, 0, buffer.label)
 
         grad_norm(trace, flat(self.grads), self.norm, limit)
+        report(trace, self.loss, self.norm, self.report)
         moments = Moments(flat(self.m), flat(self.v))
-        adamw(trace, self.adapter.params, flat(self.grads), moments, self.norm, self.config, limit)
+        adamw(trace, self.adapter.params, flat(self.grads), moments, self.report.used_norm, self.config, limit)
         return trace
 
     # --- memory ---
@@ -128,7 +142,8 @@ class TrainPlans:
         self.flops = sum(dispatch.flops for dispatch in batch.dispatches)
         align = self.device.limits.min_uniform_buffer_offset_alignment
         params = sum(params_size_bytes(trace, align) for trace in traces)
-        inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values()) + self.stats.size_bytes
+        inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values())
+        inputs += self.stats.size_bytes + self.reports.size_bytes
         table = self.table.buffer.size_bytes
         return {
             "activations": activations,
@@ -162,7 +177,7 @@ class TrainPlans:
 
     async def allocate(self, on_progress: Progress | None = None) -> None:
         """Take the memory, compile every kernel, build the plans that every run needs."""
-        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats):
+        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats, self.reports):
             buffer.allocate()
         await self.batch_plan(self.largest, on_progress=on_progress)
         self.zero_plan = await self.device.build(self._trace_zero(), self.pool, "zero")
@@ -183,13 +198,11 @@ class TrainPlans:
 
     def write_batch(self, batch: Batch) -> int:
         """Write a micro-batch's tokens and which of its rows are trained; return the number of those."""
-        rows, length = batch.tokens.shape
-        positions = np.broadcast_to(np.arange(length, dtype=np.uint32), (rows, length))
         trained = np.flatnonzero(batch.weights.reshape(-1) > 0)
         targets = batch.targets.reshape(-1)[trained]
         write = self.device.write
         write(self.inputs.tokens, 0, np.ascontiguousarray(batch.tokens, np.uint32))
-        write(self.inputs.positions, 0, np.ascontiguousarray(positions))
+        write(self.inputs.positions, 0, np.ascontiguousarray(batch.positions, np.uint32))
         if len(trained):
             write(self.inputs.rows, 0, trained.astype(np.uint32))
             write(self.inputs.targets, 0, targets.astype(np.uint32))
@@ -198,13 +211,19 @@ class TrainPlans:
     def set_step(self, values: StepValues) -> None:
         self.step.write(values)
 
+    def start_reading(self) -> Awaitable[bytes]:
+        """Return, to be awaited later, the ring: loss and norm of the last SLOTS steps, as f32."""
+        ring = self.report.ring
+        return self.device.start_read(ring.buffer, ring.offset, ring.size_bytes)
+
     def close(self) -> None:
         """Give everything back but the adapter and the model."""
         for plan in (*self._built.values(), self.zero_plan, self.update_plan):
             if plan is not None:
                 plan.close()
         self._built.clear()
-        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats, self.table.buffer):
+        own = (self.grads, self.m, self.v, self.stats, self.reports, self.table.buffer)
+        for buffer in (*vars(self.inputs).values(), *own):
             buffer.destroy()
         self.step.close()
         self.pool.close()

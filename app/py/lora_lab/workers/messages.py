@@ -56,6 +56,7 @@ class TrainSettings:
     validation_fraction: float = 0.0
     rows_at_once: int | None = None
     save_memory: bool = False
+    packing: str = "auto"  # or on, off: short rows in one sequence, which changes no result
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class StartTraining(Command):
 
 @dataclass(frozen=True)
 class StopTraining(Command):
-    """Finish the step in flight, keep what was learned."""
+    """Finish what the GPU has been given (two steps at most), keep what was learned."""
 
 
 @dataclass(frozen=True)

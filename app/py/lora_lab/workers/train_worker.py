@@ -152,7 +152,7 @@ class TrainWorker(AdapterKeeper):
         parts = tuple(MemoryPart(PARTS.get(name, name), size) for name, size in plan.memory.parts.items())
         return replace(
             planned,
-            summary=run_summary(settings, len(examples), len(held), plan.rows_at_once),
+            summary=run_summary(settings, len(examples), len(held), plan.rows_at_once, plan.packing_saves),
             memory_bytes=plan.memory.total_bytes,
             memory_parts=parts,
             recomputed_layers=plan.memory.recomputed_layers,
@@ -169,7 +169,7 @@ class TrainWorker(AdapterKeeper):
 
     @handles(StopTraining, "training")
     async def stop_training(self, _: StopTraining) -> None:
-        """Ask the run to end after the step in flight."""
+        """Ask the run to end after what the GPU has been given: two steps at most."""
         if not self.training:
             return
         self.stop_asked = True
