@@ -51,6 +51,32 @@ def test_every_tiling(
         check_op(tiled, build, inputs, lambda x, a=None, b=None: reference.linear(x, values, a, b, 0.75), backward)
 
 
+@pytest.mark.parametrize("out", [76, 77], ids=["vectors", "scalars"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_residual_joins_the_result(
+    each_device: Device, monkeypatch: pytest.MonkeyPatch, parts: int, out: int
+) -> None:
+    """y = residual + x WT + u BT, and the residual's gradient is dy itself."""
+    monkeypatch.setattr(linear_module, "tiling", lambda *_: Tiling(64, 1, parts))
+    rng = np.random.default_rng(out)
+    inputs = {
+        "x": rng.normal(size=(70, 96)), "r": rng.normal(size=(70, out)), "a": rng.normal(size=(4, 96)),
+        "b": rng.normal(size=(out, 4)),
+    }  # fmt: skip
+    with weight_on(each_device, "q4_1", (out, 96)) as (weight, values):
+
+        def build(tape, t):
+            return linear(tape, t["x"], weight, LoraPair(t["a"], t["b"], 0.75), residual=t["r"])
+
+        def backward(dy, x, r, a, b):
+            return {"x": reference.linear_backward(dy, x, values, a, b, 0.75)["x"], "r": dy}
+
+        def forward(x, r, a, b):
+            return r + reference.linear(x, values, a, b, 0.75)
+
+        check_op(each_device, build, inputs, forward, backward)
+
+
 SHAPES = [(m, n, k) for m in (33, 128, 512, 4096) for n in (192, 576, 1536, 49152) for k in (576, 1536, 49152)]
 
 

@@ -154,7 +154,7 @@ def transformer(
     c = model.config
     x = embedding(tape, tokens, model.embedding)
     attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS
-    for i, block in enumerate(model.blocks):
+    for i, block in enumerate(tape.each_block(model.blocks)):
         h = rmsnorm(tape, x, block.input_norm, c.rms_norm_eps, f"{i}.input_norm")
         q, k, v = _linears(tape, model, i, attention_in, h, adapters)
         q, k = rope(tape, [(q, c.num_heads), (k, c.num_kv_heads)], positions, table)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate as running_sum
 
 from ..gpu.kernel import Kernel, kernel
@@ -139,7 +140,9 @@ def linear_backward(
         ]
         products(tape, [(dy, lora.b)], du, down, lora.scale, True, False)
         if lora.da is not None and lora.db is not None:
-            _lora_grads(tape, dy, x, u, du, lora.da, lora.db, outputs, rank)
+            # x may have to be made again first; dy and du stay as they are until then.
+            grads = partial(_lora_grads, tape, dy, u, du, lora.da, lora.db, outputs, rank)
+            tape.read_in_backward(x, grads)
     target = tape.grad_target(x)
     if target is not None:
         dx, accumulate = target
@@ -147,7 +150,7 @@ def linear_backward(
 
 
 def _lora_grads(
-    tape: Tape, dy: Tensor, x: Tensor, u: Tensor, du: Tensor, da: Tensor, db: Tensor, outputs: Outputs, rank: int
+    tape: Tape, dy: Tensor, u: Tensor, du: Tensor, da: Tensor, db: Tensor, outputs: Outputs, rank: int, x: Tensor
 ) -> None:
     """dA += duT x and dB += dyT u, in one dispatch where dA and dB lie in one buffer."""
     rank_total, rows, inner = u.shape[-1], x.rows, x.shape[-1]

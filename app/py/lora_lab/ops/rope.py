@@ -61,7 +61,7 @@ def rope(tape: Tape, parts: Sequence[tuple[Tensor, int]], positions: Tensor, tab
     def backward(dy: Tensor, x: Tensor, heads: int) -> None:
         # The last of them to get its gradient turns all back in place: they become the xs' gradients.
         waiting.append((dy, x, heads))
-        if len(waiting) == len(parts):
+        if len(waiting) == sum(part.requires_grad for part, _ in parts):
             waiting.sort(key=lambda item: item[0].offset)
             _rotate(tape, [(gradient, of) for gradient, _, of in waiting], positions, table, -1.0)
             for gradient, of, _ in waiting:
