@@ -5,6 +5,7 @@ Times are wall clock from one finished step to the next, readback included.
 
 from __future__ import annotations
 
+import gc
 import statistics
 import sys
 import time
@@ -71,7 +72,7 @@ class StepFigures:
     times_ms: list[float] = field(default_factory=list)
     python_ms: float = 0.0  # of a step, in Python itself: mean, encoding and submitting left out
     submit_ms: float = 0.0  # of a step, for encoding and submitting in the host's own language: mean
-    work: Work = Work()
+    work: Work = field(default_factory=Work)
     kernels: list[dict[str, Any]] = field(default_factory=list)
     heap_before: dict[str, float] = field(default_factory=dict)
     heap_after: dict[str, float] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class StepFigures:
 
     @property
     def drift_percent(self) -> float:
-        """How much slower the last 100 steps were than the first 100, medians."""
+        """How much slower the last 100 steps were than the first 100, in percent of the medians."""
         part = min(100, len(self.times_ms) // 2)
         return drift_percent(self.times_ms, part)
 
@@ -104,16 +105,18 @@ def trained_examples(model: Model, batch: int, length: int) -> list[Example]:
 def heaps() -> dict[str, float]:
     """Return what this host tells of its heaps, in MiB: Python's, and JavaScript's after a collection if it can.
 
-    `Python blocks` is a number of objects: WebAssembly memory only ever grows, so its size alone would hide a leak.
+    `Python objects` is a number, those that Python's collector watches: WebAssembly memory only ever grows, so its size
+    alone would hide a leak.
     """
+    gc.collect()
+    found = {"Python objects": float(len(gc.get_objects()))}
     if sys.platform != "emscripten":
         pages = Path("/proc/self/statm")
-        found = {"Python blocks": float(sys.getallocatedblocks())}
         return {**found, "process": int(pages.read_text().split()[1]) * 4096 / 2**20} if pages.exists() else found
     import js
     import pyodide_js
 
-    found = {"WebAssembly": pyodide_js._module.HEAPU8.length / 2**20, "Python blocks": float(sys.getallocatedblocks())}
+    found["WebAssembly"] = pyodide_js._module.HEAPU8.length / 2**20
     if hasattr(js, "gc"):
         js.gc()
     if hasattr(js, "process"):
@@ -177,7 +180,7 @@ async def _next_step(events: AsyncIterator[Any]) -> None:
 
 
 async def measure_chat(
-    recorder: Recorder, model: Model, adapter_on: bool, new_tokens: int = 128, prompt: int = 64, long_prompt: int = 1024,
+    recorder: Recorder, model: Model, adapter_on: bool, *, new_tokens: int, prompt: int, long_prompt: int,
     repeats: int = 5, profile: bool = False,
 ) -> tuple[Row, Row, dict[str, list[dict[str, Any]]]]:  # fmt: skip
     """Time greedy replies of `new_tokens` after `prompt` tokens, and the first token after `long_prompt`.

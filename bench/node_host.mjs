@@ -19,7 +19,7 @@ const [script, ...args] = process.argv.slice(2);
 const { create, globals } = createRequire(path.join(modules, "_"))("webgpu");
 Object.assign(globalThis, globals);
 // Timestamps as the GPU gives them; browsers round them to 100 us.
-const toggles = ["disable-dawn-features=timestamp_quantization", ...(process.env.LORA_LAB_DAWN ?? "").split(",").filter(Boolean)];
+const toggles = ["disable-dawn-features=timestamp_quantization", ...(process.env.LORA_LAB_DAWN?.split(",") ?? [])];
 Object.defineProperty(globalThis, "navigator", {
   value: { gpu: create(toggles), userAgent: "node", language: "en", languages: ["en"], hardwareConcurrency: 2 },
 });
@@ -41,7 +41,7 @@ for (const [inside, outside] of [["/project", root], ["/host", "/"]]) {
 pyodide.globals.set("ARGUMENTS", pyodide.toPy(args));
 pyodide.globals.set("HOST_FOLDER", process.cwd());
 try {
-  await pyodide.runPythonAsync("import sys; sys.path.insert(0, '/project/app/py')\n" + readFileSync(script, "utf8"));
+  await pyodide.runPythonAsync("import sys; sys.path[:0] = ['/project', '/project/app/py']\n" + readFileSync(script, "utf8"));
   const code = await pyodide.globals.get("RUNNING");
   process.exit(typeof code === "number" ? code : 0);
 } catch (error) {

@@ -139,11 +139,12 @@ class Recorder:
                 for i, value in enumerate((ms, 1, dispatch.flops, self.dispatch_bytes(dispatch))):
                     entry[i] += count * value
         ordered = sorted(found.items(), key=lambda item: -item[1][0])
-        return [
-            {"kernel": name, "ms": round(ms, 4), "dispatches": calls, "gflops_per_s": round(flops / (ms or 1e-9) / 1e6, 1),
-             "gb_per_s": round(moved / (ms or 1e-9) / 1e6, 1)}
-            for name, (ms, calls, flops, moved) in ordered
-        ]  # fmt: skip
+        entries = []
+        for name, (ms, calls, flops, moved) in ordered:
+            rates = {"gflops_per_s": flops / ms / 1e6, "gb_per_s": moved / ms / 1e6} if ms else {}
+            rates = rates or {"gflops_per_s": 0.0, "gb_per_s": 0.0}
+            entries.append({"kernel": name, "ms": ms, "dispatches": calls, **rates})
+        return entries
 
 
 def covered(spans: Iterable[tuple[int, int]]) -> int:

@@ -45,7 +45,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Peaks:
-    """What the adapter can do at most: f32 products, copies, empty dispatches; `source` says where the first is from."""
+    """What the adapter can do at most: f32 products (`source`: who measured them), copies, empty dispatches."""
 
     tflops: float
     gb_per_s: float
@@ -174,9 +174,9 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [head, *(cells(row) for row in result["rows"])]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = [f"{result['adapter']}  ({result['host']}, {result['date']}, commit {result['commit']})", ""]
-    for line in lines:
-        padded = [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        text.append("  ".join(padded).rstrip())
+    for first, *rest in lines:
+        figures = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        text.append("  ".join([first.ljust(widths[0]), *figures]).rstrip())
     return "\n".join(text)
 
 

@@ -1,6 +1,7 @@
 """Runs the benchmark on this host and writes its JSON: natively, or under Node + Dawn by way of node_host.mjs.
 
-    python3 -m bench.run --out FILE.json [options]        node bench/node_host.mjs bench/run.py --out FILE.json [options]
+    python3 -m bench.run --out FILE.json [options]
+    node bench/node_host.mjs bench/run.py --out FILE.json [options]
 
 `python3 build.py bench` does both and brings PyTorch's figures along. The page in bench/page/ calls the same suite.
 """
@@ -12,16 +13,14 @@ import platform
 import sys
 from pathlib import Path
 
-IN_PYODIDE = sys.platform == "emscripten"
-if IN_PYODIDE:
-    sys.path.insert(0, "/project")
-
 from bench.rows import kernel_table, table
 from bench.suite import Options, run_all
 from lora_lab.errors import LoraLabError
 from lora_lab.formats.source import sources_from_path
 from lora_lab.gpu import open_device
 from lora_lab.model.files import open_model
+
+IN_PYODIDE = sys.platform == "emscripten"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

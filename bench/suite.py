@@ -232,4 +232,5 @@ async def _curves(recorder: Recorder, model: Model, sizes: Sizes, found: Found, 
     for count in sizes.layers:
         if count <= model.config.num_layers:
             config = dataclasses.replace(model.config, num_layers=count)
-            await add("layers", count, batch, length, dataclasses.replace(model, config=config, blocks=model.blocks[:count]))
+            fewer = dataclasses.replace(model, config=config, blocks=model.blocks[:count])
+            await add("layers", count, batch, length, fewer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,13 +13,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from build_tools.base import CACHE, ROOT, BuildError, say
+from build_tools.base import CACHE, ROOT, BuildError, commit, say
 from build_tools.environment import VENV_PYTHON, ensure_node_modules, find_npm, pip_install, search_path
 
 RESULTS = ROOT / "bench" / "results"
 SITE = CACHE / "bench-site"  # Pyodide and its wheels, for Node
 HOSTS = ("node", "native")
-BASELINE_NEEDS = 3  # the exit code of bench/baseline.py where PyTorch, PEFT or a CUDA device is missing
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,6 @@ class BenchOptions:
     quick: bool = False
     model: str | None = None
     out: Path | None = None
-
-
-def commit() -> str:
-    """Return the project's commit, with a plus where files differ from it; "unknown" where there is no git."""
-    try:
-        asked = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
-        done = subprocess.run(asked, capture_output=True, text=True)
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def slug(text: str) -> str:
@@ -113,10 +103,27 @@ def run_node(arguments: list[str]) -> int:
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
+def serve_page(port: int) -> int:
+    """Serve the page that measures in a browser, until Ctrl-C."""
+    from build_tools.server import SiteServer
+    from build_tools.site import build_site
+
+    with SiteServer(SITE, port) as server:
+        build_site(SITE, with_model=False)
+        say(f"\nThe benchmark is at {server.url}bench/\nCtrl-C ends it.")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
+
+
 def baseline_pythons() -> list[str]:
     """Return the Pythons that may have PyTorch for this GPU: the build's own, then the machine's."""
     found = [str(VENV_PYTHON), shutil.which("python3"), shutil.which("python"), sys.executable]
     return list(dict.fromkeys(name for name in found if name))
+
+
+def last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2] or "it failed without a word"
 
 
 def run_baseline(out: Path, options: BenchOptions) -> Path:
@@ -127,7 +134,7 @@ def run_baseline(out: Path, options: BenchOptions) -> Path:
         command = [python, "-m", "bench.baseline"]
         asked = subprocess.run([*command, "--check"], capture_output=True, text=True, cwd=ROOT, env=environment)
         if asked.returncode:
-            reasons.append(f"  - {python}: {(asked.stdout + asked.stderr).strip().splitlines()[-1:] or ['it failed']}")
+            reasons.append(f"  - {python}: {last_line(asked.stdout + asked.stderr)}")
             continue
         say(f"\n=== PyTorch + PEFT ({python}) ===")
         started = time.monotonic()
@@ -139,5 +146,5 @@ def run_baseline(out: Path, options: BenchOptions) -> Path:
     raise BuildError(
         "--baseline needs PyTorch, transformers and PEFT in a Python that sees a CUDA device. Tried:\n"
         + "\n".join(reasons)
-        + "\nInstall them (pip install torch transformers peft) on a machine with an NVIDIA GPU, or leave --baseline out."
+        + "\nInstall them (pip install torch transformers peft) where there is an NVIDIA GPU, or leave --baseline out."
     )
