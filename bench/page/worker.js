@@ -22,7 +22,7 @@ async function run({ quick, tiny }) {
   pyodide.unpackArchive(code, "zip", { extractDir: "/benchmark" });
   pyodide.runPython("import sys; sys.path.insert(0, '/benchmark')");
   const main = pyodide.pyimport("bench.browser").main;
-  const rows = (json, cells) => self.postMessage({ type: "rows", json, cells: cells.toJs() });
+  const rows = (json, cells) => self.postMessage({ type: "rows", json, cells });
   const { commit } = await read("bench/about.json");
   self.postMessage({ type: "done", json: await main(quick, tiny, navigator.userAgent, commit, say, rows) });
 }
