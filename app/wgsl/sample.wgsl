@@ -3,7 +3,8 @@
 //   else: keep logits >= the k-th largest; of those the smallest set, largest first, whose probability reaches top_p; of
 //   those the ones with p >= min_p * p of the largest; then draw by inverse cumulative probability.
 // Thresholds are found bit by bit over the logits' order (32 passes, no sort): the largest key whose set is big enough.
-// token: (1), the result   seen: (V), nonzero for tokens of the text so far; the result is added to it.
+// token: (1), the result, which the next decode reads   drawn: (any), the same at step.draw modulo its length, for the
+// host to read several at a time   seen: (V), nonzero for tokens of the text so far; the result is added to it.
 // One workgroup; sums are fixed trees: the same seed and draw give the same token on the same device.
 struct Params { columns: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -11,6 +12,7 @@ struct Params { columns: u32 }
 @group(0) @binding(2) var<storage, read_write> logits: array<f32>;
 @group(0) @binding(3) var<storage, read_write> seen: array<u32>;
 @group(0) @binding(4) var<storage, read_write> token: array<u32>;
+@group(0) @binding(5) var<storage, read_write> drawn: array<u32>;
 
 const LANES = 256u;
 const NEVER = -3.0e38;
@@ -43,6 +45,12 @@ fn pcg(value: u32) -> u32 {
     return (word >> 22u) ^ word;
 }
 
+fn leave(result: u32) {
+    token[0] = result;
+    drawn[step.draw % arrayLength(&drawn)] = result;
+    seen[result] = 1u;
+}
+
 @compute @workgroup_size(256)
 fn draw(@builtin(local_invocation_index) lane: u32) {
     let n = params.columns;
@@ -70,7 +78,7 @@ fn draw(@builtin(local_invocation_index) lane: u32) {
     }
     let top = partial[0];
     if (greedy) {
-        if (lane == 0u) { token[0] = indices[0]; seen[indices[0]] = 1u; }
+        if (lane == 0u) { leave(indices[0]); }
         return;
     }
 
@@ -133,7 +141,7 @@ fn draw(@builtin(local_invocation_index) lane: u32) {
         }
     }
     workgroupBarrier();
-    if (lane == 0u) { token[0] = chosen; seen[chosen] = 1u; }
+    if (lane == 0u) { leave(chosen); }
 }
 
 // The unnormalised probability of token v, 0 where it was cut.

@@ -73,8 +73,8 @@ def trace_everything(device: Device, form: str, head_dim: int) -> Iterator[Trace
     yield training._trace_update()
     chat = GenerationPlans(model, 64)
     for size in (1, *PREFILL_SIZES):
-        for pairs in ({}, adapter.pairs()):
-            yield chat._trace(size, pairs)
+        for applied in (None, adapter):
+            yield chat._trace(size, applied)
     chat.close()
     training.close()
     adapter.release()

@@ -33,6 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "reward": {"repetition_penalty": 0.6},
     "all": {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "repetition_penalty": 1.2},
 }
+DRAWN = 8
 SEEN = (0, 3, 11, 64, 200)
 
 
@@ -48,12 +49,14 @@ class Sampler:
         self.logits = make(4 * count * self.pitch, "logits")
         self.seen = make(4 * count * self.pitch, "seen")
         self.tokens = make(4 * count * 64, "tokens")
+        self.drawn = make(4 * DRAWN, "drawn")
+        drawn = Tensor((DRAWN,), self.drawn, 0, "drawn")
         tape = Tape(device, self.steps[0].tensor)
         for i, step in enumerate(self.steps):
             tape.step = step.tensor
             at = 4 * i * self.pitch
             logits, seen = Tensor((1, vocab), self.logits, at, "logits"), Tensor((vocab,), self.seen, at, "seen")
-            sample(tape, logits, seen, Tensor((1,), self.tokens, 4 * i * 64, "token"))
+            sample(tape, logits, seen, Tensor((1,), self.tokens, 4 * i * 64, "token"), drawn)
         self.plan = asyncio.run(device.build(tape, self.pool, "sampler"))
 
     def draw(self, logits: np.ndarray, values: Sequence[StepValues], seen: Sequence[int] = ()) -> np.ndarray:
@@ -70,6 +73,8 @@ class Sampler:
         tokens = self._read(self.tokens).reshape(self.count, 64)[:, 0]
         marks[np.arange(self.count), tokens] = 1
         assert np.array_equal(self._read(self.seen).reshape(marks.shape), marks)
+        drawn = {value.draw % DRAWN: token for value, token in zip(values, tokens, strict=True)}
+        assert {place: self._read(self.drawn)[place] for place in drawn} == drawn
         return tokens
 
     def _read(self, buffer: Buffer) -> np.ndarray:
@@ -78,7 +83,7 @@ class Sampler:
     def close(self) -> None:
         self.plan.close()
         self.pool.close()
-        for owner in (*self.steps, self.logits, self.seen, self.tokens):
+        for owner in (*self.steps, self.logits, self.seen, self.tokens, self.drawn):
             (owner.close if isinstance(owner, StepBuffer) else owner.destroy)()
 
 

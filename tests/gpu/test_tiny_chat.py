@@ -36,6 +36,14 @@ def chat_with(model: Model, context_length: int = 512) -> Iterator[ChatEngine]:
     chat.close()
 
 
+@pytest.fixture(params=[False, True], ids=["one by one", "drawn ahead"])
+def ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens as slow devices draw them, and as fast ones do: many before the first of them is read."""
+    if request.param:
+        monkeypatch.setattr("lora_lab.generate.tokens.AHEAD_BELOW_S", 1e9)
+        monkeypatch.setattr("lora_lab.generate.tokens.READ_EVERY_S", 1e9)
+
+
 def complete(chat: ChatEngine, prompt: Sequence[int], sampling: SamplingConfig, strength: float = 1.0) -> list[int]:
     async def collect() -> list[int]:
         return [piece.token_id async for piece in chat.complete(prompt, sampling, strength) if piece.token_id >= 0]
@@ -69,6 +77,7 @@ SAMPLED = SamplingConfig(
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("length", [1, 2, 16, 17, 64, 100, 256, 300])
+@pytest.mark.usefixtures("ahead")
 def test_replies_are_those_of_the_whole_text(tiny: Tiny, length: int, sampling: SamplingConfig) -> None:
     """Prompts of one part, of one that fills it, of a padded one and of several."""
     prompt = prompt_of(length, tiny.model)
@@ -88,6 +97,7 @@ def test_replies_on_each_device(each_device: Device, tiny_models: TinyModels, na
         assert complete(chat, prompt, GREEDY) == complete_without_a_cache(model, None, prompt, GREEDY)
 
 
+@pytest.mark.usefixtures("ahead")
 def test_the_adapter_goes_on_and_off_and_in_between(tiny: Tiny) -> None:
     model, prompt, tensors = tiny.model, prompt_of(40, tiny.model), random_tensors(tiny.model, LORA, b_std=0.3)
     with chat_with(model) as chat, adapter_with(model, LORA, tensors) as adapter:
@@ -118,6 +128,7 @@ def test_an_adapter_that_does_not_fit_leaves_the_old_one(tiny: Tiny) -> None:
         assert complete(chat, prompt, GREEDY) == before
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_second_turn_computes_only_what_is_new(tiny: Tiny) -> None:
     prompt = prompt_of(40, tiny.model)
     with chat_with(tiny.model) as chat:
@@ -135,6 +146,7 @@ def test_a_second_turn_computes_only_what_is_new(tiny: Tiny) -> None:
     assert third == complete_without_a_cache(tiny.model, None, other, GREEDY)
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_seed_decides_the_reply(tiny: Tiny) -> None:
     prompt, hot = prompt_of(20, tiny.model), replace(SAMPLED, temperature=2.0, top_k=0, top_p=1.0, min_p=0.0)
     with chat_with(tiny.model) as chat:
@@ -143,6 +155,7 @@ def test_a_seed_decides_the_reply(tiny: Tiny) -> None:
         assert complete(chat, prompt, replace(hot, seed=12)) != first
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_reply_ends_at_a_stop_token_and_can_be_stopped(tiny: Tiny) -> None:
     prompt = prompt_of(20, tiny.model)
 
@@ -164,6 +177,40 @@ def test_a_reply_ends_at_a_stop_token_and_can_be_stopped(tiny: Tiny) -> None:
         assert chat.last_stats.finish_reason == "stopped"
         assert chat.last_stats.new_tokens == 3
         assert complete(chat, prompt, GREEDY) == whole
+
+
+def test_what_was_drawn_ahead_is_not_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows behind a reply that was stopped are not the next turn's, and the GPU did draw ahead: the control."""
+    monkeypatch.setattr("lora_lab.generate.tokens.AHEAD_BELOW_S", 1e9)
+    monkeypatch.setattr("lora_lab.generate.tokens.READ_EVERY_S", 1e9)
+    prompt, long = prompt_of(20, tiny.model), replace(GREEDY, max_new_tokens=40)
+
+    async def few(chat: ChatEngine, count: int) -> list[int]:
+        found: list[int] = []
+        async for piece in chat.complete(prompt, long):
+            found.append(piece.token_id)
+            if len(found) == count:
+                chat.stop()
+        return found
+
+    with chat_with(tiny.model) as chat:
+        whole = complete(chat, prompt, long)
+        decodes = 0
+        decode = chat.plans.decode
+
+        async def counted(*arguments) -> None:
+            nonlocal decodes
+            decodes += 1
+            await decode(*arguments)
+
+        monkeypatch.setattr(chat.plans, "decode", counted)
+        assert run(few(chat, 9)) == whole[:9]
+        assert decodes > 12
+        assert chat.plans.cache.tokens == [*prompt, *whole[:8]]
+        following = [*prompt, *whole[:9], 5, 6]
+        found = complete(chat, following, GREEDY)
+        assert chat.last_stats is not None and chat.last_stats.cached_tokens == len(prompt) + 8
+    assert found == complete_without_a_cache(tiny.model, None, following, GREEDY)
 
 
 def test_a_conversation_is_rendered_and_answered_with_text(tiny: Tiny) -> None:

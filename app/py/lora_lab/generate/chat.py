@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..model.lora import Adapter
 from ..model.transformer import Model
 from ..ops.step import StepValues
 from .plans import GenerationPlans
+from .tokens import TokenSource
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ChatEngine:
         self.model, self.tokenizer, self.template = model, tokenizer, template
         self.context_length = min(context_length, model.config.max_position_embeddings)
         self.plans = GenerationPlans(model, self.context_length)
+        self.source = TokenSource(self.plans)
         self.adapter: Adapter | None = None
         self.last_stats: ReplyStats | None = None
         self._cached_strength = 0.0  # that the cache's rows were computed with; 0 is off
@@ -93,7 +96,7 @@ class ChatEngine:
         self._stop = False
         strength = adapter_strength if self.adapter is not None else 0.0
         adapter_on = strength != 0.0
-        plans, cache = self.plans, self.plans.cache
+        cache = self.plans.cache
         if strength != self._cached_strength:
             cache.clear()
             self._cached_strength = strength
@@ -107,24 +110,20 @@ class ChatEngine:
         )  # fmt: skip
         stops = {*self.model.config.eos_token_ids, *sampling.stop_token_ids}
         decoder = StreamDecoder(self.tokenizer)
-        reason, count, first_at = "length", 0, started
-        await plans.prefill(prompt[cached:], adapter_on, values, seen)
-        token = await plans.read_token()
-        first_at = time.perf_counter()
-        while True:
-            if token in stops:
-                reason = "stop"
-                break
-            count += 1
-            yield Piece(decoder.push(token), token)
-            if self._stop:
-                reason = "stopped"
-                break
-            if count >= min(room, sampling.max_new_tokens):
-                break
-            values.draw = count
-            await plans.decode(token, adapter_on, values)
-            token = await plans.read_token()
+        reason, count, first_at, token = "length", 0, started, -1
+        limit = min(room, sampling.max_new_tokens)
+        async with aclosing(self.source.draw(prompt[cached:], adapter_on, values, seen, limit)) as tokens:
+            async for token in tokens:
+                if count == 0:
+                    first_at = time.perf_counter()
+                if token in stops:
+                    reason = "stop"
+                    break
+                count += 1
+                yield Piece(decoder.push(token), token)
+                if self._stop:
+                    reason = "stopped"
+                    break
         rest = decoder.finish()
         now = time.perf_counter()
         self.last_stats = ReplyStats(

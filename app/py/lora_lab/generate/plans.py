@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import numpy as np
 
 from ..gpu.device import Pool, Progress
 from ..gpu.plan import Plan, Tensor
+from ..model.decode import can_decode, decode_logits
 from ..model.lora import Adapter
 from ..model.transformer import Adapters, Model, transformer
 from ..ops.attention import attention, attention_decode
@@ -17,6 +20,7 @@ from ..ops.tape import Tape
 from .kv_cache import KvCache
 
 PREFILL_SIZES = (16, 64, 256)  # a prompt is cut into these; the last part is padded
+DRAWN = 64  # of the last drawn tokens that can be read
 
 
 class GenerationPlans:
@@ -35,6 +39,7 @@ class GenerationPlans:
         self.prompt = device.upload(np.zeros(largest, np.uint32), "prompt")
         self.positions = device.upload(np.zeros(largest, np.uint32), "positions")
         self.token = device.upload(np.zeros(1, np.uint32), "token")
+        self.drawn = device.upload(np.zeros(DRAWN, np.uint32), "drawn tokens")
         self.seen = device.upload(np.zeros(model.config.vocab_size, np.uint32), "seen")
         self._plans: dict[tuple[int, bool], Plan] = {}
         self._adapter: Adapter | None = None
@@ -72,17 +77,19 @@ class GenerationPlans:
             await self._run(await self._plan(size, adapter_on))
             cache.tokens += part
 
-    async def decode(self, previous: int, adapter_on: bool, values: StepValues) -> None:
-        """Run the token in `token`, which the caller has read as `previous`, and draw the next one into its place."""
-        past = len(self.cache.tokens)
+    async def decode(self, past: int, adapter_on: bool, values: StepValues) -> None:
+        """Run the token in `token`, whose place in the cache is row `past`, and draw number `values.draw` after it.
+
+        Nothing is read back: several in a row keep the GPU busy. The caller adds the tokens to the cache's own list.
+        """
         self.device.write(self.positions.buffer, 0, np.array([past], np.uint32))
         values.past, values.last_row = past, 0
         self.step.write(values)
         await self._run(await self._plan(1, adapter_on))
-        self.cache.tokens.append(previous)
 
-    async def read_token(self) -> int:
-        return int((await self.device.download(self.token, np.uint32))[0])
+    def start_reading(self) -> Awaitable[bytes]:
+        """Return, to be awaited later, the last DRAWN tokens as u32: number n stands at n % DRAWN."""
+        return self.device.start_read(self.drawn.buffer, 0, self.drawn.size_bytes)
 
     async def _run(self, plan: Plan) -> None:
         if plan.replayed:
@@ -93,14 +100,19 @@ class GenerationPlans:
     async def _plan(self, size: int, adapter_on: bool, on_progress: Progress | None = None) -> Plan:
         key = (size, adapter_on)
         if key not in self._plans:
-            pairs = self._adapter.pairs() if adapter_on and self._adapter else {}
+            adapter = self._adapter if adapter_on else None
             name = "decode" if size == 1 else f"prefill {size}"
-            self._plans[key] = await self.device.build(self._trace(size, pairs), self.pool, name, on_progress)
+            self._plans[key] = await self.device.build(self._trace(size, adapter), self.pool, name, on_progress)
         return self._plans[key]
 
-    def _trace(self, size: int, adapters: Adapters) -> Tape:
+    def _trace(self, size: int, adapter: Adapter | None) -> Tape:
         model, config, cache = self.model, self.model.config, self.cache
+        adapters: Adapters = adapter.pairs() if adapter else {}
         tape = Tape(self.device, self.step.tensor, grad_enabled=False)
+        if size == 1 and can_decode(self.device, model, adapter):
+            logits = decode_logits(tape, model, self.token, self.table, cache.layer, adapters, adapter)
+            sample(tape, logits, self.seen, self.token, self.drawn)
+            return tape
         positions = Tensor((size,), self.positions.buffer, 0, "positions")
         tokens = self.token if size == 1 else Tensor((size,), self.prompt.buffer, 0, "prompt")
 
@@ -121,14 +133,14 @@ class GenerationPlans:
             last_row(tape, hidden, last)
         logits = tape.tensor((1, config.vocab_size), "logits")
         product(tape, last, model.lm_head, logits)
-        sample(tape, logits, self.seen, self.token)
+        sample(tape, logits, self.seen, self.token, self.drawn)
         return tape
 
     def close(self) -> None:
         for plan in self._plans.values():
             plan.close()
         self._plans.clear()
-        for tensor in (self.prompt, self.positions, self.token, self.seen, self.table):
+        for tensor in (self.prompt, self.positions, self.token, self.drawn, self.seen, self.table):
             tensor.buffer.destroy()
         self.cache.close()
         self.step.close()

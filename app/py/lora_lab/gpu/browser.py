@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Awaitable
 from typing import Any
 
 import js
@@ -58,8 +59,15 @@ class BrowserDevice(Device):
         self._gpu.write(buffer.handle, offset, to_js(memoryview(raw).cast("B")))
 
     async def read(self, buffer: Buffer, offset: int, size_bytes: int) -> bytes:
+        return await self.start_read(buffer, offset, size_bytes)
+
+    def start_read(self, buffer: Buffer, offset: int, size_bytes: int) -> Awaitable[bytes]:
+        # The call submits the copy before it returns its promise.
+        return self._finish_read(self._gpu.read(buffer.handle, offset, size_bytes), buffer)
+
+    async def _finish_read(self, promise: Any, buffer: Buffer) -> bytes:
         try:
-            return (await self._gpu.read(buffer.handle, offset, size_bytes)).to_bytes()
+            return (await promise).to_bytes()
         except JsException as error:
             self._note_loss()
             raise DeviceError(f"Reading {buffer.label} from the GPU failed: {error.message}") from error

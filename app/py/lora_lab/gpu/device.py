@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,12 @@ class Device(ABC):
     @abstractmethod
     async def read(self, buffer: Buffer, offset: int, size_bytes: int) -> bytes:
         """Return `size_bytes` bytes from `offset`, after everything submitted before."""
+
+    def start_read(self, buffer: Buffer, offset: int, size_bytes: int) -> Awaitable[bytes]:
+        """Return what `read` would, to be awaited later. Hosts that can copy the bytes now, so that what is submitted
+        afterwards does not delay them; others read when they are asked. Either way the caller keeps them unchanged.
+        """
+        return self.read(buffer, offset, size_bytes)
 
     @abstractmethod
     async def _compile(self, kernels: list[tuple[Kernel, tuple[str, ...]]], on_progress: Progress | None) -> list[Any]:

@@ -6,11 +6,12 @@ from ..gpu.kernel import kernel
 from ..gpu.plan import Tensor, Trace
 
 
-def sample(trace: Trace, logits: Tensor, seen: Tensor, token: Tensor) -> None:
+def sample(trace: Trace, logits: Tensor, seen: Tensor, token: Tensor, drawn: Tensor) -> None:
     """token (1), u32, is drawn from logits (1, V) by the sampling values of the step buffer; logits are overwritten.
 
     seen (V), u32: nonzero for the tokens of the text so far, for the repetition penalty; the result joins them.
+    drawn (any length), u32: the result stands there too, at step.draw modulo the length.
     """
     assert trace.step is not None
-    tensors = {"step": trace.step, "logits": logits, "seen": seen, "token": token}
+    tensors = {"step": trace.step, "logits": logits, "seen": seen, "token": token, "drawn": drawn}
     trace.dispatch(kernel("sample", "draw"), tensors, {"columns": logits.size}, (1,), 100.0 * logits.size)
