@@ -43,11 +43,14 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def write_docs(path: Path) -> None:
     """Write a result's pictures, and its table into docs/performance.md."""
-    result = read_result(path)
-    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    if not path.is_relative_to(ROOT):
+        raise BuildError(f"{path} is outside the project: copy it into bench/results/ first, for the page will name it")
+    result, name = read_result(path), path.relative_to(ROOT).as_posix()
     text = PAGE.read_text(encoding="utf-8")
     pictures = curve_pictures(result)
     changed = replace_section(text, name, section(result, name, list(pictures)))
+    for curve in CURVES:
+        (PAGE.parent / picture_name(curve)).unlink(missing_ok=True)
     for curve, svg in pictures.items():
         write_bytes(PAGE.parent / picture_name(curve), svg.encode())
     write_bytes(PAGE, changed.encode())
