@@ -66,7 +66,7 @@ class SilentTokenizer:
 class StepFigures:
     """What came of one training run: each step's time after the warm ones, and what a step is made of."""
 
-    first_ms: float  # from `prepare` to the first step finished
+    first_ms: float  # from a model that is loaded to the first step finished: tracing, compiling, everything
     memory_mib: float  # most that the device held
     planned_mib: float  # what the trainer said before it began
     times_ms: list[float] = field(default_factory=list)
@@ -133,12 +133,12 @@ async def measure_step(
     """Train on (batch, length) for at least `seconds` and at least `steps` steps after the warm ones."""
     device = model.device
     device.peak_memory_bytes = device.memory_in_use_bytes
+    start = time.perf_counter()
     adapter = Adapter.create(device, model.config, LoraConfig(rank=rank, alpha=2 * rank), 0)
     more: dict[str, Any] = {"recompute": recompute} if HAS_RECOMPUTE else {}
     config = TrainConfig(steps=100_000, batch=batch, accumulate=1, shuffle=False, schedule="constant", **more)
     trainer = Trainer(model, adapter, trained_examples(model, batch, length), config)
     try:
-        start = time.perf_counter()
         await trainer.prepare()
         events = trainer.run()
         await _next_step(events)

@@ -122,6 +122,15 @@ def random_weight(device: Device, shape: tuple[int, int], form: str) -> Weight:
     return Weight(device.upload(data, f"{form} weight"), shape, form)
 
 
+def random_matrix(device: Device, shape: tuple[int, int]) -> Tensor:
+    """Return a matrix of random numbers, the same million over and over: WebAssembly has no room for large ones."""
+    tensor = Tensor(shape, device.create_buffer(4 * shape[0] * shape[1], "left"), 0, "left")
+    some = np.random.default_rng(1).standard_normal(1 << 20, np.float32)
+    for first in range(0, tensor.size, some.size):
+        device.write(tensor.buffer, 4 * first, some[: tensor.size - first])
+    return tensor
+
+
 class Products:
     """Times the linear layer's products with a frozen weight."""
 
@@ -151,7 +160,7 @@ class Products:
             self.left_out.append(f"{name}: it would take more than {TOO_SLOW_S:g} s each time")
             return None
         repeats = max(1, min(REPEATS, int(device.segment_flops // flops)))
-        left = device.upload(np.random.default_rng(1).standard_normal((m, inner), np.float32), "left")
+        left = random_matrix(device, (m, inner))
         result = Tensor((m, columns), device.create_buffer(4 * m * columns, "result"), 0, "result")
         form = product_backward if backward else product
 

@@ -26,7 +26,8 @@ Say = Callable[[str], None]
 class Sizes:
     """Which shapes are measured. `TINY_SIZES` are for a try on a software device: its numbers mean nothing."""
 
-    steps: tuple[tuple[int, int], ...] = ((1, 128), (1, 512), (8, 512))
+    # The first one finds no kernel compiled, so it comes first whose first step matters.
+    steps: tuple[tuple[int, int], ...] = ((1, 512), (1, 128), (8, 512))
     memory: tuple[int, int] = (1, 512)
     products: tuple[int, ...] = MATMUL_ROWS
     new_tokens: int = 128
@@ -103,6 +104,7 @@ def as_result(device: Device, options: Options, found: Found) -> dict[str, Any]:
         "floor": dataclasses.asdict(peaks) if peaks else None,
         "curves": found.curves,
         "baseline_curves": baseline.get("curves", {}),
+        "baseline_compiled": baseline.get("compiled", {}),
         "kernels": found.kernels,
         "left_out": found.left_out,
         "webgpu_adapter": dataclasses.asdict(device.info),
