@@ -72,6 +72,6 @@ LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}$libraries; LD_LIBRARY_PATH=${LD_LIBRARY_PAT
 
 LORA_LAB_DIST=$here/dist LORA_LAB_NODE_MODULES=$here/node_modules
 export LORA_LAB_DIST LORA_LAB_NODE_MODULES
-"$here/node" --expose-gc "$here/bench/node_host.mjs" "$here/bench/run.py" --out "$out" \
+"$here/node" --expose-gc --no-warnings "$here/bench/node_host.mjs" "$here/bench/run.py" --out "$out" \
   --commit "$(cat "$here/COMMIT")" ${theirs:+--baseline "$theirs"} ${model:+--model "$model"} $quick $profile
 echo "Written: $out"
