@@ -5,7 +5,7 @@
 // Thresholds are found bit by bit over the logits' order (32 passes, no sort): the largest key whose set is big enough.
 // token: (1), the result, which the next decode reads   drawn: (any), the same at step.draw modulo its length, for the
 // host to read several at a time   seen: (V), nonzero for tokens of the text so far; the result is added to it.
-// One workgroup; sums are fixed trees: the same seed and draw give the same token on the same device.
+// One workgroup of LANES (given by the op); sums are fixed trees: the same seed and draw give the same token on the same device.
 struct Params { columns: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
@@ -14,11 +14,10 @@ struct Params { columns: u32 }
 @group(0) @binding(4) var<storage, read_write> token: array<u32>;
 @group(0) @binding(5) var<storage, read_write> drawn: array<u32>;
 
-const LANES = 256u;
 const NEVER = -3.0e38;
-var<workgroup> partial: array<f32, 256>;
-var<workgroup> indices: array<u32, 256>;
-var<workgroup> start_of_lane: array<f32, 256>;
+var<workgroup> partial: array<f32, LANES>;
+var<workgroup> indices: array<u32, LANES>;
+var<workgroup> start_of_lane: array<f32, LANES>;
 var<workgroup> chosen: u32;
 
 // Unsigned keys in the order of the floats.
@@ -31,7 +30,7 @@ fn sum_over_workgroup(value: f32, lane: u32) -> f32 {
     workgroupBarrier();
     partial[lane] = value;
     workgroupBarrier();
-    for (var half = 128u; half > 0u; half >>= 1u) {
+    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
         if (lane < half) { partial[lane] += partial[lane + half]; }
         workgroupBarrier();
     }
@@ -51,7 +50,7 @@ fn leave(result: u32) {
     seen[result] = 1u;
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn draw(@builtin(local_invocation_index) lane: u32) {
     let n = params.columns;
     let greedy = step.temperature <= 0.0;
@@ -68,7 +67,7 @@ fn draw(@builtin(local_invocation_index) lane: u32) {
     indices[lane] = largest_at;
     storageBarrier();
     workgroupBarrier();
-    for (var half = 128u; half > 0u; half >>= 1u) {
+    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
         if (lane < half) {
             let other = partial[lane + half];
             let better = other > partial[lane] || (other == partial[lane] && indices[lane + half] < indices[lane]);

@@ -15,6 +15,6 @@ struct Step {
     top_p: f32,
     min_p: f32,
     repetition_penalty: f32,
-    reserved: u32,
+    slot: u32,                // of the ring that a training step leaves its loss in
 }
 @group(0) @binding(1) var<uniform> step: Step;

@@ -86,7 +86,9 @@ def kernels(device: Device) -> Wanted:
     found: Wanted = {}
     before = device.num_buffers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "limits", replace(device.limits, max_workgroup_storage_size=EVERYWHERE_BYTES))
+        patch.setattr(device, "limits", replace(
+                device.limits, max_workgroup_storage_size=EVERYWHERE_BYTES, max_invocations_per_workgroup=256
+            ))
 
         def collect(form: str, head_dim: int) -> None:
             for trace in trace_everything(device, form, head_dim):

@@ -54,9 +54,10 @@ def decode_logits(
     config = model.config
     rank = adapter.config.rank if adapter else 0
     region = _region(model, rank)
+    parts = tape.tensor((2 * region,), "parts of u")
     scratch = Scratch(
-        tape, adapter.params if adapter else model.norm, tape.tensor((2 * region,), "parts of u"), region, ceil_div(3 * rank, 4) * 4,
-        config.num_heads, config.num_kv_heads, config.head_dim,
+        tape, adapter.params if adapter else model.norm, parts, region, ceil_div(3 * rank, 4) * 4, config.num_heads,
+        config.num_kv_heads, config.head_dim,
     )  # fmt: skip
     attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS
     eps = config.rms_norm_eps

@@ -27,6 +27,26 @@ def grad_norm(trace: Trace, grads: Tensor, norm: Tensor, max_binding_bytes: int)
 
 
 @dataclass(frozen=True)
+class Report:
+    """What a step leaves for the host and for its successors; see wgsl/report.wgsl.
+
+    ring (2 * slots): loss and norm of the step whose slot is step.slot. used_norm (1): what adamw must be given.
+    halted (1), u32: zero before the first step.
+    """
+
+    ring: Tensor
+    used_norm: Tensor
+    halted: Tensor
+
+
+def report(trace: Trace, loss: Tensor, norm: Tensor, to: Report) -> None:
+    """Leave loss (1) and norm (1) in the ring, and see to it that no step after a bad one changes anything."""
+    assert trace.step is not None
+    tensors = {"step": trace.step, "loss": loss, "norm": norm, **vars(to)}
+    trace.dispatch(kernel("report", "leave"), tensors, {"unused": 0}, (1,))
+
+
+@dataclass(frozen=True)
 class Moments:
     """AdamW's running mean and mean of squares, both (n) like the parameters."""
 

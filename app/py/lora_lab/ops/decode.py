@@ -34,7 +34,7 @@ class AdapterPlaces:
 
     @property
     def units(self) -> int:
-        """The length of u: every layer has its own rank numbers, used or not, and what fills the last vector of four."""
+        """The length of u: rank numbers for every layer, used or not, filled up to whole vectors of four."""
         return ceil_div(self.rank * len(self.a), 4) * 4
 
     @classmethod
@@ -107,8 +107,8 @@ def _params(
         "columns": columns, "inner": inner, "eps": eps, "rank": here.rank, "units": here.units, "scale": here.scale,
         "parts_in": given.parts_at if given else 0, "num_parts": given.num_parts if given else 0,
         "start1": starts[0], "start2": starts[1], "b0": b[0], "b1": b[1], "b2": b[2],
-        "next_rank": coming.rank, "next_layers": len(coming.a), "next_units": coming.units, "parts_out": parts_out, "a0": a[0], "a1": a[1],
-        "a2": a[2], "next_norm": int(next_norm), "heads": scratch.heads,
+        "next_rank": coming.rank, "next_layers": len(coming.a), "next_units": coming.units, "parts_out": parts_out,
+        "a0": a[0], "a1": a[1], "a2": a[2], "next_norm": int(next_norm), "heads": scratch.heads,
     }  # fmt: skip
 
 

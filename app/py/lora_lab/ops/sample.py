@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..gpu.kernel import kernel
-from ..gpu.plan import Tensor, Trace
+from ..gpu.plan import Tensor
+from .tape import Tape
 
 
-def sample(trace: Trace, logits: Tensor, seen: Tensor, token: Tensor, drawn: Tensor) -> None:
+def sample(trace: Tape, logits: Tensor, seen: Tensor, token: Tensor, drawn: Tensor) -> None:
     """token (1), u32, is drawn from logits (1, V) by the sampling values of the step buffer; logits are overwritten.
 
     seen (V), u32: nonzero for the tokens of the text so far, for the repetition penalty; the result joins them.
@@ -14,4 +15,8 @@ def sample(trace: Trace, logits: Tensor, seen: Tensor, token: Tensor, drawn: Ten
     """
     assert trace.step is not None
     tensors = {"step": trace.step, "logits": logits, "seen": seen, "token": token, "drawn": drawn}
-    trace.dispatch(kernel("sample", "draw"), tensors, {"columns": logits.size}, (1,), 100.0 * logits.size)
+    # One workgroup goes through the whole vocabulary: as many invocations as the device gives it.
+    device = trace.device
+    lanes = min(1024, device.limits.max_invocations_per_workgroup) if device.use_workgroup_memory else 256
+    step = kernel("sample", "draw", (("LANES", 1 << (lanes.bit_length() - 1)),))
+    trace.dispatch(step, tensors, {"columns": logits.size}, (1,), 100.0 * logits.size)

@@ -30,7 +30,7 @@ class StepValues:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    reserved: int = 0
+    slot: int = 0
 
 
 class StepBuffer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..gpu.device import Device, Pool, Progress
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
 from ..model.lora import Adapter
 from ..model.transformer import Model, transformer
-from ..ops.adamw import Moments, adamw, grad_norm
+from ..ops.adamw import Moments, Report, adamw, grad_norm, report
 from ..ops.attention import attention
 from ..ops.cross_entropy import cross_entropy
 from ..ops.elementwise import fill
@@ -22,6 +23,8 @@ from ..ops.tape import Tape
 
 MAX_PLANS = 12  # built batch shapes kept at once; the one used longest ago goes first
 NORM_OFFSET = 256  # bytes: loss and norm are bound apart, and a binding's offset must be aligned
+HALTED_OFFSET, RING_OFFSET = 256, 512  # likewise
+SLOTS = 8  # steps whose loss and norm can be read: more than are ever in flight
 
 Shape = tuple[int, int]  # B, T
 
@@ -51,6 +54,12 @@ class TrainPlans:
         self.stats = make(NORM_OFFSET + 4, "loss and norm")
         self.loss = Tensor((1,), self.stats, 0, "loss")
         self.norm = Tensor((1,), self.stats, NORM_OFFSET, "norm")
+        self.reports = make(RING_OFFSET + 8 * SLOTS, "reports")
+        self.report = Report(
+            ring=Tensor((2 * SLOTS,), self.reports, RING_OFFSET, "ring"),
+            used_norm=Tensor((1,), self.reports, 0, "used norm"),
+            halted=Tensor((1,), self.reports, HALTED_OFFSET, "halted"),
+        )
         self.table = model.rope_table(largest[1])
         self._built: OrderedDict[tuple[Shape, bool], Plan] = OrderedDict()
         self.zero_plan: Plan | None = None
@@ -94,8 +103,9 @@ class TrainPlans:
             return Tensor((self.adapter.size,), buffer, 0, buffer.label)
 
         grad_norm(trace, flat(self.grads), self.norm, limit)
+        report(trace, self.loss, self.norm, self.report)
         moments = Moments(flat(self.m), flat(self.v))
-        adamw(trace, self.adapter.params, flat(self.grads), moments, self.norm, self.config, limit)
+        adamw(trace, self.adapter.params, flat(self.grads), moments, self.report.used_norm, self.config, limit)
         return trace
 
     # --- memory ---
@@ -109,7 +119,8 @@ class TrainPlans:
             pool = lay_out(trace, pool).sizes
         align = self.device.limits.min_uniform_buffer_offset_alignment
         params = sum(params_size_bytes(trace, align) for trace in traces)
-        inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values()) + self.stats.size_bytes
+        inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values())
+        inputs += self.stats.size_bytes + self.reports.size_bytes
         table = self.table.buffer.size_bytes
         return {
             "activations": sum(pool),
@@ -123,7 +134,7 @@ class TrainPlans:
 
     async def allocate(self, on_progress: Progress | None = None) -> None:
         """Take the memory, compile every kernel, build the plans that every run needs."""
-        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats):
+        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats, self.reports):
             buffer.allocate()
         await self.batch_plan(self.largest, on_progress=on_progress)
         self.zero_plan = await self.device.build(self._trace_zero(), self.pool, "zero")
@@ -157,13 +168,19 @@ class TrainPlans:
     def set_step(self, values: StepValues) -> None:
         self.step.write(values)
 
+    def start_reading(self) -> Awaitable[bytes]:
+        """Return, to be awaited later, the ring: loss and norm of the last SLOTS steps, as f32."""
+        ring = self.report.ring
+        return self.device.start_read(ring.buffer, ring.offset, ring.size_bytes)
+
     def close(self) -> None:
         """Give everything back but the adapter and the model."""
         for plan in (*self._built.values(), self.zero_plan, self.update_plan):
             if plan is not None:
                 plan.close()
         self._built.clear()
-        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats, self.table.buffer):
+        own = (self.grads, self.m, self.v, self.stats, self.reports, self.table.buffer)
+        for buffer in (*vars(self.inputs).values(), *own):
             buffer.destroy()
         self.step.close()
         self.pool.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,11 +18,12 @@ from ..model.lora import Adapter
 from ..model.transformer import Model
 from ..ops.step import StepValues
 from .events import MemoryReport, StepDone, TrainEvent, ValidationDone
-from .plans import NORM_OFFSET, Shape, TrainPlans
+from .plans import NORM_OFFSET, SLOTS, Shape, TrainPlans
 from .schedule import learning_rate, step_rows, total_steps
 
 LENGTH_MULTIPLE = 32  # lengths are rounded up to this, so that only a few plans ever exist
 VALIDATIONS = 10  # of a run, besides the one at its end
+AHEAD_BELOW_MS = 250.0  # slower steps wait for one another: little is hidden, and a stop comes sooner
 ETA_WINDOW = 20  # steps that the remaining time is reckoned from
 
 
@@ -55,7 +58,7 @@ class Trainer:
         await self.plans.allocate(on_progress)
 
     def stop(self) -> None:
-        """Let the step in flight be the last one."""
+        """Let what the GPU has been given already, at most two steps, be the last."""
         self._stop = True
 
     async def run(self) -> AsyncIterator[TrainEvent]:
@@ -65,31 +68,45 @@ class Trainer:
         """
         rows = step_rows(len(self.examples), self.config)
         every = max(1, self.total_steps // VALIDATIONS)
-        times: list[float] = []
-        for step in range(self.total_steps):
-            if self._stop:
-                break
-            start = time.perf_counter()
-            batches = [self._batch(micro) for micro in next(rows)]
-            loss, norm, rate = await self.train_step(batches, step)
-            elapsed_ms = (time.perf_counter() - start) * 1e3
-            times = [*times[-ETA_WINDOW + 1 :], elapsed_ms]
-            tokens = sum(batch.real_tokens for batch in batches)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise LoraLabError(
-                    f"step {step + 1}: the loss is {loss} and the gradient norm {norm}; training cannot go on. "
-                    f"The learning rate is {rate:g}: try a tenth of it. The adapter keeps the last good step."
-                )
-            self.steps_done = step + 1
-            yield StepDone(
-                step=step + 1, total_steps=self.total_steps, loss=loss, grad_norm=norm, learning_rate=rate,
-                trained_tokens=sum(batch.trained_tokens for batch in batches), tokens=tokens,
-                tokens_per_s=tokens / elapsed_ms * 1e3, elapsed_ms=elapsed_ms,
-                eta_ms=float(np.median(times)) * (self.total_steps - step - 1),
-            )  # fmt: skip
-            last = step + 1 == self.total_steps or self._stop
-            if self.validation and (last or (step + 1) % every == 0):
-                yield ValidationDone(step + 1, await self.validate())
+        times: deque[float] = deque(maxlen=ETA_WINDOW)
+        in_flight: deque[_StepInFlight] = deque()
+        submitted, finished = 0, time.perf_counter()
+        try:
+            while in_flight or (submitted < self.total_steps and not self._stop):
+                # While the GPU works on one step the next is written and encoded, but not across a validation: it
+                # needs the adapter as it is after its step.
+                ahead = 2 if times and times[-1] < AHEAD_BELOW_MS else 1
+                waits = bool(self.validation) and submitted % every == 0 and bool(in_flight)
+                if len(in_flight) < ahead and submitted < self.total_steps and not self._stop and not waits:
+                    batches = [self._batch(micro) for micro in next(rows)]
+                    in_flight.append(await self._submit_step(batches, submitted))
+                    submitted += 1
+                    continue
+                step = in_flight.popleft()
+                loss, norm = await step.result()
+                now = time.perf_counter()
+                elapsed_ms, finished = (now - finished) * 1e3, now
+                times.append(elapsed_ms)
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    raise LoraLabError(
+                        f"step {step.index + 1}: the loss is {loss} and the gradient norm {norm}; training cannot go "
+                        f"on. The learning rate is {step.learning_rate:g}: try a tenth of it. The adapter keeps the "
+                        "last good step."
+                    )
+                self.steps_done = step.index + 1
+                yield StepDone(
+                    step=self.steps_done, total_steps=self.total_steps, loss=loss, grad_norm=norm,
+                    learning_rate=step.learning_rate, trained_tokens=step.trained_tokens, tokens=step.tokens,
+                    tokens_per_s=step.tokens / elapsed_ms * 1e3, elapsed_ms=elapsed_ms,
+                    eta_ms=float(np.median(times)) * (self.total_steps - self.steps_done),
+                )  # fmt: skip
+                last = not in_flight and (self.steps_done == self.total_steps or self._stop)
+                if self.validation and (last or self.steps_done % every == 0):
+                    yield ValidationDone(self.steps_done, await self.validate())
+                    finished = time.perf_counter()
+        finally:
+            for step in in_flight:
+                await step.result()
 
     def _batch(self, indices: Sequence[int]) -> Batch:
         return _padded(make_batch([self.examples[i] for i in indices], LENGTH_MULTIPLE), self.config.batch)
@@ -99,6 +116,10 @@ class Trainer:
 
         The loss is the mean over the trained tokens of all of them together, not a mean of their means.
         """
+        submitted = await self._submit_step(batches, step)
+        return (*await submitted.result(), submitted.learning_rate)
+
+    async def _submit_step(self, batches: Sequence[Batch], step: int) -> _StepInFlight:
         rate = learning_rate(step, self.total_steps, self.config)
         await self.accumulate(batches)
         plans = self.plans
@@ -107,12 +128,14 @@ class Trainer:
             learning_rate=rate,
             bias_correction1=1 - self.config.beta1**t,
             bias_correction2=1 - self.config.beta2**t,
+            slot=step % SLOTS,
         )
         plans.set_step(values)
         assert plans.update_plan is not None
         plans.device.submit(plans.update_plan)
-        loss, norm = await self._read_stats()
-        return loss, norm, rate
+        trained = sum(batch.trained_tokens for batch in batches)
+        tokens = sum(batch.real_tokens for batch in batches)
+        return _StepInFlight(step, rate, trained, tokens, plans.start_reading())
 
     async def accumulate(self, batches: Sequence[Batch]) -> None:
         """Leave the gradients of the mean loss over `batches` in the plans' gradient buffer."""
@@ -153,6 +176,23 @@ class Trainer:
     def close(self) -> None:
         """Give back all memory but the model's and the adapter's."""
         self.plans.close()
+
+
+@dataclass(frozen=True)
+class _StepInFlight:
+    """A step that the GPU has been given; what it was made of, and where its loss will come from."""
+
+    index: int
+    learning_rate: float
+    trained_tokens: int
+    tokens: int
+    reading: Awaitable[bytes]
+
+    async def result(self) -> tuple[float, float]:
+        """Wait for the step; return its loss and gradient norm."""
+        ring = np.frombuffer(await self.reading, np.float32)
+        at = 2 * (self.index % SLOTS)
+        return float(ring[at]), float(ring[at + 1])
 
 
 def _padded(batch: Batch, rows: int) -> Batch:

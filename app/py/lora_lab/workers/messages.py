@@ -219,7 +219,7 @@ class StartTraining(Command):
 
 @dataclass(frozen=True)
 class StopTraining(Command):
-    """Finish the step in flight, keep what was learned."""
+    """Finish what the GPU has been given (two steps at most), keep what was learned."""
 
 
 @dataclass(frozen=True)

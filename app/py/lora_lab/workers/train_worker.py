@@ -168,7 +168,7 @@ class TrainWorker(AdapterKeeper):
 
     @handles(StopTraining, "training")
     async def stop_training(self, _: StopTraining) -> None:
-        """Ask the run to end after the step in flight."""
+        """Ask the run to end after what the GPU has been given: two steps at most."""
         if not self.training:
             return
         self.stop_asked = True
