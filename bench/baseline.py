@@ -77,13 +77,13 @@ def step_ms(model: Any, batch: int, length: int, seconds: float, forward: Any = 
     return ms, torch.cuda.max_memory_allocated() / 2**20
 
 
-def median_ms(run: Callable[[], object], seconds: float) -> float:
-    """Return the median wall-clock ms of `run`, which waits for the GPU itself, after four warm ones."""
-    for _ in range(4):
+def median_ms(run: Callable[[], object], seconds: float, warm: int = 4, least: int = 5) -> float:
+    """Return the median wall-clock ms of `run`, which waits for the GPU itself, after `warm` ones."""
+    for _ in range(warm):
         run()
     times: list[float] = []
     begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds or len(times) < 5:
+    while time.perf_counter() - begun < seconds or len(times) < least:
         start = time.perf_counter()
         run()
         times.append((time.perf_counter() - start) * 1e3)
@@ -96,6 +96,7 @@ def matmul_tflops(m: int, k: int, n: int) -> float:
 
     a, b = torch.randn(m, k, device="cuda"), torch.randn(n, k, device="cuda")
     out = torch.empty(m, n, device="cuda")
+    torch.cuda.synchronize()
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):  # cuBLAS takes its workspace before the capture
         for _ in range(5):
@@ -116,7 +117,7 @@ def matmul_tflops(m: int, k: int, n: int) -> float:
     return 2 * m * k * n / (statistics.median(times[1:]) * 1e9)
 
 
-def chat(model: Any, new_tokens: int = 64) -> dict[str, float]:
+def chat(model: Any, new_tokens: int = 32) -> dict[str, float]:
     """Return greedy decoding with the adapter off and on, and a prefill of 1,024 tokens, under our rows' names."""
     import torch
 
@@ -129,13 +130,16 @@ def chat(model: Any, new_tokens: int = 64) -> dict[str, float]:
                        min_new_tokens=count, do_sample=False, pad_token_id=0)  # fmt: skip
         torch.cuda.synchronize()
 
+    base = model.get_base_model()  # the adapter's layers are inside it
+
     def prefill() -> None:
-        model(input_ids=long, use_cache=True, logits_to_keep=1)
+        hidden = base.model(input_ids=long, use_cache=True).last_hidden_state
+        base.lm_head(hidden[:, -1:])
         torch.cuda.synchronize()
 
     def measure(suffix: str) -> None:
         with torch.no_grad():
-            one, many = (median_ms(lambda count=count: generate(count), 0.5) for count in (1, 1 + new_tokens))
+            one, many = (median_ms(lambda count=count: generate(count), 0.5, 1, 3) for count in (1, 1 + new_tokens))
             found[f"decode{suffix}"] = new_tokens / (many - one) * 1e3
             found[f"prefill 1024{suffix}"] = median_ms(prefill, 0.5)
 
