@@ -74,6 +74,7 @@ export function readSettings() {
     problems.push({ field: "validation_percent", message: "A number is wanted here; 0 holds nothing back." });
   } else settings.validation_fraction = percent / 100;
   settings.schedule = byId("set-schedule").value;
+  settings.packing = byId("set-packing").value;
   settings.shuffle = byId("set-shuffle").checked;
   settings.targets = [...document.querySelectorAll("[name=targets]:checked")].map((box) => box.value);
   return problems.length ? { problems } : { settings };

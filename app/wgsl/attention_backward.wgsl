@@ -75,6 +75,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     let t = group.x * OWNERS + lane;
     let own = min(t, params.length - 1u);
     let index = (base + own) * params.kv_heads + kv_head;
+    let last_key = min((group.x + 1u) * OWNERS, params.length) - 1u;
     var key: array<vec4f, HEAD_QUADS>;
     var value: array<vec4f, HEAD_QUADS>;
     var acc_k: array<vec4f, HEAD_QUADS>;
@@ -85,8 +86,9 @@ fn backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     }
     for (var h = 0u; h < share; h++) {
         let head = kv_head * share + h;
-        // Only queries at or after the first key of this workgroup can see any of its keys.
+        // Only queries from the first key of this workgroup on, as far as the segment of its last one, see any of them.
         for (var start = group.x * OWNERS; start < params.length; start += TILE) {
+            if (start - positions[base + start] > last_key) { break; }
             let count = min(TILE, params.length - start);
             workgroupBarrier();
             for (var i = lane; i < count * HEAD_QUADS; i += OWNERS) {

@@ -113,8 +113,10 @@ fn backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     load_keys(key0, base, head / (params.heads / params.kv_heads), lane);
     var acc_k: array<vec4f, QUADS>;
     var acc_v: array<vec4f, QUADS>;
-    // Only queries at or after the first key of this workgroup can see any of its keys.
+    let last_key = min(key0 + TILE, params.length) - 1u;
+    // Only queries from the first key of this workgroup on, as far as the segment of its last one, see any of them.
     for (var start = key0; start < params.length; start += TILE) {
+        if (start - positions[base + start] > last_key) { break; }
         workgroupBarrier();
         load_queries(start, base, head, lane);
         workgroupBarrier();

@@ -1,62 +1,76 @@
-// linear, for GPUs: tiles of TILE_ROWS (64 or 32) x 64 through workgroup memory.
-// Sixty-four invocations make a tile, each TILE_ROWS / 8 rows by 8 columns of it. Where tiles are too few to fill a GPU
-// the inner sum is split among SLICES such groups, whose results are added in order: the bits depend on the constants
-// (given by the op from the shape alone), not on the device's scheduling.
-// The patch is sixteen named vectors, rows 0-7 by (near, far) columns: arrays that compilers do not unroll would go to
-// memory, ten times slower. With TILE_ROWS = 32 rows 4-7 are never used and cost nothing.
-// include: linear_bindings.wgsl
+// linear, for GPUs: tiles of TILE_ROWS (128, 64 or 32) x 64 through workgroup memory.
+// LANES invocations (64, or 128 for the largest) make a tile, each 4 or 8 rows by 8 columns of it. Where tiles are too
+// few to fill a GPU the inner sum is split among SLICES such groups, whose results are added in order: the bits depend on
+// the constants (given by the op from the shape alone), not on the device's scheduling.
+// An invocation's patch is sixteen named vectors, rows 0-7 by (near, far) columns: arrays that compilers do not unroll
+// would go to memory, ten times slower. With TILE_ROWS = 32 rows 4-7 are never used and cost nothing. The parts that
+// forward and backward share are text, not functions, for the same reason: linear_multiply and linear_finish.
+// The op puts linear_vectors or linear_scalars before this, and the weight's loader.
 const DEPTH = 16u;                        // of the inner sum, per trip and slice
 const LEFT = TILE_ROWS / 4u + 1u;         // vectors of a depth: four rows (or columns) each, one more to spread the banks
 const RIGHT = 17u;
-const LANES = 64u;
+const ROW_LANES = LANES / 8u;
 const SPAN = DEPTH * SLICES;              // of the inner sum, per trip of all slices
 const TALL = TILE_ROWS > 32u;
 
 var<workgroup> left: array<vec4f, SLICES * DEPTH * LEFT>;
 var<workgroup> right: array<vec4f, SLICES * DEPTH * RIGHT>;
-var<workgroup> sums: array<vec4f, SUMS>;
 
-fn store4(at: u32, count: u32, value: vec4f) {
-    let old = params.accumulate == 1u;
-    y[at] = value.x + select(0.0, y[at], old);
-    if (count > 1u) { y[at + 1u] = value.y + select(0.0, y[at + 1u], old); }
-    if (count > 2u) { y[at + 2u] = value.z + select(0.0, y[at + 2u], old); }
-    if (count > 3u) { y[at + 3u] = value.w + select(0.0, y[at + 3u], old); }
+// Where a quad of columns lies in the result: its first row, what lies between rows, and how many of the four there are.
+struct Place { at: u32, stride: u32, count: u32 }
+
+fn place_forward(y0: u32, column: u32) -> Place {
+    let layer = layer_of(min(column, params.columns - 1u));
+    return Place(y0 + layer.base + column - layer.start, layer.width, max(params.columns, column) - column);
 }
 
-// Four results of a row: outputs of the layer in forward, plain columns in backward.
-fn store_forward(y0: u32, rows: u32, row: u32, column: u32, value: vec4f) {
-    if (row < rows && column < params.columns) { store4(y0 + place_of(row, column), params.columns - column, value); }
+fn place_backward(y0: u32, column: u32) -> Place {
+    return Place(y0 + column, params.columns, max(params.columns, column) - column);
 }
 
-fn store_backward(y0: u32, rows: u32, row: u32, column: u32, value: vec4f) {
-    if (row < rows && column < params.columns) {
-        store4(y0 + row * params.columns + column, params.columns - column, value);
+fn store_near_far(rows: u32, row: u32, near_place: Place, far_place: Place, near: vec4f, far: vec4f) {
+    if (row >= rows) { return; }
+    if (near_place.count > 0u) { store_four(near_place.at + row * near_place.stride, near_place.count, near); }
+    if (far_place.count > 0u) { store_four(far_place.at + row * far_place.stride, far_place.count, far); }
+}
+
+// Adds the slices' vectors in order, through `right`; the sums are right in slice 0.
+struct Four { x: vec4f, y: vec4f, z: vec4f, w: vec4f }
+fn fold(value: Four, slice: u32, lane: u32) -> Four {
+    workgroupBarrier();
+    if (slice > 0u) {
+        let at = (slice - 1u) * 4u * LANES + lane;
+        right[at] = value.x;
+        right[at + LANES] = value.y;
+        right[at + 2u * LANES] = value.z;
+        right[at + 3u * LANES] = value.w;
     }
-}
-
-// Adds the slices' vectors in order; the sum is right in slice 0.
-fn fold(value: vec4f, slice: u32, lane: u32) -> vec4f {
-    if (SLICES == 1u) { return value; }
     workgroupBarrier();
-    sums[slice * LANES + lane] = value;
-    workgroupBarrier();
-    var total = sums[lane];
-    for (var s = 1u; s < SLICES; s++) { total += sums[s * LANES + lane]; }
+    var total = value;
+    if (slice == 0u) {
+        for (var s = 0u; s < SLICES - 1u; s++) {
+            let at = s * 4u * LANES + lane;
+            total.x += right[at];
+            total.y += right[at + LANES];
+            total.z += right[at + 2u * LANES];
+            total.w += right[at + 3u * LANES];
+        }
+    }
     return total;
 }
 
-// What an invocation brings in one trip: four depths of four rows, and four quads of the weight.
-struct Load { a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f }
+// What an invocation brings in one trip: four depths of four rows, and four quads of the weight as they are stored: to
+// decode them at once would mean to wait for them, and they are to be on their way while a trip is multiplied.
+struct Load { a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f, b0: vec4u, b1: vec4u, b2: vec4u, b3: vec4u }
 
 fn x_quad(row: u32, rows: u32, quad: u32, quads: u32) -> vec4f {
     if (row >= rows) { return vec4f(0.0); }
     return x[row * quads + quad];
 }
 
-fn column_quad(column: u32, quad: u32, quads: u32) -> vec4f {
-    if (column >= params.columns) { return vec4f(0.0); }
-    return weight_quad(params.weight_row0 + column, quad, quads);
+fn column_words(column: u32, quad: u32, quads: u32) -> vec4u {
+    if (column >= params.columns) { return vec4u(0u); }
+    return weight_words(params.weight_row0 + column, quad, quads);
 }
 
 // Depths k .. k + 15 (those below `end`): this invocation's are k + 4 (lane % 4) and on, of rows and columns 4 (lane / 4).
@@ -65,118 +79,125 @@ fn load_forward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32)
     let quads = params.inner / 4u;
     let depth = k + lane % 4u * 4u;
     if (depth >= end) { return next; }
-    let row = row0 + lane / 4u * 4u;
     if (lane < TILE_ROWS) {
+        let row = row0 + lane / 4u * 4u;
         next.a0 = x_quad(row, rows, depth / 4u, quads);
         next.a1 = x_quad(row + 1u, rows, depth / 4u, quads);
         next.a2 = x_quad(row + 2u, rows, depth / 4u, quads);
         next.a3 = x_quad(row + 3u, rows, depth / 4u, quads);
     }
-    let column = column0 + lane / 4u * 4u;
-    next.b0 = column_quad(column, depth / 4u, quads);
-    next.b1 = column_quad(column + 1u, depth / 4u, quads);
-    next.b2 = column_quad(column + 2u, depth / 4u, quads);
-    next.b3 = column_quad(column + 3u, depth / 4u, quads);
+    if (lane < 64u) {
+        let column = column0 + lane / 4u * 4u;
+        next.b0 = column_words(column, depth / 4u, quads);
+        next.b1 = column_words(column + 1u, depth / 4u, quads);
+        next.b2 = column_words(column + 2u, depth / 4u, quads);
+        next.b3 = column_words(column + 3u, depth / 4u, quads);
+    }
     return next;
 }
 
-fn dy_quad(row: u32, rows: u32, n: u32, count: u32) -> vec4f {
+fn dy_quad(row: u32, rows: u32, at: u32, stride: u32, count: u32) -> vec4f {
     if (row >= rows) { return vec4f(0.0); }
-    if (count == 0u) { return vec4f(0.0); }
-    let at = place_of(row, n);
-    if (count > 3u) { return vec4f(dy[at], dy[at + 1u], dy[at + 2u], dy[at + 3u]); }
-    var value = vec4f(0.0);
-    if (count > 0u) { value.x = dy[at]; }
-    if (count > 1u) { value.y = dy[at + 1u]; }
-    if (count > 2u) { value.z = dy[at + 2u]; }
-    return value;
+    return dy_four(at + row * stride, count);
 }
 
-fn row_quad(n: u32, end: u32, quad: u32, quads: u32) -> vec4f {
-    if (n >= end) { return vec4f(0.0); }
-    return weight_quad(params.weight_row0 + n, quad, quads);
+fn row_words(n: u32, end: u32, quad: u32, quads: u32) -> vec4u {
+    if (n >= end) { return vec4u(0u); }
+    return weight_words(params.weight_row0 + n, quad, quads);
 }
 
 // The same depths of dy; of the weight, depths k + lane / 16 + 0, 4, 8, 12, one quad of columns each.
 fn load_backward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32) -> Load {
     var next: Load;
-    let n = k + lane % 4u * 4u;
-    let count = max(end, n) - n;
-    let row = row0 + lane / 4u * 4u;
     if (lane < TILE_ROWS) {
-        next.a0 = dy_quad(row, rows, n, count);
-        next.a1 = dy_quad(row + 1u, rows, n, count);
-        next.a2 = dy_quad(row + 2u, rows, n, count);
-        next.a3 = dy_quad(row + 3u, rows, n, count);
+        let n = k + lane % 4u * 4u;
+        let count = max(end, n) - n;
+        let layer = layer_of(n);
+        let at = layer.base + n - layer.start;
+        let row = row0 + lane / 4u * 4u;
+        next.a0 = dy_quad(row, rows, at, layer.width, count);
+        next.a1 = dy_quad(row + 1u, rows, at, layer.width, count);
+        next.a2 = dy_quad(row + 2u, rows, at, layer.width, count);
+        next.a3 = dy_quad(row + 3u, rows, at, layer.width, count);
     }
     let quads = params.columns / 4u;
     let quad = column0 / 4u + lane % 16u;
-    if (quad < quads) {
+    if (lane < 64u && quad < quads) {
         let depth = k + lane / 16u;
-        next.b0 = row_quad(depth, end, quad, quads);
-        next.b1 = row_quad(depth + 4u, end, quad, quads);
-        next.b2 = row_quad(depth + 8u, end, quad, quads);
-        next.b3 = row_quad(depth + 12u, end, quad, quads);
+        next.b0 = row_words(depth, end, quad, quads);
+        next.b1 = row_words(depth + 4u, end, quad, quads);
+        next.b2 = row_words(depth + 8u, end, quad, quads);
+        next.b3 = row_words(depth + 12u, end, quad, quads);
     }
     return next;
 }
 
 // Four lines of four depths become four depths of four lines.
-fn put_left(depth0: u32, lane: u32, next: Load) {
+fn put_left(depth0: u32, lane: u32, a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f) {
     if (lane >= TILE_ROWS) { return; }
     let at = (depth0 + lane % 4u * 4u) * LEFT + lane / 4u;
-    left[at] = vec4f(next.a0.x, next.a1.x, next.a2.x, next.a3.x);
-    left[at + LEFT] = vec4f(next.a0.y, next.a1.y, next.a2.y, next.a3.y);
-    left[at + 2u * LEFT] = vec4f(next.a0.z, next.a1.z, next.a2.z, next.a3.z);
-    left[at + 3u * LEFT] = vec4f(next.a0.w, next.a1.w, next.a2.w, next.a3.w);
+    left[at] = vec4f(a0.x, a1.x, a2.x, a3.x);
+    left[at + LEFT] = vec4f(a0.y, a1.y, a2.y, a3.y);
+    left[at + 2u * LEFT] = vec4f(a0.z, a1.z, a2.z, a3.z);
+    left[at + 3u * LEFT] = vec4f(a0.w, a1.w, a2.w, a3.w);
 }
 
-fn put_right_forward(depth0: u32, lane: u32, next: Load) {
+fn put_right_forward(depth0: u32, lane: u32, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) {
+    if (lane >= 64u) { return; }
     let at = (depth0 + lane % 4u * 4u) * RIGHT + lane / 4u;
-    right[at] = vec4f(next.b0.x, next.b1.x, next.b2.x, next.b3.x);
-    right[at + RIGHT] = vec4f(next.b0.y, next.b1.y, next.b2.y, next.b3.y);
-    right[at + 2u * RIGHT] = vec4f(next.b0.z, next.b1.z, next.b2.z, next.b3.z);
-    right[at + 3u * RIGHT] = vec4f(next.b0.w, next.b1.w, next.b2.w, next.b3.w);
+    right[at] = vec4f(b0.x, b1.x, b2.x, b3.x);
+    right[at + RIGHT] = vec4f(b0.y, b1.y, b2.y, b3.y);
+    right[at + 2u * RIGHT] = vec4f(b0.z, b1.z, b2.z, b3.z);
+    right[at + 3u * RIGHT] = vec4f(b0.w, b1.w, b2.w, b3.w);
 }
 
-fn put_right_backward(depth0: u32, lane: u32, next: Load) {
+fn put_right_backward(depth0: u32, lane: u32, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) {
+    if (lane >= 64u) { return; }
     let at = (depth0 + lane / 16u) * RIGHT + lane % 16u;
-    right[at] = next.b0;
-    right[at + 4u * RIGHT] = next.b1;
-    right[at + 8u * RIGHT] = next.b2;
-    right[at + 12u * RIGHT] = next.b3;
+    right[at] = b0;
+    right[at + 4u * RIGHT] = b1;
+    right[at + 8u * RIGHT] = b2;
+    right[at + 12u * RIGHT] = b3;
 }
 
-fn lora_in_at(row: u32, rows: u32, r: u32) -> f32 {
-    if (row >= rows || r >= params.rank_total) { return 0.0; }
-    return lora_in[row * params.rank_total + r];
+fn lora_in_quad(row: u32, rows: u32, r: u32) -> vec4f {
+    if (row >= rows) { return vec4f(0.0); }
+    return lora_in_four(row, r);
 }
 
-// Element (r, column) of the right factor. In forward it is zero where column and rank are of different layers.
-fn lora_weight_at(column: u32, r: u32, forward_: bool) -> f32 {
-    if (column >= params.columns || r >= params.rank_total) { return 0.0; }
-    if (!forward_) { return lora_weight[r * params.columns + column]; }
-    if (r / params.rank != layer_of(column).index) { return 0.0; }
-    return lora_weight[column * params.rank + r % params.rank];
+// Ranks r .. r + 3 of an output: zero where output and rank are of different layers.
+fn b_quad(column: u32, r: u32) -> vec4f {
+    if (column >= params.columns) { return vec4f(0.0); }
+    return b_four(column, r, layer_of(column).index * params.rank);
 }
 
-// The adapter's tiles: lora_in (rows, all ranks), and lora_weight, (columns, R) in forward and (all ranks, columns) in backward. The
-// slices take turns through R as they do through the weight's sum.
-fn load_lora(r0: u32, depth0: u32, lane: u32, rows: u32, row0: u32, column0: u32, by_column: bool) {
-    for (var i = lane; i < DEPTH * TILE_ROWS / 4u; i += LANES) {
-        let r = r0 + i / (TILE_ROWS / 4u);
-        let row = row0 + i % (TILE_ROWS / 4u) * 4u;
-        left[(depth0 + i / (TILE_ROWS / 4u)) * LEFT + i % (TILE_ROWS / 4u)] =
-            vec4f(lora_in_at(row, rows, r), lora_in_at(row + 1u, rows, r), lora_in_at(row + 2u, rows, r),
-                  lora_in_at(row + 3u, rows, r));
-    }
-    for (var i = lane; i < DEPTH * 16u; i += LANES) {
-        let r = r0 + i / 16u;
-        let column = column0 + i % 16u * 4u;
-        right[(depth0 + i / 16u) * RIGHT + i % 16u] =
-            vec4f(lora_weight_at(column, r, by_column), lora_weight_at(column + 1u, r, by_column),
-                  lora_weight_at(column + 2u, r, by_column), lora_weight_at(column + 3u, r, by_column));
-    }
+fn a_quad(r: u32, quad: u32) -> vec4f {
+    if (r >= params.rank_total || 4u * quad >= params.columns) { return vec4f(0.0); }
+    return a_four(r, quad);
+}
+
+// The adapter's ranks r .. r + 15 into the tiles, as depths of them.
+fn put_lora_left(r: u32, depth0: u32, lane: u32, rows: u32, row0: u32) {
+    let row = row0 + lane / 4u * 4u;
+    let first = r + lane % 4u * 4u;
+    put_left(depth0, lane, lora_in_quad(row, rows, first), lora_in_quad(row + 1u, rows, first),
+             lora_in_quad(row + 2u, rows, first), lora_in_quad(row + 3u, rows, first));
+}
+
+fn put_lora_forward(r: u32, depth0: u32, lane: u32, rows: u32, row0: u32, column0: u32) {
+    put_lora_left(r, depth0, lane, rows, row0);
+    let column = column0 + lane / 4u * 4u;
+    let first = r + lane % 4u * 4u;
+    put_right_forward(depth0, lane, b_quad(column, first), b_quad(column + 1u, first), b_quad(column + 2u, first),
+                      b_quad(column + 3u, first));
+}
+
+fn put_lora_backward(r: u32, depth0: u32, lane: u32, rows: u32, row0: u32, column0: u32) {
+    put_lora_left(r, depth0, lane, rows, row0);
+    let quad = column0 / 4u + lane % 16u;
+    let first = r + lane / 16u;
+    put_right_backward(depth0, lane, a_quad(first, quad), a_quad(first + 4u, quad), a_quad(first + 8u, quad),
+                       a_quad(first + 12u, quad));
 }
 
 @compute @workgroup_size(LANES * SLICES)
@@ -207,112 +228,30 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     var far7 = vec4f(0.0);
     let begin = group.z * params.part;
     let end = min(begin + params.part, params.inner);
-    // The next trip's values are on their way from memory while this trip's are multiplied.
     var next = load_forward(begin + depth0, end, lane, rows, row0, column0);
     for (var k0 = begin; k0 < end; k0 += SPAN) {
+        let quad = (k0 + depth0) / 4u + lane % 4u;
         workgroupBarrier();
-        put_left(depth0, lane, next);
-        put_right_forward(depth0, lane, next);
+        put_left(depth0, lane, next.a0, next.a1, next.a2, next.a3);
+        put_right_forward(depth0, lane, weight_values(next.b0, quad), weight_values(next.b1, quad),
+                      weight_values(next.b2, quad), weight_values(next.b3, quad));
         workgroupBarrier();
         next = load_forward(k0 + SPAN + depth0, end, lane, rows, row0, column0);
-        for (var k = 0u; k < DEPTH; k++) {
-            let near = right[(depth0 + k) * RIGHT + column];
-            let far = right[(depth0 + k) * RIGHT + column + 8u];
-            let f = left[(depth0 + k) * LEFT + row];
-            near0 += f.x * near;
-            far0 += f.x * far;
-            near1 += f.y * near;
-            far1 += f.y * far;
-            near2 += f.z * near;
-            far2 += f.z * far;
-            near3 += f.w * near;
-            far3 += f.w * far;
-            if (TALL) {
-                let g = left[(depth0 + k) * LEFT + row + 8u];
-                near4 += g.x * near;
-                far4 += g.x * far;
-                near5 += g.y * near;
-                far5 += g.y * far;
-                near6 += g.z * near;
-                far6 += g.z * far;
-                near7 += g.w * near;
-                far7 += g.w * far;
-            }
-        }
+// include: linear_multiply.wgsl
     }
     // Only the ranks of the layers that this tile is of; the first part of a sum takes them.
-    let rank_first = layer_of(column0).index * params.rank;
+    let rank_first = layer_of(column0).index * params.rank / 4u * 4u;
     let rank_end = (layer_of(min(column0 + 63u, params.columns - 1u)).index + 1u) * params.rank;
-    for (var r0 = rank_first; r0 < select(0u, rank_end, group.z == 0u); r0 += SPAN) {
+    for (var r = rank_first; r < select(0u, rank_end, group.z == 0u); r += SPAN) {
         workgroupBarrier();
-        load_lora(r0 + depth0, depth0, lane, rows, row0, column0, true);
+        put_lora_forward(r + depth0, depth0, lane, rows, row0, column0);
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-            let near = right[(depth0 + k) * RIGHT + column];
-            let far = right[(depth0 + k) * RIGHT + column + 8u];
-            let f = left[(depth0 + k) * LEFT + row];
-            near0 += f.x * near;
-            far0 += f.x * far;
-            near1 += f.y * near;
-            far1 += f.y * far;
-            near2 += f.z * near;
-            far2 += f.z * far;
-            near3 += f.w * near;
-            far3 += f.w * far;
-            if (TALL) {
-                let g = left[(depth0 + k) * LEFT + row + 8u];
-                near4 += g.x * near;
-                far4 += g.x * far;
-                near5 += g.y * near;
-                far5 += g.y * far;
-                near6 += g.z * near;
-                far6 += g.z * far;
-                near7 += g.w * near;
-                far7 += g.w * far;
-            }
-        }
+// include: linear_multiply.wgsl
     }
-    let slice = index / LANES;
-    near0 = fold(near0, slice, lane);
-    far0 = fold(far0, slice, lane);
-    near1 = fold(near1, slice, lane);
-    far1 = fold(far1, slice, lane);
-    near2 = fold(near2, slice, lane);
-    far2 = fold(far2, slice, lane);
-    near3 = fold(near3, slice, lane);
-    far3 = fold(far3, slice, lane);
-    if (TALL) {
-        near4 = fold(near4, slice, lane);
-        far4 = fold(far4, slice, lane);
-        near5 = fold(near5, slice, lane);
-        far5 = fold(far5, slice, lane);
-        near6 = fold(near6, slice, lane);
-        far6 = fold(far6, slice, lane);
-        near7 = fold(near7, slice, lane);
-        far7 = fold(far7, slice, lane);
-    }
-    if (slice > 0u) { return; }
     let y0 = group.z * params.y_size;
-    let y_row = row0 + row * 4u;
-    let y_column = column0 + column * 4u;
-    store_forward(y0, rows, y_row + 0u, y_column, near0);
-    store_forward(y0, rows, y_row + 0u, y_column + 32u, far0);
-    store_forward(y0, rows, y_row + 1u, y_column, near1);
-    store_forward(y0, rows, y_row + 1u, y_column + 32u, far1);
-    store_forward(y0, rows, y_row + 2u, y_column, near2);
-    store_forward(y0, rows, y_row + 2u, y_column + 32u, far2);
-    store_forward(y0, rows, y_row + 3u, y_column, near3);
-    store_forward(y0, rows, y_row + 3u, y_column + 32u, far3);
-    if (TALL) {
-        store_forward(y0, rows, y_row + 32u, y_column, near4);
-        store_forward(y0, rows, y_row + 32u, y_column + 32u, far4);
-        store_forward(y0, rows, y_row + 33u, y_column, near5);
-        store_forward(y0, rows, y_row + 33u, y_column + 32u, far5);
-        store_forward(y0, rows, y_row + 34u, y_column, near6);
-        store_forward(y0, rows, y_row + 34u, y_column + 32u, far6);
-        store_forward(y0, rows, y_row + 35u, y_column, near7);
-        store_forward(y0, rows, y_row + 35u, y_column + 32u, far7);
-    }
+    let near_place = place_forward(y0, column0 + column * 4u);
+    let far_place = place_forward(y0, column0 + column * 4u + 32u);
+// include: linear_finish.wgsl
 }
 
 @compute @workgroup_size(LANES * SLICES)
@@ -343,108 +282,26 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
     var far7 = vec4f(0.0);
     let begin = group.z * params.part;
     let end = min(begin + params.part, params.inner);
-    // The next trip's values are on their way from memory while this trip's are multiplied.
     var next = load_backward(begin + depth0, end, lane, rows, row0, column0);
     for (var k0 = begin; k0 < end; k0 += SPAN) {
+        let quad = column0 / 4u + lane % 16u;
         workgroupBarrier();
-        put_left(depth0, lane, next);
-        put_right_backward(depth0, lane, next);
+        put_left(depth0, lane, next.a0, next.a1, next.a2, next.a3);
+        put_right_backward(depth0, lane, weight_values(next.b0, quad), weight_values(next.b1, quad),
+                      weight_values(next.b2, quad), weight_values(next.b3, quad));
         workgroupBarrier();
         next = load_backward(k0 + SPAN + depth0, end, lane, rows, row0, column0);
-        for (var k = 0u; k < DEPTH; k++) {
-            let near = right[(depth0 + k) * RIGHT + column];
-            let far = right[(depth0 + k) * RIGHT + column + 8u];
-            let f = left[(depth0 + k) * LEFT + row];
-            near0 += f.x * near;
-            far0 += f.x * far;
-            near1 += f.y * near;
-            far1 += f.y * far;
-            near2 += f.z * near;
-            far2 += f.z * far;
-            near3 += f.w * near;
-            far3 += f.w * far;
-            if (TALL) {
-                let g = left[(depth0 + k) * LEFT + row + 8u];
-                near4 += g.x * near;
-                far4 += g.x * far;
-                near5 += g.y * near;
-                far5 += g.y * far;
-                near6 += g.z * near;
-                far6 += g.z * far;
-                near7 += g.w * near;
-                far7 += g.w * far;
-            }
-        }
+// include: linear_multiply.wgsl
     }
-    let rank = select(0u, params.rank_total, group.z == 0u);
-    for (var r0 = 0u; r0 < rank; r0 += SPAN) {
+    // The first part of a sum takes the ranks.
+    for (var r = 0u; r < select(0u, params.rank_total, group.z == 0u); r += SPAN) {
         workgroupBarrier();
-        load_lora(r0 + depth0, depth0, lane, rows, row0, column0, false);
+        put_lora_backward(r + depth0, depth0, lane, rows, row0, column0);
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-            let near = right[(depth0 + k) * RIGHT + column];
-            let far = right[(depth0 + k) * RIGHT + column + 8u];
-            let f = left[(depth0 + k) * LEFT + row];
-            near0 += f.x * near;
-            far0 += f.x * far;
-            near1 += f.y * near;
-            far1 += f.y * far;
-            near2 += f.z * near;
-            far2 += f.z * far;
-            near3 += f.w * near;
-            far3 += f.w * far;
-            if (TALL) {
-                let g = left[(depth0 + k) * LEFT + row + 8u];
-                near4 += g.x * near;
-                far4 += g.x * far;
-                near5 += g.y * near;
-                far5 += g.y * far;
-                near6 += g.z * near;
-                far6 += g.z * far;
-                near7 += g.w * near;
-                far7 += g.w * far;
-            }
-        }
+// include: linear_multiply.wgsl
     }
-    let slice = index / LANES;
-    near0 = fold(near0, slice, lane);
-    far0 = fold(far0, slice, lane);
-    near1 = fold(near1, slice, lane);
-    far1 = fold(far1, slice, lane);
-    near2 = fold(near2, slice, lane);
-    far2 = fold(far2, slice, lane);
-    near3 = fold(near3, slice, lane);
-    far3 = fold(far3, slice, lane);
-    if (TALL) {
-        near4 = fold(near4, slice, lane);
-        far4 = fold(far4, slice, lane);
-        near5 = fold(near5, slice, lane);
-        far5 = fold(far5, slice, lane);
-        near6 = fold(near6, slice, lane);
-        far6 = fold(far6, slice, lane);
-        near7 = fold(near7, slice, lane);
-        far7 = fold(far7, slice, lane);
-    }
-    if (slice > 0u) { return; }
     let y0 = group.z * params.y_size;
-    let y_row = row0 + row * 4u;
-    let y_column = column0 + column * 4u;
-    store_backward(y0, rows, y_row + 0u, y_column, near0);
-    store_backward(y0, rows, y_row + 0u, y_column + 32u, far0);
-    store_backward(y0, rows, y_row + 1u, y_column, near1);
-    store_backward(y0, rows, y_row + 1u, y_column + 32u, far1);
-    store_backward(y0, rows, y_row + 2u, y_column, near2);
-    store_backward(y0, rows, y_row + 2u, y_column + 32u, far2);
-    store_backward(y0, rows, y_row + 3u, y_column, near3);
-    store_backward(y0, rows, y_row + 3u, y_column + 32u, far3);
-    if (TALL) {
-        store_backward(y0, rows, y_row + 32u, y_column, near4);
-        store_backward(y0, rows, y_row + 32u, y_column + 32u, far4);
-        store_backward(y0, rows, y_row + 33u, y_column, near5);
-        store_backward(y0, rows, y_row + 33u, y_column + 32u, far5);
-        store_backward(y0, rows, y_row + 34u, y_column, near6);
-        store_backward(y0, rows, y_row + 34u, y_column + 32u, far6);
-        store_backward(y0, rows, y_row + 35u, y_column, near7);
-        store_backward(y0, rows, y_row + 35u, y_column + 32u, far7);
-    }
+    let near_place = place_backward(y0, column0 + column * 4u);
+    let far_place = place_backward(y0, column0 + column * 4u + 32u);
+// include: linear_finish.wgsl
 }

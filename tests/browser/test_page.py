@@ -161,6 +161,22 @@ def test_the_chat_can_stay_awake_while_training(open_lab: OpenLab, ships: Path) 
     lab.wait_for_phase("done", 60_000)
 
 
+def test_packing_is_a_choice_and_the_plan_says_what_it_saves(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    lab.part("sample-dataset").click()
+    plan = lab.page.locator("#plan-summary")
+    expect(plan).to_contain_text("steps are", timeout=START_MS)
+    lab.page.locator("#more-settings summary").click()
+    choice = lab.part("set-packing")
+    expect(choice).to_have_value("auto")
+    choice.select_option("off")
+    expect(plan).not_to_contain_text("packing", timeout=START_MS)
+    memory = lab.page.locator("#plan-memory-total").inner_text()
+    choice.select_option("on")
+    expect(plan).to_contain_text(re.compile(r"packing saves \d+ % of the computing"), timeout=START_MS)
+    assert lab.page.locator("#plan-memory-total").inner_text() != memory
+
+
 def test_keys_alone_are_enough(open_lab: OpenLab) -> None:
     lab = open_lab()
     keys = lab.page.keyboard

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,6 +195,22 @@ def test_rows_held_back_are_measured_and_their_lines_have_no_loss(
     measured = [line for line in read_log(log) if "loss" not in line]
     assert [set(line) for line in measured] == [{"step", "validation_loss"}] * len(measured)
     assert measured[-1]["step"] == 2
+
+
+def test_a_packed_run_says_so_and_has_the_losses_of_the_padded_one(
+    tiny_model_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    rows = [*ROWS, {"prompt": "Count.", "completion": " ".join(map(str, range(40)))}]
+    uneven = tmp_path / "rows.jsonl"
+    uneven.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curves = {}
+    for packing, told in (("auto", True), ("off", False)):
+        log = tmp_path / f"{packing}.jsonl"
+        settings = ["--steps", "3", "--lr", "0.01", "--batch", "13", "--packing", packing, "--log", log]
+        done = train(tiny_model_folder, uneven, tmp_path / packing, *settings)
+        assert bool(re.search(r"Packing saves \d+ % of the computing, all of it padding", done.stderr)) is told
+        curves[packing] = [line["loss"] for line in read_log(log)]
+    assert curves["auto"] == pytest.approx(curves["off"], rel=1e-5)
 
 
 def test_good_rows_are_trained_on_when_asked(tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ WGSL = ROOT / "app" / "wgsl"
 EVERYWHERE_BYTES = 16_384  # workgroup memory that every WebGPU device grants
 HEAD_DIMS = (4, 20, 64, 80, 128, 256)
 # What ops.linear.tiling can choose.
-TILINGS = [Tiling(rows, slices, parts) for rows, slices in ((64, 1), (64, 2), (32, 2), (32, 4)) for parts in (1, 3)]
+TILINGS = [Tiling(rows, slices, parts) for rows, slices in ((128, 1), (64, 1), (64, 2), (32, 2), (32, 4)) for parts in (1, 3)]
 Wanted = dict[tuple[Kernel, tuple[str, ...]], None]  # in order of first use
 
 
@@ -86,9 +86,11 @@ def kernels(device: Device) -> Wanted:
     found: Wanted = {}
     before = device.num_buffers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "limits", replace(
-                device.limits, max_workgroup_storage_size=EVERYWHERE_BYTES, max_invocations_per_workgroup=256
-            ))
+        patch.setattr(
+            device,
+            "limits",
+            replace(device.limits, max_workgroup_storage_size=EVERYWHERE_BYTES, max_invocations_per_workgroup=256),
+        )
 
         def collect(form: str, head_dim: int) -> None:
             for trace in trace_everything(device, form, head_dim):

@@ -15,6 +15,7 @@ from tests.close import check_op
 from tests.gpu.test_op_linear import weight_on
 
 TILINGS = [Tiling(rows, slices, parts) for rows in (64, 32) for slices in (1, 2, 4) for parts in (1, 3)]
+TILINGS += [Tiling(128, slices, parts) for slices in (1, 2) for parts in (1, 3)]
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def tiled(device: Device) -> Iterator[Device]:
 
 
 @pytest.mark.parametrize("form", TILINGS, ids=lambda t: f"{t.tile_rows}rows-{t.slices}slices-{t.parts}parts")
-@pytest.mark.parametrize(("rows", "out", "inner", "rank"), [(70, 133, 96, 3), (33, 200, 160, 20), (129, 65, 96, 0)])
+@pytest.mark.parametrize(("rows", "out", "inner", "rank"), [(70, 133, 96, 3), (33, 200, 160, 20), (129, 65, 96, 0), (140, 132, 96, 4)])
 def test_every_tiling(
     tiled: Device, monkeypatch: pytest.MonkeyPatch, form: Tiling, rows: int, out: int, inner: int, rank: int
 ) -> None:

@@ -96,14 +96,14 @@ def test_a_mean_of_means_is_caught(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_mask_moved_by_one_token_is_caught(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lora_lab.train import trainer as trainer_module
+    from lora_lab.data import packing
 
-    honest = trainer_module.make_batch
+    honest = packing.make_batch
 
     def moved(*arguments: Any, **options: Any) -> Any:
         batch = honest(*arguments, **options)
         return replace(batch, weights=np.roll(batch.weights, 1, axis=1))
 
-    monkeypatch.setattr(trainer_module, "make_batch", moved)
+    monkeypatch.setattr(packing, "make_batch", moved)
     with pytest.raises(AssertionError, match="loss: the relative error is"):
         compare_gradients(tiny, LORA, batch=4, accumulate=1)

@@ -113,14 +113,15 @@ def test_a_text_of_no_or_too_many_tokens_is_refused(tiny: Tiny, length: int) -> 
 
 
 def compare_gradients(
-    tiny: Tiny, config: LoraConfig, batch: int, accumulate: int, lengths: tuple[int, ...] = LENGTHS
-) -> float:
+    tiny: Tiny, config: LoraConfig, batch: int, accumulate: int, lengths: tuple[int, ...] = LENGTHS,
+    packing: bool = False,
+) -> float:  # fmt: skip
     """Assert that the loss and every dA and dB are PEFT's; return the largest error."""
     examples = random_examples(lengths, tiny.model.config.vocab_size)
     tensors = random_tensors(tiny.model, config)
     peft = torch_reference.add_adapter(torch_reference.load_base(tiny.folder), config, tensors)
     wanted_loss, wanted = torch_reference.loss_and_gradients(peft, examples)
-    train = TrainConfig(steps=1, batch=batch, accumulate=accumulate)
+    train = TrainConfig(steps=1, batch=batch, accumulate=accumulate, shuffle=False, packing=packing)
     groups = [range(i, min(i + batch, len(examples))) for i in range(0, len(examples), batch)]
     with adapter_with(tiny.model, config, tensors) as adapter, trainer_for(tiny.model, adapter, examples, train) as t:
         loss, found = gradients(t, groups)
@@ -128,9 +129,10 @@ def compare_gradients(
     return assert_all_close(found, wanted, TOLERANCE)
 
 
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("name", TINY_MODELS)
-def test_every_gradient_is_pefts(each_device: Device, tiny_models: TinyModels, name: str) -> None:
-    compare_gradients(tiny_models[name], LORA, batch=4, accumulate=1)
+def test_every_gradient_is_pefts(each_device: Device, tiny_models: TinyModels, name: str, packing: bool) -> None:
+    compare_gradients(tiny_models[name], LORA, batch=4, accumulate=1, packing=packing)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +153,11 @@ def test_more_trained_tokens_than_a_chunk_of_the_loss(each_device: Device, tiny:
     compare_gradients(tiny, LORA, batch=2, accumulate=1, lengths=(210, 130))
 
 
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize(("batch", "accumulate"), [(1, 4), (2, 2), (3, 2), (4, 1)])
-def test_accumulated_gradients_are_those_of_one_batch(tiny: Tiny, batch: int, accumulate: int) -> None:
+def test_accumulated_gradients_are_those_of_one_batch(tiny: Tiny, batch: int, accumulate: int, packing: bool) -> None:
     """The mean is over all trained tokens of all micro-batches, not a mean of their means; 3 and 1 rows also."""
-    compare_gradients(tiny, LORA, batch=batch, accumulate=accumulate)
+    compare_gradients(tiny, LORA, batch=batch, accumulate=accumulate, packing=packing)
 
 
 def test_accumulating_1x4_equals_4x1(each_device: Device, tiny: Tiny) -> None:

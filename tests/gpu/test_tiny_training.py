@@ -298,12 +298,15 @@ def test_wrong_settings_are_refused_by_name(tiny: Tiny, settings: dict, message:
 # --- memory ---
 
 
-@pytest.mark.parametrize(("batch", "lengths"), [(1, (20, 150, 70, 33)), (3, (20, 33, 70, 64, 96))])
+@pytest.mark.parametrize(
+    ("batch", "lengths", "packing"),
+    [(1, (20, 150, 70, 33), False), (3, (20, 33, 70, 64, 96), False), (3, (20, 33, 170, 64, 96), True)],
+)
 def test_a_run_takes_exactly_the_memory_that_it_tells(
-    each_device: Device, tiny: Tiny, batch: int, lengths: tuple[int, ...]
+    each_device: Device, tiny: Tiny, batch: int, lengths: tuple[int, ...], packing: bool
 ) -> None:
     examples = random_examples(lengths, tiny.model.config.vocab_size)
-    config = TrainConfig(steps=len(lengths), batch=batch, accumulate=1)
+    config = TrainConfig(steps=len(lengths), batch=batch, accumulate=1, packing=packing)
     with adapter_with(tiny.model, LORA, random_tensors(tiny.model, LORA)) as adapter:
         before = each_device.memory_in_use_bytes - adapter.buffer.size_bytes - tiny.model.weights_bytes
         trainer = Trainer(tiny.model, adapter, examples, config, validation=examples)

@@ -33,7 +33,7 @@ def test_defaults_of_a_run() -> None:
 def test_every_setting_of_a_run_arrives() -> None:
     arguments = (
         "--steps 7 --lr 0.001 --schedule linear --warmup-steps 2 --batch 3 --accumulate 4 --max-length 99 --seed 5 "
-        "--no-shuffle --weight-decay 0.01 --max-grad-norm 0 --val-fraction 0.25"
+        "--no-shuffle --weight-decay 0.01 --max-grad-norm 0 --val-fraction 0.25 --packing off"
     )
     assert cli.train_config(parse(*TRAIN, *arguments.split())) == TrainConfig(
         steps=7,
@@ -48,6 +48,7 @@ def test_every_setting_of_a_run_arrives() -> None:
         weight_decay=0.01,
         max_grad_norm=0.0,
         validation_fraction=0.25,
+        packing=False,
     )
 
 
@@ -98,6 +99,7 @@ def test_adapter_name_may_stand_before_or_after_the_command() -> None:
         ([*TRAIN, "--lr", "nan"], "--lr: nan must be more than 0"),
         ([*TRAIN, "--lr", "fast"], "--lr: 'fast' is no number"),
         ([*TRAIN, "--schedule", "step"], "invalid choice: 'step'"),
+        ([*TRAIN, "--packing", "yes"], "invalid choice: 'yes'"),
         ([*TRAIN, "--val-fraction", "1"], "--val-fraction: 1 must be less than 1"),
         ([*TRAIN, "--max-length", "1"], "--max-length: 1 is less than 2"),
         ([*TRAIN, "--targets", "q_proj,lm_head"], "lm_head found; wanted all-linear or some of q_proj"),

@@ -13,22 +13,26 @@ import pytest
 from build_tools.base import CACHE, FileHashes
 from build_tools.fetch import Fetcher
 from build_tools.parts import JINJA2, markupsafe_wheel, pyodide_packages
+from lora_lab.config import TrainConfig
 from lora_lab.data import read_dataset
 from lora_lab.data.batches import batch_order
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import StreamDecoder, load_tokenizer
+from lora_lab.train.schedule import run_layout
 from tests.unit.data_helpers import ROOT, llama2_like_files, node_binary, read_template, run, smollm2_files
 from tests.unit.hostile_text import hostile_texts
 
 pytestmark = pytest.mark.unit
 
 PROGRAM = """
-import json, sys, time, types
+import dataclasses, json, sys, time, types
 import js
+from lora_lab.config import TrainConfig
 from lora_lab.data import read_dataset
 from lora_lab.data.batches import batch_order, make_batch, split_validation
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import StreamDecoder, load_tokenizer
+from lora_lab.train.schedule import run_layout
 
 def stream(tokenizer, ids):
     decoder = StreamDecoder(tokenizer)
@@ -44,7 +48,9 @@ async def one(order):
     dataset = await read_dataset(order["jsonl"], tokenizer, template, 256, lambda done, total: progress.append(done))
     done = time.monotonic()
     encoded = [tokenizer.encode(text) for text in order["texts"]]
+    config = TrainConfig(batch=8, accumulate=1, packing=True)
     return {
+        "layout": list(dataclasses.astuple(run_layout(dataset.examples, dataset.examples[:9], config))),
         "examples": [[e.tokens.tolist(), e.trained.tolist()] for e in dataset.examples],
         "report": dataset.report.as_dict(),
         "encoded": encoded,
@@ -93,7 +99,9 @@ def _in_cpython(order: dict) -> dict:
     for ids in encoded[:200]:
         decoder = StreamDecoder(tokenizer)
         streamed.append([decoder.push(i) for i in ids] + [decoder.finish()])
+    config = TrainConfig(batch=8, accumulate=1, packing=True)
     return {
+        "layout": list(dataclasses.astuple(run_layout(dataset.examples, dataset.examples[:9], config))),
         "examples": [[e.tokens.tolist(), e.trained.tolist()] for e in dataset.examples],
         "report": json.loads(json.dumps(dataset.report.as_dict())),
         "encoded": encoded,
@@ -125,7 +133,7 @@ def test_pyodide_gives_the_examples_that_cpython_gives(node_modules: Path) -> No
     assert foreign == []
     assert answers[2]["with_special"][0] == 1  # <s>, which Llama 2's post-processor puts first
     for order, answer in zip(orders, answers, strict=True):
-        for name, wanted in _in_cpython(order).items():
+        for name, wanted in json.loads(json.dumps(_in_cpython(order))).items():
             assert answer[name] == wanted, name
     load_s, read_s, ticks, reports = answers[0]["host"]
     assert len(answers[0]["examples"]) > 500

@@ -19,6 +19,7 @@ from lora_lab.model.files import open_model
 from lora_lab.workers.datasets import OpenDataset
 from lora_lab.workers.messages import TrainSettings
 from lora_lab.workers.planning import check_settings, lora_config, train_config
+from lora_lab.workers.wording import run_summary
 
 Parts = tuple[Tokenizer, ChatTemplate, ModelConfig]
 
@@ -122,6 +123,7 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("v_proj", "q_proj"))
         ({"schedule": "wavy"}, "schedule"),
         ({"warmup_steps": 11}, "warmup_steps"),
         ({"rows_at_once": 3}, "rows_at_once"),
+        ({"packing": "yes"}, "packing"),
         ({"validation_fraction": 0.9}, "validation_percent"),
     ],
 )
@@ -130,9 +132,18 @@ def test_settings_that_cannot_be_used_are_named(parts: Parts, change: dict, fiel
     assert field in {problem.field for problem in check_settings(replace(SETTINGS, **change), parts[2])}
 
 
+@pytest.mark.parametrize(("saves", "told"), [(0.376, True), (None, False), (-0.1, False)])
+def test_the_plan_line_tells_what_packing_saves(saves: float | None, told: bool) -> None:
+    line = run_summary(SETTINGS, 80, 0, 8, saves)
+    assert line.startswith("10 steps are 1.0 passes through 80 rows")
+    assert ("packing saves 38 % of the computing, all of it padding." in line) is told
+
+
 def test_a_step_is_split_into_parts_that_make_it_up() -> None:
     config = train_config(SETTINGS, 2)
-    assert (config.batch, config.accumulate, config.steps) == (2, 4, 10)
+    assert (config.batch, config.accumulate, config.steps, config.packing) == (2, 4, 10, "auto")
+    assert train_config(replace(SETTINGS, packing="on"), 2).packing is True
+    assert train_config(replace(SETTINGS, packing="off"), 2).packing is False
     lora = lora_config(replace(SETTINGS, alpha=32.0))
     assert lora.targets == ("q_proj", "v_proj")  # in the order of the model
     assert isinstance(lora.alpha, int)  # PEFT's file wants 32, not 32.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_lab import __version__
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, SamplingConfig, TrainConfig
+from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
 
 EXIT_ERROR = 1
@@ -126,6 +126,13 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
         type=_whole(1),
         metavar="N",
         help=f"batches that make one step; default: 1 where --batch is given, else {DEFAULT_EFFECTIVE_BATCH}",
+    )
+    run.add_argument(
+        "--packing",
+        choices=tuple(PACKING),
+        default="auto",
+        help="lay the rows of a batch into one sequence, without padding; the result is the same; "
+        "default: auto, where that saves enough",
     )
     run.add_argument("--max-length", type=_whole(2), default=train.max_length, metavar="N", help="tokens; %(default)s")
     run.add_argument("--weight-decay", type=_real(0), default=train.weight_decay, metavar="X", help="%(default)s")
@@ -295,6 +302,7 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         seed=options.seed,
         shuffle=not options.no_shuffle,
         validation_fraction=options.val_fraction,
+        packing=PACKING[options.packing],
     )
 
 

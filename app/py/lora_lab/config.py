@@ -88,6 +88,10 @@ class LoraConfig:
         return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
 
 
+Packing = Literal["auto"] | bool
+PACKING: dict[str, Packing] = {"auto": "auto", "on": True, "off": False}  # as people say it
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run. `batch` rows are a micro-batch; `accumulate` micro-batches make one optimizer step."""
@@ -108,6 +112,8 @@ class TrainConfig:
     seed: int = 0
     shuffle: bool = True
     validation_fraction: float = 0.0
+    # The rows of a micro-batch in one sequence, which changes no result; "auto": where it saves enough.
+    packing: Packing = "auto"
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +32,15 @@ class Example:
     def trained_tokens(self) -> int:
         return int(np.count_nonzero(self.trained))
 
+    @cached_property
+    def input_length(self) -> int:
+        """How many tokens go into the model: those before the last trained one, which is only a target; at least 1.
+
+        What stands behind it is left out: attention is causal, so it can change neither the loss nor any gradient.
+        """
+        places = np.flatnonzero(self.trained)
+        return max(1, int(places[-1])) if len(places) else 1
+
 
 @dataclass(frozen=True)
 class EncodedRow:
@@ -42,16 +53,19 @@ class EncodedRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples, padded at the right to one length T.
+    """Examples in B sequences, padded at the right to one length T: one in each, or packed, all of them in one.
 
     `tokens` (B, T) int32; `targets` (B, T) int32, targets[:, t] being the token after tokens[:, t]; `weights` (B, T)
     float32, 1 where that target is trained and 0 elsewhere, so weights[:, t] belongs to the position that predicts.
+    `positions` (B, T) int32 is each token's place in its own example: token t sees those from t - positions[t] on.
+    Padding has position 0: it sees itself alone, and attention to it costs next to nothing.
     `trained_tokens` is the sum of the weights, `real_tokens` the number of tokens that are no padding.
     """
 
     tokens: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
+    positions: np.ndarray
     trained_tokens: int
     real_tokens: int
 
@@ -123,27 +137,38 @@ def _nothing_to_train(full_length: int, max_length: int) -> str:
     return "nothing is left to train on: the row's text gives no token that can be a target"
 
 
-def make_batch(examples: Sequence[Example], length_multiple: int = 32, pad_id: int = 0) -> Batch:
-    """Return the examples as one batch, padded at the right to a multiple of `length_multiple`.
+def make_batch(
+    examples: Sequence[Example], length_multiple: int = 32, pad_id: int = 0, *,
+    rows: int | None = None, packed_length: int | None = None,
+) -> Batch:  # fmt: skip
+    """Return the examples as one batch, each a sequence, padded at the right to a multiple of `length_multiple`.
 
-    What stands behind an example's last trained token is left out: attention is causal, so it can change neither the
-    loss nor any gradient.
+    `rows` asks for that many sequences, the last of them empty where there are fewer examples. `packed_length` lays
+    all examples into one sequence of that length instead, in their order, one behind the other.
+    Raises ValueError for no example, or more of them than there is room for.
     """
     if not examples:
         raise ValueError("a batch needs at least one example")
-    # The last trained token is only a target, never an input.
-    lengths = [int(np.flatnonzero(example.trained)[-1]) if example.trained.any() else 1 for example in examples]
-    rows = len(examples)
-    columns = -(-max(lengths) // length_multiple) * length_multiple
-    tokens = np.full((rows, columns), pad_id, np.int32)
-    targets = np.full((rows, columns), pad_id, np.int32)
-    weights = np.zeros((rows, columns), np.float32)
-    for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
+    lengths = [example.input_length for example in examples]
+    if packed_length is None:
+        shape = (rows or len(examples), -(-max(lengths) // length_multiple) * length_multiple)
+        places = [(row, 0) for row in range(len(examples))]
+        if len(examples) > shape[0]:
+            raise ValueError(f"{len(examples)} examples do not fit {shape[0]} sequences")
+    else:
+        shape = (1, packed_length)
+        places = [(0, end - length) for end, length in zip(itertools.accumulate(lengths), lengths, strict=True)]
+        if sum(lengths) > packed_length:
+            raise ValueError(f"examples of {sum(lengths)} tokens do not fit a sequence of {packed_length}")
+    tokens, targets = np.full(shape, pad_id, np.int32), np.full(shape, pad_id, np.int32)
+    weights, positions = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+    for example, length, (row, start) in zip(examples, lengths, places, strict=True):
         part = min(length, len(example.tokens) - 1)
-        tokens[row, :length] = example.tokens[:length]
-        targets[row, :part] = example.tokens[1 : part + 1]
-        weights[row, :part] = example.trained[1 : part + 1]
-    return Batch(tokens, targets, weights, int(weights.sum()), sum(lengths))
+        tokens[row, start : start + length] = example.tokens[:length]
+        targets[row, start : start + part] = example.tokens[1 : part + 1]
+        weights[row, start : start + part] = example.trained[1 : part + 1]
+        positions[row, start : start + length] = np.arange(length)
+    return Batch(tokens, targets, weights, positions, int(weights.sum()), sum(lengths))
 
 
 def batch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) -> list[int]:

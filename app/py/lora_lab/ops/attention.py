@@ -40,11 +40,12 @@ def _form(device: Device, head_dim: int) -> _Form:
 
 def attention(
     tape: Tape, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int, heads: int, kv_heads: int,
-    cached: bool = False,
+    cached: bool = False, longest: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Return (rows, H * D). q: (B * T, H * D) with T = `length`; positions: (B * T).
 
     k, v: (B * T, Hkv * D), or the caches (any length, Hkv * D) when `cached`: then query t stands at step.past + t.
+    `longest` is the longest segment where several share a sequence: it changes what the work is reckoned at, no result.
     """
     head_dim = q.shape[-1] // heads
     batch = q.rows // length
@@ -56,24 +57,25 @@ def attention(
     tensors = {"step": tape.step, "q": q, "k": k, "v": v, "positions": positions, "out": out, "lse": lse}
     form = _form(tape.device, head_dim)
     grid = (ceil_div(length, form.owners), heads, batch)
-    flops = 2.0 * batch * length * length * q.shape[-1]
+    flops = 2.0 * batch * length * min(length, longest or length) * q.shape[-1]
     tape.dispatch(kernel(form.forward, "forward", form.constants), tensors, params, grid, flops)
     tape.on_backward(
-        out, lambda dout: attention_backward(tape, dout, q, k, v, positions, out, lse, length, heads, kv_heads)
+        out,
+        lambda dout: attention_backward(tape, dout, q, k, v, positions, out, lse, length, heads, kv_heads, longest),
     )
     return out
 
 
 def attention_backward(
     tape: Tape, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, out: Tensor, lse: Tensor,
-    length: int, heads: int, kv_heads: int,
+    length: int, heads: int, kv_heads: int, longest: int | None = None,
 ) -> None:  # fmt: skip
     """Give q (rows, H * D), k and v (rows, Hkv * D) their gradients. None of them may have one yet."""
     head_dim = q.shape[-1] // heads
     batch = q.rows // length
     form = _form(tape.device, head_dim)
     params = {"rows": q.rows, "length": length, "heads": heads, "kv_heads": kv_heads, "scale": head_dim**-0.5}
-    flops = 2.0 * batch * length * length * q.shape[-1]
+    flops = 2.0 * batch * length * min(length, longest or length) * q.shape[-1]
 
     statistics = tape.tensor((*lse.shape, 2), "attention.statistics")
     tensors = {"dout": dout, "out": out, "lse": lse, "statistics": statistics}

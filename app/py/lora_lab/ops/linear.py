@@ -201,8 +201,8 @@ def tiling(rows: int, columns: int, inner: int) -> Tiling:
 
 
 def _workgroup_bytes(tile_rows: int, slices: int) -> int:
-    """Return the workgroup memory of linear.wgsl: both tiles of 16 depths for every slice, and the slices' sums."""
-    return 16 * slices * (16 * (tile_rows // 4 + 1 + 17) + 64)
+    """Return the workgroup memory of linear.wgsl: both tiles of 16 depths for every slice."""
+    return 16 * slices * 16 * (tile_rows // 4 + 1 + 17)
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,10 @@ class _Call:
         slices = form.slices
         while slices > 1 and _workgroup_bytes(form.tile_rows, slices) > tape.device.limits.max_workgroup_storage_size:
             slices //= 2
-        constants = (("TILE_ROWS", form.tile_rows), ("SLICES", slices), ("SUMS", slices * 64 if slices > 1 else 1))
-        step = kernel("linear", self.entry, constants, loader)
+        lanes = 128 if form.tile_rows == 128 else 64
+        constants = (("TILE_ROWS", form.tile_rows), ("LANES", lanes), ("SLICES", slices))
+        access = "linear_scalars" if self._is_odd() else "linear_vectors"
+        step = kernel("linear", self.entry, constants, (access, *loader))
         grid = (ceil_div(columns, 64), ceil_div(rows, form.tile_rows), form.parts)
         if form.parts == 1:
             self.dispatch(step, y, grid, self.inner, accumulate)
@@ -248,6 +250,12 @@ class _Call:
         assert tape.step is not None
         tensors = {"step": tape.step, "a": partial, "y": y}
         tape.dispatch(kernel("sum_parts", "add"), tensors, params, grid_1d(ceil_div(self.y_size, 64)), partial.size)
+
+    def _is_odd(self) -> bool:
+        """Say whether some row of outputs or of ranks begins where no vector of four does."""
+        widths = self.outputs.widths
+        rank_total = self.lora_in.shape[-1] if self.lora_in is not None else 0
+        return any(width % 4 for width in (*widths, rank_total // len(widths)))
 
     def dispatch(self, step: Kernel, y: Tensor, grid: tuple[int, ...], part: int, accumulate: bool) -> None:
         """Record one kernel call that writes y."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import TrainConfig
 from ..data.batches import Batch
+from ..data.packing import Shape
 from ..gpu.device import Device, Pool, Progress
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
 from ..model.lora import Adapter
@@ -26,8 +27,6 @@ NORM_OFFSET = 256  # bytes: loss and norm are bound apart, and a binding's offse
 HALTED_OFFSET, RING_OFFSET = 256, 512  # likewise
 SLOTS = 8  # steps whose loss and norm can be read: more than are ever in flight
 
-Shape = tuple[int, int]  # B, T
-
 
 @dataclass(frozen=True)
 class BatchInputs:
@@ -42,8 +41,12 @@ class BatchInputs:
 class TrainPlans:
     """Builds, keeps and replays the plans. Nothing is allocated before `allocate`; sizes are known before."""
 
-    def __init__(self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape) -> None:
+    def __init__(
+        self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape, longest_row: int | None = None
+    ) -> None:
+        """`longest_row` is the largest number of tokens of one row, where several may be packed into a sequence."""
         self.model, self.adapter, self.config, self.largest = model, adapter, config, largest
+        self.longest_row = longest_row or largest[1]
         self.device: Device = model.device
         self.pool = Pool(self.device, "activations")
         self.step = StepBuffer(self.device, "train")
@@ -60,7 +63,7 @@ class TrainPlans:
             used_norm=Tensor((1,), self.reports, 0, "used norm"),
             halted=Tensor((1,), self.reports, HALTED_OFFSET, "halted"),
         )
-        self.table = model.rope_table(largest[1])
+        self.table = model.rope_table(self.longest_row)
         self._built: OrderedDict[tuple[Shape, bool], Plan] = OrderedDict()
         self.zero_plan: Plan | None = None
         self.update_plan: Plan | None = None
@@ -80,7 +83,8 @@ class TrainPlans:
         positions = view(self.inputs.positions)
 
         def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return attention(tape, q, k, v, positions, length, config.num_heads, config.num_kv_heads)
+            heads, kv_heads = config.num_heads, config.num_kv_heads
+            return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=self.longest_row)
 
         pairs = self.adapter.pairs(self.grads if grad_enabled else None)
         hidden = transformer(tape, self.model, view(self.inputs.tokens), positions, self.table, attend, pairs)
@@ -153,13 +157,11 @@ class TrainPlans:
 
     def write_batch(self, batch: Batch) -> int:
         """Write a micro-batch's tokens and which of its rows are trained; return the number of those."""
-        rows, length = batch.tokens.shape
-        positions = np.broadcast_to(np.arange(length, dtype=np.uint32), (rows, length))
         trained = np.flatnonzero(batch.weights.reshape(-1) > 0)
         targets = batch.targets.reshape(-1)[trained]
         write = self.device.write
         write(self.inputs.tokens, 0, np.ascontiguousarray(batch.tokens, np.uint32))
-        write(self.inputs.positions, 0, np.ascontiguousarray(positions))
+        write(self.inputs.positions, 0, np.ascontiguousarray(batch.positions, np.uint32))
         if len(trained):
             write(self.inputs.rows, 0, trained.astype(np.uint32))
             write(self.inputs.targets, 0, targets.astype(np.uint32))

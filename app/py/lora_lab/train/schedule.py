@@ -1,14 +1,18 @@
-"""The learning rate of every step, and which rows make it up."""
+"""The learning rate of every step, which rows make it up, and how they are laid out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from ..config import TrainConfig
-from ..data.batches import batch_order
+from ..data.batches import Example, batch_order
+from ..data.packing import Layout, MicroBatches, plan_layout
 
 WARMUP_SHARE = 0.05
+PLANNED_ROWS = 200_000  # of a run; the sizes of later micro-batches have a bound instead, lest planning take seconds
 
 
 def steps_per_epoch(num_examples: int, config: TrainConfig) -> int:
@@ -52,3 +56,27 @@ def step_rows(num_examples: int, config: TrainConfig) -> Iterator[list[list[int]
         for i in range(0, len(micro), config.accumulate):
             yield micro[i : i + config.accumulate]
         epoch += 1
+
+
+def micro_batches(lengths: np.ndarray, config: TrainConfig) -> MicroBatches:
+    """Return the sizes of the micro-batches that `step_rows` gives in a run, for rows of `lengths` (N) tokens."""
+    steps, num_rows = total_steps(len(lengths), config), len(lengths)
+    per_epoch = -(-num_rows // config.batch)
+    epochs, rest = divmod(steps, steps_per_epoch(num_rows, config))
+    count = epochs * per_epoch + min(rest * config.accumulate, per_epoch)
+    starts = np.arange(0, num_rows, config.batch)
+    totals, longest = [], []
+    planned = min(count, max(per_epoch, PLANNED_ROWS // config.batch))
+    for epoch in range(-(-planned // per_epoch)):
+        ordered = lengths[batch_order(num_rows, config.seed, epoch, config.shuffle)]
+        totals.append(np.add.reduceat(ordered, starts))
+        longest.append(np.maximum.reduceat(ordered, starts))
+    all_totals = np.concatenate(totals)[:planned]
+    bound = int(np.sort(lengths)[-config.batch :].sum()) if planned < count else int(all_totals.max())
+    return MicroBatches(all_totals, np.concatenate(longest)[:planned], bound)
+
+
+def run_layout(examples: Sequence[Example], validation: Sequence[Example], config: TrainConfig) -> Layout:
+    """Return how the micro-batches of a run are laid out. Raises LoraLabError for packing that cannot be done."""
+    lengths = np.array([example.input_length for example in examples], np.int64)
+    return plan_layout(micro_batches(lengths, config), examples, validation, config)

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import TrainConfig
-from ..data.batches import Batch, Example, make_batch
+from ..data.batches import Batch, Example
+from ..data.packing import Layout
 from ..errors import DatasetError, LoraLabError
 from ..gpu.device import Progress
 from ..model.lora import Adapter
 from ..model.transformer import Model
 from ..ops.step import StepValues
 from .events import MemoryReport, StepDone, TrainEvent, ValidationDone
-from .plans import NORM_OFFSET, SLOTS, Shape, TrainPlans
-from .schedule import learning_rate, step_rows, total_steps
+from .plans import NORM_OFFSET, SLOTS, TrainPlans
+from .schedule import learning_rate, run_layout, step_rows, total_steps
 
-LENGTH_MULTIPLE = 32  # lengths are rounded up to this, so that only a few plans ever exist
 VALIDATIONS = 10  # of a run, besides the one at its end
 AHEAD_BELOW_MS = 250.0  # slower steps wait for one another: little is hidden, and a stop comes sooner
 ETA_WINDOW = 20  # steps that the remaining time is reckoned from
@@ -35,8 +35,9 @@ class Trainer:
 
     def __init__(
         self, model: Model, adapter: Adapter, examples: Sequence[Example], config: TrainConfig,
-        validation: Sequence[Example] = (),
+        validation: Sequence[Example] = (), layout: Layout | None = None,
     ) -> None:  # fmt: skip
+        """`layout` is `run_layout` of the same rows and settings, where it is known already."""
         if not examples:
             raise DatasetError("there is no row to train on")
         _check(config)
@@ -45,13 +46,10 @@ class Trainer:
         self.total_steps = total_steps(len(self.examples), config)
         self.steps_done = 0
         self._stop = False
-        self.plans = TrainPlans(model, adapter, config, self._largest_shape())
+        self.layout = layout or run_layout(self.examples, self.validation, config)
+        self.plans = TrainPlans(model, adapter, config, self.layout.largest, self.layout.longest_row)
         sizes = {"weights": model.weights_bytes, **self.plans.sizes()}
         self.memory = MemoryReport(sum(sizes.values()), sizes)
-
-    def _largest_shape(self) -> Shape:
-        lengths = [make_batch([e], LENGTH_MULTIPLE).tokens.shape[1] for e in (*self.examples, *self.validation)]
-        return self.config.batch, max(lengths)
 
     async def prepare(self, on_progress: Progress | None = None) -> None:
         """Compile all kernels and take the memory that `memory` told. Raises OutOfMemoryError."""
@@ -109,7 +107,7 @@ class Trainer:
                 await step.result()
 
     def _batch(self, indices: Sequence[int]) -> Batch:
-        return _padded(make_batch([self.examples[i] for i in indices], LENGTH_MULTIPLE), self.config.batch)
+        return self.layout.make_batch([self.examples[i] for i in indices])
 
     async def train_step(self, batches: Sequence[Batch], step: int) -> tuple[float, float, float]:
         """Do optimizer step `step` (0 is the first) over micro-batches; return loss, gradient norm, learning rate.
@@ -146,10 +144,7 @@ class Trainer:
 
     async def validate(self) -> float:
         """Return the mean loss over the trained tokens of the rows held back."""
-        size = self.config.batch
-        ordered = sorted(self.validation, key=lambda example: len(example.tokens))  # like lengths pad least
-        parts = [ordered[i : i + size] for i in range(0, len(ordered), size)]
-        batches = [_padded(make_batch(part, LENGTH_MULTIPLE), size) for part in parts]
+        batches = [self.layout.make_batch(group) for group in self.layout.groups(self.validation)]
         assert self.plans.zero_plan is not None
         self.plans.device.submit(self.plans.zero_plan)
         await self._forward_all(batches, grad_enabled=False)
@@ -195,15 +190,6 @@ class _StepInFlight:
         return float(ring[at]), float(ring[at + 1])
 
 
-def _padded(batch: Batch, rows: int) -> Batch:
-    """Return the batch with empty rows added, so that an epoch's last one has the same shape as the others."""
-    missing = rows - batch.tokens.shape[0]
-    if missing <= 0:
-        return batch
-    tokens, targets, weights = (np.pad(a, ((0, missing), (0, 0))) for a in (batch.tokens, batch.targets, batch.weights))
-    return Batch(tokens, targets, weights, batch.trained_tokens, batch.real_tokens)
-
-
 def _check(config: TrainConfig) -> None:
     wanted = {"batch": config.batch, "accumulate": config.accumulate, "max_length": config.max_length}
     if config.steps is not None:
@@ -213,5 +199,7 @@ def _check(config: TrainConfig) -> None:
         problems.append(f"learning_rate is {config.learning_rate}; it must be above 0")
     if config.epochs <= 0 and config.steps is None:
         problems.append(f"epochs is {config.epochs}; it must be above 0")
+    if config.packing not in ("auto", True, False):
+        problems.append(f"packing is {config.packing!r}; it must be auto, True or False")
     if problems:
         raise LoraLabError("; ".join(problems))

@@ -52,6 +52,7 @@ class TrainSettings:
     shuffle: bool = True
     validation_fraction: float = 0.0
     rows_at_once: int | None = None
+    packing: str = "auto"  # or on, off: short rows in one sequence, which changes no result
 
 
 @dataclass(frozen=True)

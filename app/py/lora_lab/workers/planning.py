@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig, TrainConfig
+from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, ModelConfig, TrainConfig
 from lora_lab.data import Example
-from lora_lab.data.batches import make_batch
+from lora_lab.data.packing import MAX_SEQUENCE, Layout
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
 from lora_lab.train import MemoryReport, Trainer
-from lora_lab.train.trainer import LENGTH_MULTIPLE
+from lora_lab.train.schedule import run_layout
 from lora_lab.workers.datasets import READ_LENGTH
 from lora_lab.workers.messages import FieldProblem, TrainSettings
 
@@ -39,6 +39,7 @@ def check_settings(settings: TrainSettings, model: ModelConfig) -> list[FieldPro
         ("warmup_steps", 0 <= (settings.warmup_steps or 0) <= settings.steps, "0 up to the number of steps."),
         ("weight_decay", 0 <= settings.weight_decay <= 1, "0 to 1."),
         ("max_grad_norm", settings.max_grad_norm >= 0, "0 (off) or more."),
+        ("packing", settings.packing in PACKING, "auto, on or off."),
         ("validation_percent", 0 <= settings.validation_fraction <= 0.5, "0 to 50."),
     ]
     problems = [FieldProblem(field, message) for field, good, message in rules if not good]
@@ -70,6 +71,7 @@ def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
         seed=settings.seed,
         shuffle=settings.shuffle,
         validation_fraction=settings.validation_fraction,
+        packing=PACKING[settings.packing],
     )
 
 
@@ -80,6 +82,7 @@ class RunPlan:
     rows_at_once: int
     memory: MemoryReport
     total_steps: int
+    packing_saves: float | None  # the share of the tokens that packing leaves out; None for a run that is not packed
 
 
 class Planner:
@@ -90,27 +93,42 @@ class Planner:
         self._known: dict[tuple, MemoryReport] = {}
 
     def plan(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> RunPlan:
-        """Return the plan of a run. OutOfMemoryError if a single buffer is larger than the GPU allows."""
-        at_once = settings.rows_at_once
-        if at_once is None:
-            one = self._memory(settings, 1, examples, held)
-            affordable = max(1, ACTIVATION_BUDGET_BYTES // max(1, one.parts.get("activations", 1)))
-            at_once = max(d for d in range(1, settings.batch + 1) if settings.batch % d == 0 and d <= affordable)
-        return RunPlan(at_once, self._memory(settings, at_once, examples, held), settings.steps)
+        """Return the plan of a run. OutOfMemoryError if a single buffer is larger than the GPU allows.
+
+        LoraLabError for packing that cannot be done.
+        """
+        at_once = settings.rows_at_once or self._affordable_rows(settings, examples, held)
+        layout = run_layout(examples, held, train_config(settings, at_once))
+        memory = self._memory(settings, at_once, layout, examples)
+        return RunPlan(at_once, memory, settings.steps, layout.saved if layout.packed else None)
+
+    def _affordable_rows(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> int:
+        """Return the most rows at once whose activations stay in the budget: they grow with the tokens."""
+        one = run_layout(examples, held, train_config(settings, 1))
+        activations = self._memory(settings, 1, one, examples).parts.get("activations", 1)
+        affordable_tokens = ACTIVATION_BUDGET_BYTES / max(1, activations) * _tokens(one)
+        for at_once in range(settings.batch, 1, -1):
+            if settings.batch % at_once == 0 and at_once * one.longest_row <= MAX_SEQUENCE:
+                layout = run_layout(examples, held, train_config(settings, at_once))
+                if _tokens(layout) <= affordable_tokens:
+                    return at_once
+        return 1
 
     def _memory(
-        self, settings: TrainSettings, at_once: int, examples: Sequence[Example], held: Sequence[Example]
+        self, settings: TrainSettings, at_once: int, layout: Layout, examples: Sequence[Example]
     ) -> MemoryReport:
-        longest = max((*examples, *held), key=lambda example: len(example.tokens))
-        length = make_batch([longest], LENGTH_MULTIPLE).tokens.shape[1]
-        key = (at_once, length, settings.rank, settings.targets)
+        key = (layout.largest, layout.longest_row, settings.rank, settings.targets)
         if key not in self._known:
             config = train_config(settings, at_once)
             adapter = Adapter(self.device, self.model.config, lora_config(settings))
             try:
-                trainer = Trainer(self.model, adapter, [longest], config)
+                trainer = Trainer(self.model, adapter, examples, config, layout=layout)
                 self._known[key] = trainer.memory
                 trainer.close()
             finally:
                 adapter.release()
         return self._known[key]
+
+
+def _tokens(layout: Layout) -> int:
+    return layout.largest[0] * layout.largest[1]

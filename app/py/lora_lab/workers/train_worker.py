@@ -152,7 +152,7 @@ class TrainWorker(AdapterKeeper):
         parts = tuple(MemoryPart(PARTS.get(name, name), size) for name, size in plan.memory.parts.items())
         return replace(
             planned,
-            summary=run_summary(settings, len(examples), len(held), plan.rows_at_once),
+            summary=run_summary(settings, len(examples), len(held), plan.rows_at_once, plan.packing_saves),
             memory_bytes=plan.memory.total_bytes,
             memory_parts=parts,
             notes=run_notes(settings, passes),

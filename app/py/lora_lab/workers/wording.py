@@ -46,8 +46,10 @@ def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bo
     )
 
 
-def run_summary(settings: TrainSettings, rows: int, held: int, rows_at_once: int | None) -> str:
-    """Return one line about a run: how often it goes through the data, and how a step is split."""
+def run_summary(
+    settings: TrainSettings, rows: int, held: int, rows_at_once: int | None, packing_saves: float | None = None
+) -> str:
+    """Return one line about a run: how often it goes through the data, how a step is split, what packing saves."""
     passes = settings.steps * settings.batch / rows
     times = f"{passes:.1f} passes" if passes < 10 else f"{passes:.0f} passes"
     parts = [f"{settings.steps:,} steps are {times} through {rows:,} rows"]
@@ -55,6 +57,8 @@ def run_summary(settings: TrainSettings, rows: int, held: int, rows_at_once: int
         parts.append(f"{held:,} rows are held back for checking")
     if rows_at_once is not None and rows_at_once < settings.batch:
         parts.append(f"each step takes {rows_at_once} row{'s' if rows_at_once > 1 else ''} at a time, to fit")
+    if packing_saves is not None and packing_saves > 0:
+        parts.append(f"packing saves {100 * packing_saves:.0f} % of the computing, all of it padding")
     return "; ".join(parts) + "."
 
 

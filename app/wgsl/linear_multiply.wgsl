@@ -1,0 +1,24 @@
+        for (var k = 0u; k < DEPTH; k++) {
+            let near = right[(depth0 + k) * RIGHT + column];
+            let far = right[(depth0 + k) * RIGHT + column + 8u];
+            let f = left[(depth0 + k) * LEFT + row];
+            near0 += f.x * near;
+            far0 += f.x * far;
+            near1 += f.y * near;
+            far1 += f.y * far;
+            near2 += f.z * near;
+            far2 += f.z * far;
+            near3 += f.w * near;
+            far3 += f.w * far;
+            if (TALL) {
+                let g = left[(depth0 + k) * LEFT + row + ROW_LANES];
+                near4 += g.x * near;
+                far4 += g.x * far;
+                near5 += g.y * near;
+                far5 += g.y * far;
+                near6 += g.z * near;
+                far6 += g.z * far;
+                near7 += g.w * near;
+                far7 += g.w * far;
+            }
+        }
