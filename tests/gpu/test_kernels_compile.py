@@ -36,6 +36,7 @@ HEAD_DIMS = (4, 20, 64, 80, 128, 256)
 # What ops.tiling can choose.
 FORMS = ((128, 1), (64, 1), (64, 2), (32, 1), (32, 2), (32, 4))
 TILINGS = [Tiling(rows, slices, parts) for rows, slices in FORMS for parts in (1, 3)]
+TILINGS = [form for form in TILINGS if form.workgroup_bytes <= EVERYWHERE_BYTES]
 Wanted = dict[tuple[Kernel, tuple[str, ...]], None]  # in order of first use
 
 
