@@ -7,9 +7,10 @@
 // its own. So whoever makes a few channels of an input adds up A's share of those at once, its "part" of u, and whoever
 // needs u adds the parts. An input that is normed later has its gain in the parts already; rstd, one number, comes last.
 // `parts` holds (workgroups, units) of this and of all other layers; units = rank x layers that share the input, rounded
-// up to whole vectors: reading the parts is what an adapter costs here, so four are read at a time.
+// up to whole vectors. With an ADAPTER a workgroup has HELPERS more invocations: they fetch the parts, B and the next A
+// while the first LANES multiply the weights, so that an adapter costs what it computes and not what it waits for.
 // With ATTENTION the input of add_linear is what decode_attention left: SPLITS weighted sums of values for every head.
-// COLUMNS results a workgroup; its LANES invocations split the sums, which are fixed trees: same input, same bits.
+// COLUMNS results a workgroup; its invocations split the sums, which are fixed trees: same input, same bits.
 struct Params {
     columns: u32, inner: u32, eps: f32,
     rank: u32, units: u32, scale: f32, parts_in: u32, num_parts: u32,              // of u
@@ -29,246 +30,47 @@ struct Params {
 
 const COLUMNS = 8u;
 const NONE = 0xffffffffu;   // in place of an A or a B: this layer has no adapter
-var<workgroup> tree: array<vec4f, LANES * 4>;
+const ALL = LANES + HELPERS;
+var<workgroup> tree: array<vec4f, ALL * VECTORS>;   // by vector of four results, then by invocation
 var<workgroup> squares: array<f32, LANES>;
-var<workgroup> u: array<f32, UNITS>;           // also what is being made of the next one
+var<workgroup> sums: array<vec4f, HELPERS + 1>;     // the helpers' shares of u
+var<workgroup> u: array<f32, UNITS>;                // u, then this workgroup's part of the next one
 var<workgroup> made: array<f32, COLUMNS>;
 var<workgroup> split_weights: array<f32, SPLIT_WEIGHTS>;
 
-// The first parts of u that this invocation adds up, on their way while the weights are multiplied.
-struct Parts { p0: vec4f, p1: vec4f, p2: vec4f, p3: vec4f, p4: vec4f, p5: vec4f, p6: vec4f, p7: vec4f }
-
-// Invocations share a vector's parts evenly: this one takes numbers part_of + i * sharers.
-fn sharers() -> u32 { return LANES / max(params.units / 4u, 1u); }
-
-fn part_at(p: u32, lane: u32) -> vec4f {
-    let quads = params.units / 4u;
-    let known = p < params.num_parts && lane < sharers() * quads;
-    var weight = select(0.0, 1.0, known);
-    if (ATTENTION) { weight *= split_weights[min(p, params.num_parts - 1u)]; }
-    let at = params.parts_in / 4u + min(p, params.num_parts - 1u) * quads + lane % max(quads, 1u);
-    return weight * parts[at];
-}
-
-fn load_parts(lane: u32) -> Parts {
-    var found: Parts;
-    if (params.units == 0u) { return found; }
-    let step_ = sharers();
-    let p = lane / (params.units / 4u);
-    found.p0 = part_at(p, lane);
-    found.p1 = part_at(p + step_, lane);
-    found.p2 = part_at(p + 2u * step_, lane);
-    found.p3 = part_at(p + 3u * step_, lane);
-    found.p4 = part_at(p + 4u * step_, lane);
-    found.p5 = part_at(p + 5u * step_, lane);
-    found.p6 = part_at(p + 6u * step_, lane);
-    found.p7 = part_at(p + 7u * step_, lane);
-    return found;
-}
-
-// u for all invocations, through `tree`, which nothing else may be using.
-fn share_u(found: Parts, lane: u32) {
-    if (params.units == 0u) { return; }
-    let quads = params.units / 4u;
-    let step_ = sharers();
-    var sum = ((found.p0 + found.p1) + (found.p2 + found.p3)) + ((found.p4 + found.p5) + (found.p6 + found.p7));
-    for (var p = lane / quads + 8u * step_; p < params.num_parts; p += step_) { sum += part_at(p, lane); }
-    tree[lane] = sum;
-    workgroupBarrier();
-    let scale = params.scale * step.strength;
-    for (var unit = lane; unit < params.units; unit += LANES) {
-        var total = tree[unit / 4u][unit % 4u];
-        for (var s = 1u; s < step_; s++) { total += tree[s * quads + unit / 4u][unit % 4u]; }
-        u[unit] = scale * total;
-    }
-    workgroupBarrier();
-}
+// What a helper fetches before anything is known: B of this workgroup's columns for one rank (near and far columns, for
+// norm_swiglu of gate and of up), and two vectors of a row of the next A with the next norm's gains.
+struct Fetched { b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f, a0: vec4f, a1: vec4f }
 
 fn adapter_at(index: u32) -> f32 { return adapter[index / 4u][index % 4u]; }
 
-// Where rank r of B stands for a column, and which unit of u belongs to it.
-struct BPlace { at: u32, unit: u32, known: bool }
-
-fn b_place(column: u32, r: u32) -> BPlace {
+// Rank r of B for a column, zero where there is none.
+fn b_at(column: u32, r: u32) -> f32 {
     let at = min(column, params.columns - 1u);
     let second = at >= params.start1;
     let third = at >= params.start2;
     let start = select(select(0u, params.start1, second), params.start2, third);
     let b = select(select(params.b0, params.b1, second), params.b2, third);
-    let layer = select(0u, 1u, second) + select(0u, 1u, third);
     let known = b != NONE && r < params.rank;
-    return BPlace(select(0u, b + (at - start) * params.rank + r, known), select(0u, layer * params.rank + r, known), known);
+    return select(0.0, adapter_at(select(0u, b + (at - start) * params.rank + r, known)), known);
 }
 
-fn b_value(place: BPlace) -> f32 { return select(0.0, adapter_at(place.at), place.known); }
-
-// B of four columns for rank r, zero where there is none.
-fn b_values(column: u32, r: u32) -> vec4f {
-    return vec4f(b_value(b_place(column, r)), b_value(b_place(column + 1u, r)), b_value(b_place(column + 2u, r)),
-                 b_value(b_place(column + 3u, r)));
+fn b_four(column: u32, r: u32) -> vec4f {
+    return vec4f(b_at(column, r), b_at(column + 1u, r), b_at(column + 2u, r), b_at(column + 3u, r));
 }
 
 // The units of u that go with them.
-fn u_values(column: u32, r: u32) -> vec4f {
-    return vec4f(u[b_place(column, r).unit], u[b_place(column + 1u, r).unit], u[b_place(column + 2u, r).unit],
-                 u[b_place(column + 3u, r).unit]);
+fn u_at(column: u32, r: u32) -> f32 {
+    let at = min(column, params.columns - 1u);
+    let layer = select(0u, 1u, at >= params.start1) + select(0u, 1u, at >= params.start2);
+    return u[min(layer * params.rank + r, UNITS - 1u)];
 }
 
-fn weight_dots(a: vec4f, row: u32, last: u32, quad: u32, quads: u32) -> vec4f {
-    return vec4f(dot(a, weight_quad(min(row, last), quad, quads)), dot(a, weight_quad(min(row + 1u, last), quad, quads)),
-                 dot(a, weight_quad(min(row + 2u, last), quad, quads)), dot(a, weight_quad(min(row + 3u, last), quad, quads)));
+fn u_four(column: u32, r: u32) -> vec4f {
+    return vec4f(u_at(column, r), u_at(column + 1u, r), u_at(column + 2u, r), u_at(column + 3u, r));
 }
 
-// Adds `count` vectors of every invocation; the sums are in tree[k * LANES] for k < count, the squares' in squares[0].
-fn add_up(lane: u32, count: u32) {
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
-        if (lane < half) {
-            for (var k = 0u; k < count; k++) { tree[k * LANES + lane] += tree[k * LANES + lane + half]; }
-            squares[lane] += squares[lane + half];
-        }
-        workgroupBarrier();
-    }
-}
-
-// The next layers' A over the channels made here: channels column0 + i for i < COLUMNS, values in `made`, which is zero
-// past the last channel. Eight channels of a row of A are two vectors.
-fn leave_parts(workgroup: u32, column0: u32, lane: u32) {
-    if (params.next_units == 0u) { return; }
-    workgroupBarrier();
-    let quad = column0 / 4u;
-    let quads = params.columns / 4u;
-    var near = vec4f(made[0], made[1], made[2], made[3]);
-    var far = vec4f(made[4], made[5], made[6], made[7]);
-    if (params.next_norm == 1u) {
-        near *= gain[quad];
-        far *= gain[min(quad + 1u, quads - 1u)];
-    }
-    let rows = params.next_layers * params.next_rank;
-    for (var unit = lane; unit < params.next_units; unit += LANES) {
-        let layer = unit / params.next_rank;
-        let a = select(select(params.a0, params.a1, layer == 1u), params.a2, layer == 2u);
-        var sum = 0.0;
-        if (unit < rows && a != NONE) {
-            let row = a / 4u + (unit % params.next_rank) * quads;
-            sum = dot(adapter[row + quad], near) + dot(adapter[row + min(quad + 1u, quads - 1u)], far);
-        }
-        u[unit] = sum;
-    }
-    workgroupBarrier();
-    for (var at = lane; at < params.next_units / 4u; at += LANES) {
-        parts[params.parts_out / 4u + workgroup * (params.next_units / 4u) + at] =
-            vec4f(u[4u * at], u[4u * at + 1u], u[4u * at + 2u], u[4u * at + 3u]);
-    }
-}
-
-@compute @workgroup_size(LANES)
-fn embed(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let column0 = group.x * COLUMNS;
-    if (lane < COLUMNS) { made[lane] = 0.0; }
-    if (lane < COLUMNS && column0 + lane < params.columns) {
-        let column = column0 + lane;
-        let value = weight_quad(token[0], column / 4u, params.columns / 4u)[column % 4u];
-        made[lane] = value;
-        y[column] = value;
-    }
-    leave_parts(group.x, column0, lane);
-}
-
-@compute @workgroup_size(LANES)
-fn norm_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
-               @builtin(num_workgroups) groups: vec3u) {
-    let column0 = (group.y * groups.x + group.x) * COLUMNS;
-    let quads = params.inner / 4u;
-    let last = params.columns - 1u;
-    let found = load_parts(lane);
-    let b_near = b_values(column0, lane);
-    let b_far = b_values(column0 + 4u, lane);
-    var near = vec4f(0.0);
-    var far = vec4f(0.0);
-    var square = 0.0;
-    for (var quad = lane; quad < quads; quad += LANES) {
-        let value = x[quad];
-        let a = value * gain[quad];
-        square += dot(value, value);
-        near += weight_dots(a, column0, last, quad, quads);
-        far += weight_dots(a, column0 + 4u, last, quad, quads);
-    }
-    share_u(found, lane);
-    near += b_near * u_values(column0, lane);
-    far += b_far * u_values(column0 + 4u, lane);
-    for (var r = lane + LANES; r < params.rank; r += LANES) {
-        near += b_values(column0, r) * u_values(column0, r);
-        far += b_values(column0 + 4u, r) * u_values(column0 + 4u, r);
-    }
-    tree[lane] = near;
-    tree[LANES + lane] = far;
-    squares[lane] = square;
-    add_up(lane, 2u);
-    if (lane < COLUMNS && column0 + lane < params.columns) {
-        let rstd = inverseSqrt(squares[0] / f32(params.inner) + params.eps);
-        y[column0 + lane] = rstd * tree[lane / 4u * LANES][lane % 4u];
-    }
-}
-
-@compute @workgroup_size(LANES)
-fn norm_swiglu(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let channel0 = group.x * COLUMNS;
-    let quads = params.inner / 4u;
-    let channels = params.columns;
-    let last = channels - 1u;
-    let end = 2u * channels - 1u;
-    let found = load_parts(lane);
-    let b_gate_near = swiglu_b(channel0, lane, params.b0);
-    let b_gate_far = swiglu_b(channel0 + 4u, lane, params.b0);
-    let b_up_near = swiglu_b(channel0, lane, params.b1);
-    let b_up_far = swiglu_b(channel0 + 4u, lane, params.b1);
-    var gate_near = vec4f(0.0);
-    var gate_far = vec4f(0.0);
-    var up_near = vec4f(0.0);
-    var up_far = vec4f(0.0);
-    var square = 0.0;
-    for (var quad = lane; quad < quads; quad += LANES) {
-        let value = x[quad];
-        let a = value * gain[quad];
-        square += dot(value, value);
-        gate_near += weight_dots(a, channel0, last, quad, quads);
-        gate_far += weight_dots(a, channel0 + 4u, last, quad, quads);
-        up_near += weight_dots(a, channels + channel0, end, quad, quads);
-        up_far += weight_dots(a, channels + channel0 + 4u, end, quad, quads);
-    }
-    share_u(found, lane);
-    let u_gate = u[min(lane, params.rank)];
-    let u_up = u[min(lane + params.rank, UNITS - 1u)];
-    gate_near += b_gate_near * u_gate;
-    gate_far += b_gate_far * u_gate;
-    up_near += b_up_near * u_up;
-    up_far += b_up_far * u_up;
-    for (var r = lane + LANES; r < params.rank; r += LANES) {
-        gate_near += swiglu_b(channel0, r, params.b0) * u[r];
-        gate_far += swiglu_b(channel0 + 4u, r, params.b0) * u[r];
-        up_near += swiglu_b(channel0, r, params.b1) * u[r + params.rank];
-        up_far += swiglu_b(channel0 + 4u, r, params.b1) * u[r + params.rank];
-    }
-    tree[lane] = gate_near;
-    tree[LANES + lane] = gate_far;
-    tree[2u * LANES + lane] = up_near;
-    tree[3u * LANES + lane] = up_far;
-    squares[lane] = square;
-    add_up(lane, 4u);
-    if (lane < COLUMNS) { made[lane] = 0.0; }
-    if (lane < COLUMNS && channel0 + lane < channels) {
-        let rstd = inverseSqrt(squares[0] / f32(params.inner) + params.eps);
-        let gate = rstd * tree[lane / 4u * LANES][lane % 4u];
-        let up = rstd * tree[(2u + lane / 4u) * LANES][lane % 4u];
-        let h = gate / (1.0 + exp(-gate)) * up;
-        made[lane] = h;
-        y[channel0 + lane] = h;
-    }
-    leave_parts(group.x, channel0, lane);
-}
-
-// The same for gate (b0) or up (b1), whose channels begin at 0 both.
+// Gate's B (b0) or up's (b1), whose channels begin at 0 both.
 fn swiglu_b(channel: u32, r: u32, b: u32) -> vec4f {
     let known = b != NONE && r < params.rank;
     let last = params.columns - 1u;
@@ -279,9 +81,229 @@ fn swiglu_b(channel: u32, r: u32, b: u32) -> vec4f {
     return select(vec4f(0.0), value, known);
 }
 
+// Two vectors of the next A: of its row `unit`, at the columns made here, each times the next norm's gains. Zero where
+// there is none.
+fn next_a(unit: u32, column0: u32, far: bool) -> vec4f {
+    let layer = unit / max(params.next_rank, 1u);
+    let a = select(select(params.a0, params.a1, layer == 1u), params.a2, layer == 2u);
+    let quads = params.columns / 4u;
+    let quad = column0 / 4u + select(0u, 1u, far);
+    let known = unit < params.next_layers * params.next_rank && a != NONE && quad < quads;
+    if (!known) { return vec4f(0.0); }
+    let value = adapter[a / 4u + (unit % params.next_rank) * quads + quad];
+    if (params.next_norm == 1u) { return value * gain[quad]; }
+    return value;
+}
+
+// A helper's share of u: it adds every sharers-th part of one vector of units. Eight are on their way together.
+fn part_at(p: u32, at: u32, quads: u32) -> vec4f {
+    if (p >= params.num_parts) { return vec4f(0.0); }
+    var weight = 1.0;
+    if (ATTENTION) { weight = split_weights[p]; }
+    return weight * parts[at + p * quads];
+}
+
+fn share_of_u(helper: u32) -> vec4f {
+    let quads = params.units / 4u;
+    if (quads == 0u) { return vec4f(0.0); }
+    let sharers = HELPERS / quads;
+    let at = params.parts_in / 4u + helper % quads;
+    var sum = vec4f(0.0);
+    if (helper >= sharers * quads) { return sum; }
+    for (var p = helper / quads; p < params.num_parts; p += 8u * sharers) {
+        let p0 = part_at(p, at, quads);
+        let p1 = part_at(p + sharers, at, quads);
+        let p2 = part_at(p + 2u * sharers, at, quads);
+        let p3 = part_at(p + 3u * sharers, at, quads);
+        let p4 = part_at(p + 4u * sharers, at, quads);
+        let p5 = part_at(p + 5u * sharers, at, quads);
+        let p6 = part_at(p + 6u * sharers, at, quads);
+        let p7 = part_at(p + 7u * sharers, at, quads);
+        sum += ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7));
+    }
+    return sum;
+}
+
+// u from the helpers' shares, for all invocations.
+fn make_u(lane: u32) {
+    workgroupBarrier();
+    let quads = params.units / 4u;
+    let scale = params.scale * step.strength;
+    for (var unit = lane; unit < params.units; unit += ALL) {
+        var total = 0.0;
+        for (var s = 0u; s < HELPERS / quads; s++) { total += sums[s * quads + unit / 4u][unit % 4u]; }
+        u[unit] = scale * total;
+    }
+    workgroupBarrier();
+}
+
+fn weight_dots(a: vec4f, row: u32, last: u32, quad: u32, quads: u32) -> vec4f {
+    return vec4f(dot(a, weight_quad(min(row, last), quad, quads)), dot(a, weight_quad(min(row + 1u, last), quad, quads)),
+                 dot(a, weight_quad(min(row + 2u, last), quad, quads)), dot(a, weight_quad(min(row + 3u, last), quad, quads)));
+}
+
+// Adds every invocation's vectors; the sums are in tree[k * ALL], the squares' in squares[0].
+fn add_up(lane: u32) {
+    workgroupBarrier();
+    for (var half = ALL / 2u; half > 0u; half >>= 1u) {
+        if (lane < half) {
+            for (var k = 0u; k < VECTORS; k++) { tree[k * ALL + lane] += tree[k * ALL + lane + half]; }
+            if (half < LANES) { squares[lane] += squares[lane + half]; }
+        }
+        workgroupBarrier();
+    }
+}
+
+// The next layers' A over the channels made here, which are in `made`, zeros past the last.
+fn leave_parts(workgroup: u32, column0: u32, lane: u32, a0: vec4f, a1: vec4f) {
+    if (params.next_units == 0u) { return; }
+    workgroupBarrier();
+    if (lane >= LANES) {
+        let near = vec4f(made[0], made[1], made[2], made[3]);
+        let far = vec4f(made[4], made[5], made[6], made[7]);
+        let helper = lane - LANES;
+        if (helper < params.next_units) { u[helper] = dot(a0, near) + dot(a1, far); }
+        for (var unit = helper + HELPERS; unit < params.next_units; unit += HELPERS) {
+            u[unit] = dot(next_a(unit, column0, false), near) + dot(next_a(unit, column0, true), far);
+        }
+    }
+    workgroupBarrier();
+    for (var at = lane; at < params.next_units / 4u; at += ALL) {
+        parts[params.parts_out / 4u + workgroup * (params.next_units / 4u) + at] =
+            vec4f(u[4u * at], u[4u * at + 1u], u[4u * at + 2u], u[4u * at + 3u]);
+    }
+}
+
+@compute @workgroup_size(ALL)
+fn embed(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let column0 = group.x * COLUMNS;
+    if (lane < COLUMNS) { made[lane] = 0.0; }
+    if (lane < COLUMNS && column0 + lane < params.columns) {
+        let column = column0 + lane;
+        let value = weight_quad(token[0], column / 4u, params.columns / 4u)[column % 4u];
+        made[lane] = value;
+        y[column] = value;
+    }
+    if (ADAPTER) {
+        let unit = max(lane, LANES) - LANES;
+        leave_parts(group.x, column0, lane, next_a(unit, column0, false), next_a(unit, column0, true));
+    }
+}
+
+@compute @workgroup_size(ALL)
+fn norm_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
+               @builtin(num_workgroups) groups: vec3u) {
+    let column0 = (group.y * groups.x + group.x) * COLUMNS;
+    let quads = params.inner / 4u;
+    let last = params.columns - 1u;
+    var near = vec4f(0.0);
+    var far = vec4f(0.0);
+    var b: Fetched;
+    if (lane < LANES) {
+        var square = 0.0;
+        for (var quad = lane; quad < quads; quad += LANES) {
+            let value = x[quad];
+            let a = value * gain[quad];
+            square += dot(value, value);
+            near += weight_dots(a, column0, last, quad, quads);
+            far += weight_dots(a, column0 + 4u, last, quad, quads);
+        }
+        squares[lane] = square;
+    } else if (ADAPTER) {
+        b.b0 = b_four(column0, lane - LANES);
+        b.b1 = b_four(column0 + 4u, lane - LANES);
+        sums[lane - LANES] = share_of_u(lane - LANES);
+    }
+    if (ADAPTER && params.units > 0u) {
+        make_u(lane);
+        if (lane >= LANES) {
+            near = b.b0 * u_four(column0, lane - LANES);
+            far = b.b1 * u_four(column0 + 4u, lane - LANES);
+            for (var r = lane - LANES + HELPERS; r < params.rank; r += HELPERS) {
+                near += b_four(column0, r) * u_four(column0, r);
+                far += b_four(column0 + 4u, r) * u_four(column0 + 4u, r);
+            }
+        }
+    }
+    tree[lane] = near;
+    tree[ALL + lane] = far;
+    add_up(lane);
+    if (lane < COLUMNS && column0 + lane < params.columns) {
+        let rstd = inverseSqrt(squares[0] / f32(params.inner) + params.eps);
+        y[column0 + lane] = rstd * tree[lane / 4u * ALL][lane % 4u];
+    }
+}
+
+@compute @workgroup_size(ALL)
+fn norm_swiglu(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let channel0 = group.x * COLUMNS;
+    let quads = params.inner / 4u;
+    let channels = params.columns;
+    let last = channels - 1u;
+    let end = 2u * channels - 1u;
+    var gate_near = vec4f(0.0);
+    var gate_far = vec4f(0.0);
+    var up_near = vec4f(0.0);
+    var up_far = vec4f(0.0);
+    var b: Fetched;
+    if (lane < LANES) {
+        var square = 0.0;
+        for (var quad = lane; quad < quads; quad += LANES) {
+            let value = x[quad];
+            let a = value * gain[quad];
+            square += dot(value, value);
+            gate_near += weight_dots(a, channel0, last, quad, quads);
+            gate_far += weight_dots(a, channel0 + 4u, last, quad, quads);
+            up_near += weight_dots(a, channels + channel0, end, quad, quads);
+            up_far += weight_dots(a, channels + channel0 + 4u, end, quad, quads);
+        }
+        squares[lane] = square;
+    } else if (ADAPTER) {
+        let helper = lane - LANES;
+        b.b0 = swiglu_b(channel0, helper, params.b0);
+        b.b1 = swiglu_b(channel0 + 4u, helper, params.b0);
+        b.b2 = swiglu_b(channel0, helper, params.b1);
+        b.b3 = swiglu_b(channel0 + 4u, helper, params.b1);
+        b.a0 = next_a(helper, channel0, false);
+        b.a1 = next_a(helper, channel0, true);
+        sums[helper] = share_of_u(helper);
+    }
+    if (ADAPTER && params.units > 0u) {
+        make_u(lane);
+        if (lane >= LANES) {
+            let helper = lane - LANES;
+            gate_near = b.b0 * u[min(helper, UNITS - 1u)];
+            gate_far = b.b1 * u[min(helper, UNITS - 1u)];
+            up_near = b.b2 * u[min(helper + params.rank, UNITS - 1u)];
+            up_far = b.b3 * u[min(helper + params.rank, UNITS - 1u)];
+            for (var r = helper + HELPERS; r < params.rank; r += HELPERS) {
+                gate_near += swiglu_b(channel0, r, params.b0) * u[r];
+                gate_far += swiglu_b(channel0 + 4u, r, params.b0) * u[r];
+                up_near += swiglu_b(channel0, r, params.b1) * u[r + params.rank];
+                up_far += swiglu_b(channel0 + 4u, r, params.b1) * u[r + params.rank];
+            }
+        }
+    }
+    tree[lane] = gate_near;
+    tree[ALL + lane] = gate_far;
+    tree[2u * ALL + lane] = up_near;
+    tree[3u * ALL + lane] = up_far;
+    add_up(lane);
+    if (lane < COLUMNS) { made[lane] = 0.0; }
+    if (lane < COLUMNS && channel0 + lane < channels) {
+        let rstd = inverseSqrt(squares[0] / f32(params.inner) + params.eps);
+        let gate = rstd * tree[lane / 4u * ALL][lane % 4u];
+        let up = rstd * tree[(2u + lane / 4u) * ALL][lane % 4u];
+        let h = gate / (1.0 + exp(-gate)) * up;
+        made[lane] = h;
+        y[channel0 + lane] = h;
+    }
+    if (ADAPTER) { leave_parts(group.x, channel0, lane, b.a0, b.a1); }
+}
+
 // How much each split's sum counts: decode_attention leaves, behind the sums, its largest score and sum of weights.
 fn weigh_splits(lane: u32, quads: u32) {
-    for (var head = lane; head < params.heads; head += LANES) {
+    for (var head = lane; head < params.heads; head += ALL) {
         var largest = -3.0e38;
         for (var s = 0u; s < SPLITS; s++) { largest = max(largest, x[SPLITS * quads + s * params.heads + head].x); }
         var total = 0.0;
@@ -305,38 +327,48 @@ fn input_quad(quad: u32, quads: u32) -> vec4f {
     return sum;
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(ALL)
 fn add_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let column0 = group.x * COLUMNS;
     let quads = params.inner / 4u;
     let last = params.columns - 1u;
     if (ATTENTION) { weigh_splits(lane, quads); }
-    let found = load_parts(lane);
-    let b_near = b_values(column0, lane);
-    let b_far = b_values(column0 + 4u, lane);
     var near = vec4f(0.0);
     var far = vec4f(0.0);
-    for (var quad = lane; quad < quads; quad += LANES) {
-        let a = input_quad(quad, quads);
-        near += weight_dots(a, column0, last, quad, quads);
-        far += weight_dots(a, column0 + 4u, last, quad, quads);
+    var b: Fetched;
+    if (lane < LANES) {
+        for (var quad = lane; quad < quads; quad += LANES) {
+            let a = input_quad(quad, quads);
+            near += weight_dots(a, column0, last, quad, quads);
+            far += weight_dots(a, column0 + 4u, last, quad, quads);
+        }
+        squares[lane] = 0.0;
+    } else if (ADAPTER) {
+        b.b0 = b_four(column0, lane - LANES);
+        b.b1 = b_four(column0 + 4u, lane - LANES);
+        b.a0 = next_a(lane - LANES, column0, false);
+        b.a1 = next_a(lane - LANES, column0, true);
+        sums[lane - LANES] = share_of_u(lane - LANES);
     }
-    share_u(found, lane);
-    near += b_near * u_values(column0, lane);
-    far += b_far * u_values(column0 + 4u, lane);
-    for (var r = lane + LANES; r < params.rank; r += LANES) {
-        near += b_values(column0, r) * u_values(column0, r);
-        far += b_values(column0 + 4u, r) * u_values(column0 + 4u, r);
+    if (ADAPTER && params.units > 0u) {
+        make_u(lane);
+        if (lane >= LANES) {
+            near = b.b0 * u_four(column0, lane - LANES);
+            far = b.b1 * u_four(column0 + 4u, lane - LANES);
+            for (var r = lane - LANES + HELPERS; r < params.rank; r += HELPERS) {
+                near += b_four(column0, r) * u_four(column0, r);
+                far += b_four(column0 + 4u, r) * u_four(column0 + 4u, r);
+            }
+        }
     }
     tree[lane] = near;
-    tree[LANES + lane] = far;
-    squares[lane] = 0.0;
-    add_up(lane, 2u);
+    tree[ALL + lane] = far;
+    add_up(lane);
     if (lane < COLUMNS) { made[lane] = 0.0; }
     if (lane < COLUMNS && column0 + lane < params.columns) {
-        let value = residual[column0 + lane] + tree[lane / 4u * LANES][lane % 4u];
+        let value = residual[column0 + lane] + tree[lane / 4u * ALL][lane % 4u];
         made[lane] = value;
         y[column0 + lane] = value;
     }
-    leave_parts(group.x, column0, lane);
+    if (ADAPTER) { leave_parts(group.x, column0, lane, b.a0, b.a1); }
 }

@@ -41,7 +41,9 @@ def _region(model: Model, rank: int) -> int:
 
 
 def _workgroup_bytes(rank: int, heads: int) -> int:
-    return 4 * (17 * decode.LANES + 3 * rank + 4 + decode.COLUMNS + decode.SPLITS * heads) + 256
+    helpers = decode.HELPERS if rank else 0
+    vectors = 4 * (decode.LANES + helpers) + helpers + 1
+    return 16 * vectors + 4 * (decode.LANES + 3 * rank + 4 + decode.COLUMNS + decode.SPLITS * heads)
 
 
 def decode_logits(

@@ -16,8 +16,9 @@ from .weight import Weight
 NONE = 0xFFFFFFFF
 COLUMNS = 8  # results of a workgroup, as in decode.wgsl
 LANES = 128
+HELPERS = 128  # invocations of a workgroup that fetch what an adapter needs, while LANES multiply
 SPLITS = 8  # of the keys: enough workgroups for a GPU at 9 heads, and no more work when there are few keys
-MAX_UNITS = 4 * LANES  # of u: every invocation adds up parts of four of them at most
+MAX_UNITS = 4 * HELPERS  # of u: every helper adds up parts of four of them at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +71,13 @@ class Scratch:
     kv_heads: int
     head_dim: int
 
-    def kernel(self, entry: str, weight: Weight, attention: bool = False) -> Kernel:
+    def kernel(self, entry: str, weight: Weight, attention: bool = False, helped: bool = True) -> Kernel:
+        helpers = HELPERS if self.units and helped else 0
         constants = (
-            ("LANES", LANES), ("UNITS", max(1, self.units)), ("ATTENTION", attention), ("SPLITS", SPLITS),
-            ("SPLIT_WEIGHTS", SPLITS * self.heads if attention else 1), ("HEAD_QUADS", self.head_dim // 4),
+            ("LANES", LANES), ("HELPERS", helpers), ("ADAPTER", helpers > 0),
+            ("UNITS", self.units if helpers else 1), ("VECTORS", 4 if entry == "norm_swiglu" else 2),
+            ("ATTENTION", attention), ("SPLITS", SPLITS), ("SPLIT_WEIGHTS", SPLITS * self.heads if attention else 1),
+            ("HEAD_QUADS", self.head_dim // 4),
         )  # fmt: skip
         return kernel("decode", entry, constants, (weight.loader,))
 
@@ -138,7 +142,8 @@ def norm_linear(
     tensors = scratch.tensors(weight=weight.tensor, x=given.x, gain=gain, y=y)
     flops = 2.0 * columns * (inner + here.rank)
     grid = grid_1d(ceil_div(columns, COLUMNS))
-    scratch.trace.dispatch(scratch.kernel("norm_linear", weight), tensors, params, grid, flops)
+    step = scratch.kernel("norm_linear", weight, helped=here.rank > 0)
+    scratch.trace.dispatch(step, tensors, params, grid, flops)
     return y
 
 
