@@ -24,6 +24,8 @@ from build_tools.fetch import Fetcher
 NAME = "lora-lab-bench"
 MAX_BYTES = 60_000_000
 VULKAN_LOADER = "libvulkan.so.1"
+# The vendor-neutral libraries that NVIDIA's Vulkan driver is linked with; a container often has the driver without them.
+GLVND = ("libGLdispatch.so.0", "libGLX.so.0", "libEGL.so.1")
 LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
 # What every glibc system has, and must not be mixed with another's.
 SYSTEM_LIBRARIES = re.compile(r"(linux-vdso|ld-linux|libc|libm|libdl|librt|libpthread|libresolv)[.-]")
@@ -83,7 +85,8 @@ def bundle_files() -> dict[str, bytes | Path]:
         files[f"node_modules/webgpu/{name}"] = modules / "webgpu" / name
     for path in (binary, modules / "webgpu" / "dist/linux-x64/dawn.node"):
         files |= {f"lib/{library.name}": library for library in linked_libraries(path)}
-    files[f"vulkan/{VULKAN_LOADER}"] = find_vulkan_loader()
+    files[f"vulkan/{VULKAN_LOADER}"] = find_library(VULKAN_LOADER, "libvulkan1")
+    files |= {f"glvnd/{name}": find_library(name, "libegl1 libglx0") for name in GLVND}
     files |= project_files()
     with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
         for name in parts.PYODIDE_CORE:
@@ -127,13 +130,13 @@ def linked_libraries(program: Path) -> list[Path]:
     return libraries
 
 
-def find_vulkan_loader() -> Path:
-    """Return this machine's Vulkan loader, for machines without one."""
+def find_library(name: str, debian_package: str) -> Path:
+    """Return this machine's copy of a library, for machines without one."""
     for folder in LIBRARY_FOLDERS:
-        path = Path(folder) / VULKAN_LOADER
+        path = Path(folder) / name
         if path.is_file():
             return path
     raise BuildError(
-        f"{VULKAN_LOADER} was found in none of {', '.join(LIBRARY_FOLDERS)}. Install the Vulkan loader "
-        "(on Debian and Ubuntu: `apt install libvulkan1`)."
+        f"{name} was found in none of {', '.join(LIBRARY_FOLDERS)}. Install it "
+        f"(on Debian and Ubuntu: `apt install {debian_package}`)."
     )

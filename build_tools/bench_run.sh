@@ -56,15 +56,16 @@ libraries=
 for folder in /usr/local/nvidia/lib64 /usr/local/nvidia/lib; do
   [ -d "$folder" ] && libraries=$libraries:$folder
 done
-# A loader of the machine's own is newer than its driver at least; ours is for machines without one.
-has_loader() {
+# The machine's own loader and vendor-neutral libraries are newer than its driver at least; ours are for machines without.
+has() {
   for folder in /usr/lib/x86_64-linux-gnu /lib/x86_64-linux-gnu /usr/lib64 /lib64 /usr/lib /usr/local/lib \
       $(echo "$libraries:${LD_LIBRARY_PATH:-}" | tr : ' '); do
-    [ -e "$folder/libvulkan.so.1" ] && return 0
+    [ -e "$folder/$1" ] && return 0
   done
   return 1
 }
-has_loader || libraries=$libraries:$here/vulkan
+has libvulkan.so.1 || libraries=$libraries:$here/vulkan
+has libGLdispatch.so.0 || libraries=$libraries:$here/glvnd
 # Node's own C++ library only where the machine lacks it: a driver may need a newer one than ours.
 LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}$libraries; LD_LIBRARY_PATH=${LD_LIBRARY_PATH#:}; export LD_LIBRARY_PATH
 "$here/node" -e 'require(process.argv[1])' "$here/node_modules/webgpu" >/dev/null 2>&1 ||
