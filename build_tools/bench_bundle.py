@@ -24,7 +24,7 @@ from build_tools.fetch import Fetcher
 NAME = "lora-lab-bench"
 MAX_BYTES = 60_000_000
 VULKAN_LOADER = "libvulkan.so.1"
-# The vendor-neutral libraries that NVIDIA's Vulkan driver is linked with; a container often has the driver without them.
+# Vendor-neutral libraries that NVIDIA's Vulkan driver is linked with; containers often have the driver without them.
 GLVND = ("libGLdispatch.so.0", "libGLX.so.0", "libEGL.so.1")
 LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
 # What every glibc system has, and must not be mixed with another's.
