@@ -1,6 +1,6 @@
 """How long the page needs until it can train, after a reload with everything cached: phase by phase.
 
-    python -m bench.startup [--runs 3] [--dist dist] [--model ID] [--json OUT.json] [--profile DIR]
+    python -m bench.startup [--runs 3] [--dist dist] [--model ID] [--json OUT.json]
 
 Serves the built site with the project's own server, opens it in Chromium (software GPU, a profile on the disk), waits
 until the model is stored, and reloads as often as asked. The numbers are the page's own (app/web/startup.js); the

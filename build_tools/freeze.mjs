@@ -12,6 +12,8 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 
+import { unpack } from "../app/web/python.js";
+
 const [folder, out, ...wheels] = process.argv.slice(2).map((name) => path.resolve(name));
 const { loadPyodide } = await import(pathToFileURL(path.join(folder, "pyodide.mjs")));
 const options = { indexURL: folder + path.sep, env: { HOME: "/home/pyodide" } };
@@ -93,7 +95,17 @@ to_js(names)
   return Buffer.concat([length, header, ...files.map(([, bytes]) => bytes)]);
 }
 
+// What the page will do with the two files, so that one that does not work stops the build and not a person.
+async function proveThem(memory, packed) {
+  const pyodide = await loadPyodide({ ...options, _loadSnapshot: memory });
+  unpack(pyodide, packed);
+  pyodide.runPython("import lora_lab.workers.train_worker, lora_lab.workers.chat_worker, numpy.linalg, numpy.random");
+}
+
 mkdirSync(out, { recursive: true });
-put("snapshot.bin", await snapshot());
-put("packages.bin", await packages());
+const memory = await snapshot();
+const packed = await packages();
+await proveThem(memory, new Uint8Array(packed));
+put("snapshot.bin", memory);
+put("packages.bin", packed);
 process.exit(0);

@@ -112,13 +112,13 @@ def program_wheel(folder: Path, key: str, root: Path) -> Path:
 FROZEN = ("snapshot.bin", "packages.bin")
 
 
-def frozen_start(folder: Path, pyodide_files: list[Path], wheels: list[Path], script: Path) -> list[Path]:
+def frozen_start(folder: Path, pyodide_files: list[Path], wheels: list[Path], scripts: list[Path]) -> list[Path]:
     """Return Pyodide's memory after its start and the installed packages as bytecode (see freeze.mjs).
 
-    Made under Node, and again only when Pyodide, a wheel or the script is new.
+    Made under Node by the first of `scripts`, and again only when Pyodide, a wheel or a script is new.
     """
     made, stamp = [folder / name for name in FROZEN], folder / "frozen.stamp"
-    inputs = [script, *pyodide_files, *wheels]
+    inputs = [*scripts, *pyodide_files, *wheels]
     key = hash_bytes("\n".join(f"{path.name} {hash_file(path)}" for path in inputs).encode())
 
     def mark() -> str:
@@ -132,11 +132,11 @@ def frozen_start(folder: Path, pyodide_files: list[Path], wheels: list[Path], sc
         pyodide.mkdir()
         for path in pyodide_files:
             shutil.copyfile(path, pyodide / path.name)
-        command = [find_node(), str(script), str(pyodide), str(out), *map(str, wheels)]
+        command = [find_node(), str(scripts[0]), str(pyodide), str(out), *map(str, wheels)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not all((out / file).exists() for file in FROZEN):
             tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-            raise BuildError(f"Python could not be started under Node ({script.name}):\n{tail}")
+            raise BuildError(f"Python could not be started under Node ({scripts[0].name}):\n{tail}")
         for path in made:
             write_bytes(path, (out / path.name).read_bytes())
     write_bytes(stamp, mark().encode())

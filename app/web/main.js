@@ -1,6 +1,7 @@
 // The page's beginning and its switchboard: which event of which worker leads to which command or view.
 
 import { setUpAdapters } from "./adapters.js";
+import { begunMs } from "./begin.js";
 import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
 import { setUpChart, showCurve } from "./chart.js";
 import { setUpData } from "./data.js";
@@ -15,10 +16,12 @@ import { listenToPhases, pagePhase, reached } from "./startup.js";
 import { isRunning, state, update } from "./store.js";
 import { setUpTraining } from "./train.js";
 
-pagePhase("page");
 const train = new WorkerLink("train");
+pagePhase("page", 0, begunMs);
+pagePhase("page's scripts", begunMs);
 listenToPhases(train);
 let chat = null; // started when the train worker has found a GPU: without one there is no use for it
+let chatWaits = false; // it got ready in the middle of a run and has not been given the model
 let planRequest = 0;
 let wanted = { model_id: new URL(location.href).searchParams.get("model"), files: null, title: null };
 let afterRestart = null; // the adapter to apply again
@@ -47,6 +50,8 @@ function chatCanStart() {
 
 function chatOpens() {
   if (!chat?.ready || !state.model) return;
+  chatWaits = isRunning() && byId("set-free-chat").checked;
+  if (chatWaits) return update({ chatModel: "released" }); // the run has the GPU's memory: after it
   update({ chatModel: "loading" });
   chat.send("open_model", { files: state.model.files, title: state.model.title });
 }
@@ -157,6 +162,7 @@ function startTraining() {
 
 train.on("training_state", ({ state: phase }) => {
   if (!["idle", "done", "error"].includes(phase) || state.chatModel !== "released") return;
+  if (chatWaits) return queueMicrotask(chatOpens); // when the others have heard that the run is over
   update({ chatModel: "loading" });
   chat.send("wake_model");
 });

@@ -8,7 +8,7 @@ const SITE = new URL("../", import.meta.url);
 const PYODIDE = new URL("pyodide/", SITE).href;
 const QUIET = { messageCallback: () => {} };
 
-/** Return Pyodide. `boot(done)` hears how many of the three phases are over, `phase(name, start)` how long each took. */
+/** Return Pyodide. `boot(done)` hears how many of the three phases are over, `phase(name, start)` how long a part took. */
 export async function startPython(boot, phase) {
   let begun = performance.now();
   const done = (name) => {
@@ -16,30 +16,26 @@ export async function startPython(boot, phase) {
     begun = performance.now();
   };
   // Everything is asked for at once: Pyodide itself would ask for its parts one after another.
-  const frozen = fetchJson("start/index.json").then(async (names) => {
-    const [snapshot, packages] = await Promise.all([fetchUnzipped(names.snapshot), fetchUnzipped(names.packages)]);
-    return { snapshot, packages };
-  }).catch((error) => ({ error }));
+  const names = fetchJson("start/index.json");
+  const frozen = [names.then(({ snapshot }) => fetchUnzipped(snapshot)), names.then(({ packages }) => fetchUnzipped(packages))];
+  for (const part of frozen) part.catch(() => {}); // looked at below
   const [{ loadPyodide }] = await Promise.all([
     import(new URL("pyodide.mjs", PYODIDE)),
     import(new URL("pyodide.asm.js", PYODIDE)), // Pyodide looks for what it defines before it loads it itself
   ]);
   done("scripts");
-  const { snapshot, packages, error } = await frozen;
-  done("snapshot");
-  if (!error) {
-    try {
-      const pyodide = await loadPyodide({ indexURL: PYODIDE, _loadSnapshot: snapshot });
-      done("runtime");
-      boot(2);
-      unpack(pyodide, packages);
-      done("packages");
-      return pyodide;
-    } catch (trouble) {
-      console.warn("Python is started the long way:", trouble);
-    }
-  } else console.warn("Python is started the long way:", error);
-  return startTheLongWay(loadPyodide, boot, done);
+  try {
+    const pyodide = await loadPyodide({ indexURL: PYODIDE, _loadSnapshot: frozen[0] });
+    done("runtime");
+    boot(1);
+    unpack(pyodide, await frozen[1]);
+    done("packages");
+    boot(2);
+    return pyodide;
+  } catch (error) {
+    console.warn("Python is started the long way:", error);
+    return startTheLongWay(loadPyodide, boot, done);
+  }
 }
 
 async function startTheLongWay(loadPyodide, boot, done) {
@@ -48,18 +44,18 @@ async function startTheLongWay(loadPyodide, boot, done) {
   done("runtime");
   boot(1);
   await pyodide.loadPackage(["numpy", "micropip"], QUIET);
-  boot(2);
   const micropip = pyodide.pyimport("micropip");
   const addresses = wheels.wheels.map((name) => new URL(`wheels/${name}`, SITE).href);
   // The wheels are the whole set already: nothing may be looked up anywhere else.
   await micropip.install.callKwargs(addresses, { deps: false });
   micropip.destroy();
   done("packages");
+  boot(2);
   return pyodide;
 }
 
 /** Put the files of packages.bin where Python looks for packages. The file system keeps views of `bytes`, no copies. */
-function unpack(pyodide, bytes) {
+export function unpack(pyodide, bytes) {
   const headerSize = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   const files = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + headerSize)));
   const root = pyodide.runPython("import os, sysconfig; os.path.realpath(sysconfig.get_path('purelib'))");
