@@ -4,6 +4,10 @@
 python3 build.py serve [--port N] [--no-model] [--add-model ID=PATH]
 python3 build.py build [--no-model] [--add-model ID=PATH] [--out DIR]
 python3 build.py test  [lint unit gpu model browser] [pytest options]
+python3 build.py bench [--baseline] [--profile] [--quick] [--host node|native|both] [--model PATH] [--out FILE]
+python3 build.py bench --browser [--port N]
+python3 build.py bench-bundle [--out FILE]
+python3 build.py bench-docs RESULT.json
 python3 build.py clean [--all]
 """
 
@@ -21,6 +25,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -50,13 +55,34 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     one.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}; 0 takes any free one")
     commands.add_parser("build", parents=[site], help="build the site")
     commands.add_parser("test", help=f"run the tests; tiers: {' '.join(TIERS)}; other arguments go to pytest")
+    add_bench_commands(commands)
     one = commands.add_parser("clean", help="remove the built site and what was built on the way")
     one.add_argument("--all", action="store_true", help="also the downloads, the npm packages and the environment")
 
     parsed, rest = parser.parse_known_args(arguments)
+    if parsed.command == "bench" and parsed.browser and (parsed.baseline or parsed.profile or parsed.out):
+        parser.error("--browser only serves the page: what it measures and where that goes is chosen there")
     if rest and parsed.command != "test":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return parsed, rest
+
+
+def add_bench_commands(commands: Any) -> None:
+    """Add the three commands of the benchmark."""
+    one = commands.add_parser("bench", help="measure the engine on this machine's GPU")
+    one.add_argument("--baseline", action="store_true", help="PyTorch + PEFT beside it (needs them and a CUDA device)")
+    one.add_argument("--profile", action="store_true", help="print the time by kernel too")
+    one.add_argument("--quick", action="store_true", help="leave out the curves and the 1,000 steps")
+    one.add_argument("--host", choices=("node", "native", "both"), default="both", help="where it runs (default: both)")
+    one.add_argument("--model", metavar="PATH", help="a .gguf file or a model's folder; or tiny, for a try")
+    one.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes (default: bench/results/)")
+    one.add_argument("--browser", action="store_true", help="serve the page that measures in a browser")
+    one.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"of the page; default: {DEFAULT_PORT}")
+    one = commands.add_parser("bench-bundle", help="pack the benchmark for a bare Linux machine with an NVIDIA driver")
+    bundle = CACHE / "bench" / "lora-lab-bench.tar.xz"
+    one.add_argument("--out", type=Path, default=bundle, metavar="FILE", help=f"default: {bundle.relative_to(ROOT)}")
+    one = commands.add_parser("bench-docs", help="write a result's table and curves into docs/")
+    one.add_argument("result", type=Path, metavar="RESULT.json")
 
 
 def _port(text: str) -> int:
@@ -71,6 +97,8 @@ def clean(everything: bool) -> None:
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     for path in [
         *(CACHE / "parts").glob("lora_lab*"),
+        CACHE / "bench",
+        CACHE / "bench-site",
         CACHE / "hashes.json",
         CACHE / "test-site",
         CACHE / "test-results",
@@ -108,6 +136,8 @@ def run(arguments: list[str]) -> int:
     if parsed.command == "test":
         return run_tests(rest)
 
+    if parsed.command.startswith("bench"):
+        return bench(parsed)
     if parsed.command == "build":
         build(parsed)
         return 0
@@ -119,6 +149,24 @@ def run(arguments: list[str]) -> int:
             server.serve_forever()
     print()
     return 0
+
+
+def bench(parsed: argparse.Namespace) -> int:
+    """Run the benchmark, pack it for another machine, or write the page about it."""
+    from build_tools import bench, bench_bundle, bench_docs
+
+    if parsed.command == "bench-bundle":
+        bench_bundle.write_bundle(parsed.out.resolve())
+        return 0
+    if parsed.command == "bench-docs":
+        bench_docs.write_docs(parsed.result.resolve())
+        return 0
+    if parsed.browser:
+        return bench.serve_page(parsed.port)
+    hosts = bench.HOSTS if parsed.host == "both" else (parsed.host,)
+    out = parsed.out.resolve() if parsed.out else None
+    options = bench.BenchOptions(hosts, parsed.baseline, parsed.profile, parsed.quick, parsed.model, out)
+    return bench.run_bench(options)
 
 
 def site_folder(parsed: argparse.Namespace) -> Path:

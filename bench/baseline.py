@@ -1,8 +1,9 @@
-"""PyTorch + PEFT on the same machine: the figures that ours are divided by. Needs torch, transformers and peft.
+"""PyTorch + PEFT on the same machine: the figures that ours are divided by. Needs torch, transformers, peft and CUDA.
 
-    python3 -m bench.baseline [--out FILE.json] [BxT ...]
+    python3 -m bench.baseline [--out FILE.json] [--quick] [--compile] [--check]
 
 Float32 with TF32 off, eager, LoRA r=16 on all linear layers, AdamW, clip 1.0, SmolLM2-135M's shape, random weights.
+Products are timed by CUDA events over a CUDA graph of 30 in a row, so that no launch from Python is in them.
 """
 
 from __future__ import annotations
@@ -10,87 +11,208 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from typing import Any
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SHAPES = ((1, 128), (1, 512), (8, 512))
+TOKENS = (64, 128, 256, 512, 1024, 2048)
+BATCHES = (1, 2, 4, 8, 16)
+LAYERS = ((576, 960), (576, 576), (576, 3072), (1536, 576), (576, 49152))  # in, out; joined as ours are
+MATMUL_ROWS = (128, 512, 1024, 4096)
+GRAPHED = 30
+MISSING = 3  # exit code
 
 
-def build() -> torch.nn.Module:
+def what_is_missing() -> str | None:
+    """Return why there can be no baseline here, or None."""
+    for name in ("torch", "transformers", "peft"):
+        try:
+            __import__(name)
+        except ImportError as error:
+            return f"no {name} ({error})"
+    import torch
+
+    return None if torch.cuda.is_available() else "torch finds no CUDA device"
+
+
+def build(num_layers: int = 30, rank: int = 16) -> Any:
     """Return SmolLM2-135M's shape with random weights and an adapter, on the GPU."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     config = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=num_layers, num_attention_heads=9,
         num_key_value_heads=3, tie_word_embeddings=True, rms_norm_eps=1e-5, max_position_embeddings=8192,
     )  # fmt: skip
     model = LlamaForCausalLM(config).to("cuda", torch.float32)
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, task_type="CAUSAL_LM")
-    return get_peft_model(model, lora)
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS, task_type="CAUSAL_LM"))
 
 
-def step_ms(model: torch.nn.Module, batch: int, length: int, seconds: float = 3.0) -> tuple[float, float]:
-    """Return (median ms of a training step, peak MiB)."""
+def step_ms(model: Any, batch: int, length: int, seconds: float, forward: Any = None) -> tuple[float, float]:
+    """Return (median ms of a training step, peak MiB). `forward` stands in for the model where it is compiled."""
+    import torch
+
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0, **({"fused": True} if forward else {}))
     tokens = torch.randint(0, 49152, (batch, length), device="cuda")
     torch.cuda.reset_peak_memory_stats()
 
     def step() -> None:
-        loss = model(input_ids=tokens, labels=tokens).loss
+        loss = (forward or model)(input_ids=tokens, labels=tokens).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loss.item()
 
-    for _ in range(4):
-        step()
-    times, begun = [], time.perf_counter()
-    while time.perf_counter() - begun < seconds or len(times) < 5:
+    ms = median_ms(step, seconds)
+    return ms, torch.cuda.max_memory_allocated() / 2**20
+
+
+def median_ms(run: Callable[[], object], seconds: float, warm: int = 4, least: int = 5) -> float:
+    """Return the median wall-clock ms of `run`, which waits for the GPU itself, after `warm` ones."""
+    for _ in range(warm):
+        run()
+    times: list[float] = []
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds or len(times) < least:
         start = time.perf_counter()
-        step()
+        run()
         times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times), torch.cuda.max_memory_allocated() / 2**20
+    return statistics.median(times)
 
 
 def matmul_tflops(m: int, k: int, n: int) -> float:
-    """Return cuBLAS's f32 rate for (m, k) by (k, n)."""
+    """Return cuBLAS's f32 rate for (m, k) by (k, n): the median of seven replays of a graph of 30 in a row."""
+    import torch
+
     a, b = torch.randn(m, k, device="cuda"), torch.randn(n, k, device="cuda")
-    for _ in range(5):
-        a @ b.T
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    for _ in range(50):
-        a @ b.T
-    end.record()
+    out = torch.empty(m, n, device="cuda")
     torch.cuda.synchronize()
-    return 2 * m * k * n * 50 / (start.elapsed_time(end) / 1e3) / 1e12
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):  # cuBLAS takes its workspace before the capture
+        for _ in range(5):
+            torch.mm(a, b.T, out=out)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(GRAPHED):
+            torch.mm(a, b.T, out=out)
+    times = []
+    for _ in range(8):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) / GRAPHED)
+    return 2 * m * k * n / (statistics.median(times[1:]) * 1e9)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("shapes", nargs="*", default=["1x128", "1x512", "8x512"])
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+def chat(model: Any, new_tokens: int = 32) -> dict[str, float]:
+    """Return greedy decoding with the adapter off and on, and a prefill of 1,024 tokens, under our rows' names."""
+    import torch
+
+    found = {}
+    prompt = torch.randint(3, 49152, (1, 64), device="cuda")
+    long = torch.randint(3, 49152, (1, 1024), device="cuda")
+
+    def generate(count: int) -> None:
+        model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=count,
+                       min_new_tokens=count, do_sample=False, pad_token_id=0)  # fmt: skip
+        torch.cuda.synchronize()
+
+    base = model.get_base_model()  # the adapter's layers are inside it
+
+    def prefill() -> None:
+        hidden = base.model(input_ids=long, use_cache=True).last_hidden_state
+        base.lm_head(hidden[:, -1:])
+        torch.cuda.synchronize()
+
+    def measure(suffix: str) -> None:
+        with torch.no_grad():
+            one, many = (median_ms(lambda count=count: generate(count), 0.5, 1, 3) for count in (1, 1 + new_tokens))
+            found[f"decode{suffix}"] = new_tokens / (many - one) * 1e3
+            found[f"prefill 1024{suffix}"] = median_ms(prefill, 0.5)
+
+    with model.disable_adapter():
+        measure("")
+    measure(" adapter")
+    found["decode adapter share"] = found["decode adapter"] / found["decode"]
+    return found
+
+
+def compiled(model: Any) -> dict[str, dict[str, float]]:
+    """Return steps of torch.compile's two strongest forms; each takes a minute or more to compile."""
+    import torch
+
+    found = {}
+    for batch, length, mode in ((1, 512, "reduce-overhead"), (8, 512, "default")):
+        torch._dynamo.reset()
+        start = time.perf_counter()
+        ms, peak = step_ms(model, batch, length, 3.0, torch.compile(model, mode=mode))
+        found[f"{batch}x{length} {mode}"] = {"ms": ms, "peak_mib": peak, "whole_s": time.perf_counter() - start}
+    return found
+
+
+def measure(quick: bool, with_compile: bool) -> dict[str, Any]:
+    """Return everything, as bench/rows.py reads it."""
+    import peft
+    import torch
+
     model = build()
-    result: dict = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "steps": {}, "matmul": {}}
-    for shape in args.shapes:
-        batch, length = map(int, shape.split("x"))
-        ms, peak = step_ms(model, batch, length)
-        result["steps"][shape] = {"ms": ms, "peak_mib": peak}
-    for m in (128, 512, 4096):
-        for k, n in ((576, 1536), (1536, 576), (576, 576), (576, 49152)):
-            result["matmul"][f"{m}x{k}x{n}"] = matmul_tflops(m, k, n)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text)
+    result: dict[str, Any] = {
+        "gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "steps": {}, "matmul": {}, "curves": {},
+        "what": f"PyTorch {torch.__version__} + PEFT {peft.__version__}, f32, TF32 off, eager, same machine, same run",
+    }  # fmt: skip
+    for batch, length in SHAPES:
+        ms, peak = step_ms(model, batch, length, 3.0)
+        result["steps"][f"{batch}x{length}"] = {"ms": ms, "peak_mib": peak}
+        print(f"step {batch}x{length}: {ms:.1f} ms, {peak:,.0f} MiB", flush=True)
+    result["rows"] = chat(model)
+    print("chat:", {name: round(value, 2) for name, value in result["rows"].items()}, flush=True)
+    if not quick:
+        result["curves"]["tokens"] = [[tokens, step_ms(model, 1, tokens, 0.7)[0]] for tokens in TOKENS]
+        result["curves"]["batch"] = [[batch, step_ms(model, batch, 512, 0.7)[0]] for batch in BATCHES]
+    if with_compile:
+        result["compiled"] = compiled(model)
+    del model
+    torch.cuda.empty_cache()
+    shapes = [(m, *pair) for ins, outs in LAYERS for pair in ((ins, outs), (outs, ins)) for m in MATMUL_ROWS]
+    for m, k, n in [(4096, 4096, 4096), *dict.fromkeys(shapes)]:
+        result["matmul"][f"{m}x{k}x{n}"] = matmul_tflops(m, k, n)
+    peak = result["matmul"]["4096x4096x4096"]
+    print(f"cuBLAS f32: {len(result['matmul'])} products, {peak:.1f} TFLOP/s at 4096 cubed", flush=True)
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.baseline", description="Measures PyTorch + PEFT on this machine.")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--quick", action="store_true", help="leave out the curves")
+    parser.add_argument("--compile", action="store_true", help="also torch.compile's steps (some minutes)")
+    parser.add_argument("--check", action="store_true", help="only say whether it can run here")
+    asked = parser.parse_args()
+    missing = what_is_missing()
+    if missing:
+        print(missing, file=sys.stderr)
+        return MISSING
+    if not asked.check:
+        text = json.dumps(measure(asked.quick, asked.compile), indent=1) + "\n"
+        if asked.out:
+            asked.out.write_text(text)
+        else:
+            print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -3,7 +3,8 @@
 //
 //   node bench/node_host.mjs SCRIPT.py [arguments...]
 //
-// LORA_LAB_DIST names a built site (for Pyodide and its wheels), LORA_LAB_NODE_MODULES a folder that holds `webgpu`.
+// LORA_LAB_DIST names a built site (for Pyodide and its wheels), LORA_LAB_NODE_MODULES a folder that holds `webgpu`. A
+// script that leaves work behind puts it into RUNNING; its result, if it is a number, is the exit code.
 
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
@@ -17,7 +18,8 @@ const [script, ...args] = process.argv.slice(2);
 
 const { create, globals } = createRequire(path.join(modules, "_"))("webgpu");
 Object.assign(globalThis, globals);
-const toggles = (process.env.LORA_LAB_DAWN ?? "").split(",").filter(Boolean);
+// Timestamps as the GPU gives them; browsers round them to 100 us.
+const toggles = ["disable-dawn-features=timestamp_quantization", ...(process.env.LORA_LAB_DAWN?.split(",") ?? [])];
 Object.defineProperty(globalThis, "navigator", {
   value: { gpu: create(toggles), userAgent: "node", language: "en", languages: ["en"], hardwareConcurrency: 2 },
 });
@@ -39,8 +41,9 @@ for (const [inside, outside] of [["/project", root], ["/host", "/"]]) {
 pyodide.globals.set("ARGUMENTS", pyodide.toPy(args));
 pyodide.globals.set("HOST_FOLDER", process.cwd());
 try {
-  await pyodide.runPythonAsync("import sys; sys.path.insert(0, '/project/app/py')\n" + readFileSync(script, "utf8"));
-  process.exit(0);
+  await pyodide.runPythonAsync("import sys; sys.path[:0] = ['/project', '/project/app/py']\n" + readFileSync(script, "utf8"));
+  const code = await pyodide.globals.get("RUNNING");
+  process.exit(typeof code === "number" ? code : 0);
 } catch (error) {
   console.error(error.message ?? error);
   process.exit(1);

@@ -1,83 +1,95 @@
-"""All rows of the benchmark on this host, written as JSON; run by bench/node_host.mjs (Node + Dawn) or natively.
+"""Runs the benchmark on this host and writes its JSON: natively, or under Node + Dawn by way of node_host.mjs.
 
-    node bench/node_host.mjs bench/run.py OUT.json [BASELINE.json]         python3 -m bench.run OUT.json [BASELINE.json]
+    python3 -m bench.run --out FILE.json [options]
+    node bench/node_host.mjs bench/run.py --out FILE.json [options]
 
-BASELINE.json is what bench/baseline.py wrote on the same machine; without it the ratios stay empty.
+`python3 build.py bench` does both and brings PyTorch's figures along. The page in bench/page/ calls the same suite.
 """
 
+import argparse
 import asyncio
 import json
 import platform
 import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
 
-if sys.platform == "emscripten":
-    sys.path.insert(0, "/project")
-    folder = globals()["HOST_FOLDER"]  # both set by node_host.mjs; the machine's files are under /host
-    arguments = [f"/host/{Path('/', folder, name)}" for name in globals()["ARGUMENTS"]]
-    HOST = "Node + Dawn, Pyodide"
-else:
-    arguments = sys.argv[1:]
-    HOST = f"CPython {platform.python_version()}, wgpu-native"
-
-from bench.measure import Row, measure_chat, measure_step
-from bench.synthetic import SMOLLM2_135M, random_model
+from bench.rows import kernel_table, table
+from bench.suite import Options, run_all
+from lora_lab.errors import LoraLabError
+from lora_lab.formats.source import sources_from_path
 from lora_lab.gpu import open_device
-from lora_lab.model import load_model
+from lora_lab.model.files import open_model
 
-SHAPES = ((1, 128), (1, 512), (8, 512))
+IN_PYODIDE = sys.platform == "emscripten"
 
 
-async def main(out: Path, baseline: dict) -> None:
-    """Measure every row and write them, each as soon as it is known."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.run", description="Measures the engine on this machine's GPU.")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="what bench/baseline.py wrote on this machine")
+    parser.add_argument("--model", metavar="NAME", help="a .gguf file or a model's folder; or tiny, for a try")
+    parser.add_argument("--quick", action="store_true", help="leave out the curves and the 1,000 steps")
+    parser.add_argument("--profile", action="store_true", help="also the time by kernel")
+    parser.add_argument("--commit", default="unknown", help="which state of the project this is")
+    return parser.parse_args(arguments)
+
+
+def reachable(path: Path) -> Path:
+    """Return where the host's file is: node_host.mjs mounts the host's root and tells the folder it was started in."""
+    return Path(f"/host/{Path(globals()['HOST_FOLDER'], path)}") if IN_PYODIDE else path
+
+
+def host_name() -> str:
+    if IN_PYODIDE:
+        import js
+
+        return f"Node {js.process.version} + Dawn, Pyodide"
+    return f"CPython {platform.python_version()}, wgpu-native"
+
+
+async def main(arguments: list[str]) -> None:
+    """Measure, writing what is known after each part, and print the table."""
+    asked = parse(arguments)
+    options = Options(quick=asked.quick, profile=asked.profile, host=host_name(), commit=asked.commit)
+    if asked.baseline:
+        options.baseline = json.loads(reachable(asked.baseline).read_text())
+    if asked.model == "tiny":
+        options.tiny = True
+    elif asked.model:
+        options.files = await open_model(sources_from_path(reachable(Path(asked.model))))
+    out = reachable(asked.out)
     device = await open_device()
-    rows: list[Row] = []
-    kernels: dict[str, dict[str, float]] = {}
+    if device.info.is_software:
+        print(f"{device.info.name} is a software device: its times say nothing about a GPU.")
 
-    def write() -> None:
-        steps = baseline.get("steps", {})
-        for row in rows:
-            theirs = steps.get(row.name.removeprefix("step "), {})
-            if row.name.startswith("step ") and theirs:
-                row.baseline, row.ratio = theirs["ms"], row.value / theirs["ms"]
-            if row.name == "memory 1x512" and "1x512" in steps:
-                row.baseline = steps["1x512"]["peak_mib"]
-                row.ratio = row.value / row.baseline
-        found = {
-            "adapter": baseline.get("gpu", device.info.name), "date": time.strftime("%Y-%m-%d"), "host": HOST,
-            "what": "SmolLM2-135M's shape, Q4_1 with seeded random weights, LoRA r=16 on all linear layers",
-            "baseline": f"PyTorch {baseline['torch']} + PEFT, f32, eager, same machine, same run" if baseline else None,
-            "rows": [asdict(row) for row in rows],
-            "kernels_ms": kernels,
-            "cublas_f32_tflops": baseline.get("matmul"),
-        }  # fmt: skip
-        out.write_text(json.dumps(found, indent=1) + "\n")
+    def save(result: dict) -> None:
+        out.write_text(json.dumps(result, indent=1) + "\n")
 
-    print(device.info.name)
-    model = await load_model(device, random_model(SMOLLM2_135M))
-    for batch, length in SHAPES:
-        row, by_kernel, trainer = await measure_step(model, batch, length, profile=True)
-        rows.append(row)
-        shape = f"{batch}x{length}"
-        rows.append(Row(f"first step {shape}", by_kernel.pop("first step"), "ms"))
-        rows.append(Row(f"memory {shape}", trainer.memory.total_bytes / 2**20, "MiB"))
-        kernels[shape] = {k: round(v, 3) for k, v in sorted(by_kernel.items(), key=lambda item: -item[1])}
-        trainer.close()
-        trainer.adapter.release()
-        write()
-    off, prefill = await measure_chat(model, adapter_on=False)
-    on, _ = await measure_chat(model, adapter_on=True)
-    rows += [off, prefill, on, Row("decode adapter share", on.value / off.value, "of decode")]
-    write()
-    for row in rows:
-        ratio = "" if row.ratio is None else f"   {row.ratio:.3f} of PyTorch"
-        print(f"{row.name:24s} {row.value:10.2f} {row.unit}{ratio}")
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    result = await run_all(device, options, say, save)
+    save(result)
+    if result["kernels"]:
+        print(kernel_table(result["kernels"]))
+    elif asked.profile:
+        print("This device has no timestamps: there is no time by kernel.")
+    for line in result["left_out"]:
+        print(f"Left out: {line}")
+    print(f"\n{table(result)}\n", flush=True)
 
 
-out_path = Path(arguments[0])
-theirs = json.loads(Path(arguments[1]).read_text()) if len(arguments) > 1 else {}
-run = main(out_path, theirs)
-# Pyodide's loop is running already; node_host.mjs awaits the value of the last line.
-asyncio.ensure_future(run) if sys.platform == "emscripten" else asyncio.run(run)
+async def run_and_close(arguments: list[str]) -> int:
+    """Return the exit code: 1 for what a person can mend, said in one line."""
+    try:
+        await main(arguments)
+    except LoraLabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+# Pyodide's loop is running already: node_host.mjs awaits this and takes its result for the exit code.
+RUNNING = asyncio.ensure_future(run_and_close(list(globals()["ARGUMENTS"]))) if IN_PYODIDE else None
+if __name__ == "__main__" and not IN_PYODIDE:
+    raise SystemExit(asyncio.run(run_and_close(sys.argv[1:])))

@@ -15,6 +15,13 @@ SMOLLM2_135M = ModelConfig(
     bos_token_id=1, eos_token_ids=(2,),
 )  # fmt: skip
 
+# For a try on a software device.
+TINY = ModelConfig(
+    vocab_size=512, hidden_size=64, intermediate_size=192, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=16,
+    rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=2048, tie_word_embeddings=True, name="tiny",
+    bos_token_id=1, eos_token_ids=(2,),
+)  # fmt: skip
+
 
 def random_model(config: ModelConfig, form: str = "q4_1", embedding_form: str = "q8_0", seed: int = 0) -> ModelFiles:
     """Return a model whose weights are about N(0, 0.02^2) in the given forms, gains being 1."""

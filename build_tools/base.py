@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +26,14 @@ class BuildError(Exception):
 def say(message: str) -> None:
     """Print one line about what the build does, at once."""
     print(message, flush=True)
+
+
+def commit() -> str:
+    """Return the project's commit, with a plus where files differ from it; "unknown" where there is no git."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or "unknown"
+    return "unknown"
 
 
 @contextlib.contextmanager

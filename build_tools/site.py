@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from build_tools.base import (
     BuildError,
     FileHashes,
     atomic_writer,
+    commit,
     hash_bytes,
     hash_tree,
     write_bytes,
@@ -26,6 +29,7 @@ from build_tools.environment import ensure_node_modules
 from build_tools.fetch import Fetcher
 
 WEB = ROOT / "app" / "web"
+BENCH = ROOT / "bench"
 SAMPLES = ROOT / "app" / "samples"
 # The worker's own library; those of the page stand in app/web/vendor.json.
 WORKER_VENDOR = {"@huggingface/tokenizers": ["dist/tokenizers.min.mjs", "LICENSE"]}
@@ -102,6 +106,7 @@ def build_site(dist: Path, *, with_model: bool = True, added_models: list[tuple[
     site.add_tree(WEB, "assets/", leave_out=("templates", "vendor.json"))
     _add_vendor(site, node_modules)
     _add_pages(site)
+    _add_bench(site)
     site.files[".nojekyll"] = b""  # GitHub Pages would drop files whose names begin with an underscore
     manifest = write_site(site.files, dist, hashes)
     hashes.save()
@@ -175,6 +180,18 @@ def _add_pages(site: Site) -> None:
         raise BuildError(f"app/web/templates/{error.name}:{error.lineno}: {error}") from error
     except jinja2.TemplateError as error:
         raise BuildError(f"app/web/templates: {error}") from error
+
+
+def _add_bench(site: Site) -> None:
+    """Add the benchmark's page under bench/, and its Python as one archive without dates, so that it changes only when
+    a file does."""
+    site.add_tree(BENCH / "page", "bench/")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in sorted([*BENCH.glob("*.py"), *BENCH.glob("*.wgsl")]):
+            out.writestr(zipfile.ZipInfo(f"bench/{path.name}"), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    site.files["bench/python.zip"] = archive.getvalue()
+    site.files["bench/about.json"] = _json({"commit": commit()})
 
 
 def samples() -> list[dict]:

@@ -76,6 +76,7 @@ export function readSettings() {
   settings.schedule = byId("set-schedule").value;
   settings.packing = byId("set-packing").value;
   settings.shuffle = byId("set-shuffle").checked;
+  settings.save_memory = byId("set-save-memory").checked;
   settings.targets = [...document.querySelectorAll("[name=targets]:checked")].map((box) => box.value);
   return problems.length ? { problems } : { settings };
 }
@@ -156,6 +157,8 @@ function drawMemory(plan) {
     memory_bytes += state.chatBytes;
   }
   setText(byId("plan-memory-total"), formatBytes(memory_bytes));
+  const { recomputed_layers } = plan;
+  setText(byId("plan-recomputed"), recomputed_layers ? `, recomputes ${recomputed_layers} of ${state.model.layers} layers` : "");
   const bar = byId("memory-bar");
   bar.replaceChildren(...memory_parts.map(({ size_bytes }, index) => {
     const part = create("span", { class: `part-${index % 7}` });

@@ -1,6 +1,6 @@
 // attention's backward for GPUs: the contract of attention_backward.wgsl, by tiles as in attention_tiled.wgsl, but
 // backward_kv leaves the share of each query head, dk_heads and dv_heads (rows, H * D); sum_heads adds up those that
-// share a key and value head, in order: dk (rows, Hkv * D).
+// share a key and value head, in order: dk and dv (rows, Hkv * D).
 struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> q: array<vec4f>;
@@ -12,8 +12,10 @@ struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
 @group(0) @binding(9) var<storage, read_write> dq: array<vec4f>;
 @group(0) @binding(9) var<storage, read_write> dk_heads: array<vec4f>;
 @group(0) @binding(10) var<storage, read_write> dv_heads: array<vec4f>;
-@group(0) @binding(2) var<storage, read> of_heads: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> summed: array<vec4f>;
+@group(0) @binding(2) var<storage, read> k_heads: array<vec4f>;
+@group(0) @binding(3) var<storage, read> v_heads: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> dk: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> dv: array<vec4f>;
 
 const PITCH = HEAD_QUADS + 1u;
 const SCORES = TILE / 8u;
@@ -149,7 +151,12 @@ fn sum_heads(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_inde
     if (i >= params.rows * params.kv_heads * HEAD_QUADS) { return; }
     let share = params.heads / params.kv_heads;
     let source = (i / HEAD_QUADS) * share * HEAD_QUADS + i % HEAD_QUADS;
-    var sum = of_heads[source];
-    for (var h = 1u; h < share; h++) { sum += of_heads[source + h * HEAD_QUADS]; }
-    summed[i] = sum;
+    var sum_k = k_heads[source];
+    var sum_v = v_heads[source];
+    for (var h = 1u; h < share; h++) {
+        sum_k += k_heads[source + h * HEAD_QUADS];
+        sum_v += v_heads[source + h * HEAD_QUADS];
+    }
+    dk[i] = sum_k;
+    dv[i] = sum_v;
 }

@@ -35,52 +35,83 @@ var<workgroup> u: array<f32, UNITS>;           // also what is being made of the
 var<workgroup> made: array<f32, COLUMNS>;
 var<workgroup> split_weights: array<f32, SPLIT_WEIGHTS>;
 
-// u from its parts, for all invocations. Called before `tree` is used for anything else.
-fn gather_u(lane: u32) {
-    let scale = params.scale * step.strength;
+// The first parts of u that this invocation adds up, on their way while the weights are multiplied.
+struct Parts { p0: vec4f, p1: vec4f, p2: vec4f, p3: vec4f, p4: vec4f, p5: vec4f, p6: vec4f, p7: vec4f }
+
+// Invocations share a vector's parts evenly: this one takes numbers part_of + i * sharers.
+fn sharers() -> u32 { return LANES / max(params.units / 4u, 1u); }
+
+fn part_at(p: u32, lane: u32) -> vec4f {
     let quads = params.units / 4u;
-    for (var first = 0u; first < quads; first += LANES) {
-        let width = min(LANES, quads - first);
-        let sharers = LANES / width;                     // invocations that share one vector's parts
-        let sharer = lane / width;
-        let at = params.parts_in / 4u + first + lane % width;
-        var sum = vec4f(0.0);
-        if (sharer < sharers) {
-            for (var p = sharer; p < params.num_parts; p += sharers) {
-                var weight = 1.0;
-                if (ATTENTION) { weight = split_weights[p]; }
-                sum += weight * parts[at + p * quads];
-            }
-        }
-        tree[lane] = sum;
-        workgroupBarrier();
-        for (var unit = lane; unit < 4u * width; unit += LANES) {
-            var total = tree[unit / 4u][unit % 4u];
-            for (var s = 1u; s < sharers; s++) { total += tree[s * width + unit / 4u][unit % 4u]; }
-            u[4u * first + unit] = scale * total;
-        }
-        workgroupBarrier();
+    let known = p < params.num_parts && lane < sharers() * quads;
+    var weight = select(0.0, 1.0, known);
+    if (ATTENTION) { weight *= split_weights[min(p, params.num_parts - 1u)]; }
+    let at = params.parts_in / 4u + min(p, params.num_parts - 1u) * quads + lane % max(quads, 1u);
+    return weight * parts[at];
+}
+
+fn load_parts(lane: u32) -> Parts {
+    var found: Parts;
+    if (params.units == 0u) { return found; }
+    let step_ = sharers();
+    let p = lane / (params.units / 4u);
+    found.p0 = part_at(p, lane);
+    found.p1 = part_at(p + step_, lane);
+    found.p2 = part_at(p + 2u * step_, lane);
+    found.p3 = part_at(p + 3u * step_, lane);
+    found.p4 = part_at(p + 4u * step_, lane);
+    found.p5 = part_at(p + 5u * step_, lane);
+    found.p6 = part_at(p + 6u * step_, lane);
+    found.p7 = part_at(p + 7u * step_, lane);
+    return found;
+}
+
+// u for all invocations, through `tree`, which nothing else may be using.
+fn share_u(found: Parts, lane: u32) {
+    if (params.units == 0u) { return; }
+    let quads = params.units / 4u;
+    let step_ = sharers();
+    var sum = ((found.p0 + found.p1) + (found.p2 + found.p3)) + ((found.p4 + found.p5) + (found.p6 + found.p7));
+    for (var p = lane / quads + 8u * step_; p < params.num_parts; p += step_) { sum += part_at(p, lane); }
+    tree[lane] = sum;
+    workgroupBarrier();
+    let scale = params.scale * step.strength;
+    for (var unit = lane; unit < params.units; unit += LANES) {
+        var total = tree[unit / 4u][unit % 4u];
+        for (var s = 1u; s < step_; s++) { total += tree[s * quads + unit / 4u][unit % 4u]; }
+        u[unit] = scale * total;
     }
+    workgroupBarrier();
 }
 
 fn adapter_at(index: u32) -> f32 { return adapter[index / 4u][index % 4u]; }
 
-// B's factor for unit r of the layer that a column belongs to, times that unit of u.
-fn adapter_term(column: u32, r: u32) -> f32 {
+// Where rank r of B stands for a column, and which unit of u belongs to it.
+struct BPlace { at: u32, unit: u32, known: bool }
+
+fn b_place(column: u32, r: u32) -> BPlace {
     let at = min(column, params.columns - 1u);
     let second = at >= params.start1;
     let third = at >= params.start2;
     let start = select(select(0u, params.start1, second), params.start2, third);
     let b = select(select(params.b0, params.b1, second), params.b2, third);
     let layer = select(0u, 1u, second) + select(0u, 1u, third);
-    let known = b != NONE;
-    let value = adapter_at(select(0u, b + (at - start) * params.rank + r, known));
-    return select(0.0, value * u[select(0u, layer * params.rank + r, known)], known);
+    let known = b != NONE && r < params.rank;
+    return BPlace(select(0u, b + (at - start) * params.rank + r, known), select(0u, layer * params.rank + r, known), known);
 }
 
-fn adapter_terms(column: u32, r: u32) -> vec4f {
-    return vec4f(adapter_term(column, r), adapter_term(column + 1u, r), adapter_term(column + 2u, r),
-                 adapter_term(column + 3u, r));
+fn b_value(place: BPlace) -> f32 { return select(0.0, adapter_at(place.at), place.known); }
+
+// B of four columns for rank r, zero where there is none.
+fn b_values(column: u32, r: u32) -> vec4f {
+    return vec4f(b_value(b_place(column, r)), b_value(b_place(column + 1u, r)), b_value(b_place(column + 2u, r)),
+                 b_value(b_place(column + 3u, r)));
+}
+
+// The units of u that go with them.
+fn u_values(column: u32, r: u32) -> vec4f {
+    return vec4f(u[b_place(column, r).unit], u[b_place(column + 1u, r).unit], u[b_place(column + 2u, r).unit],
+                 u[b_place(column + 3u, r).unit]);
 }
 
 fn weight_dots(a: vec4f, row: u32, last: u32, quad: u32, quads: u32) -> vec4f {
@@ -150,7 +181,9 @@ fn norm_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     let column0 = (group.y * groups.x + group.x) * COLUMNS;
     let quads = params.inner / 4u;
     let last = params.columns - 1u;
-    gather_u(lane);
+    let found = load_parts(lane);
+    let b_near = b_values(column0, lane);
+    let b_far = b_values(column0 + 4u, lane);
     var near = vec4f(0.0);
     var far = vec4f(0.0);
     var square = 0.0;
@@ -161,9 +194,12 @@ fn norm_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
         near += weight_dots(a, column0, last, quad, quads);
         far += weight_dots(a, column0 + 4u, last, quad, quads);
     }
-    for (var r = lane; r < params.rank; r += LANES) {
-        near += adapter_terms(column0, r);
-        far += adapter_terms(column0 + 4u, r);
+    share_u(found, lane);
+    near += b_near * u_values(column0, lane);
+    far += b_far * u_values(column0 + 4u, lane);
+    for (var r = lane + LANES; r < params.rank; r += LANES) {
+        near += b_values(column0, r) * u_values(column0, r);
+        far += b_values(column0 + 4u, r) * u_values(column0 + 4u, r);
     }
     tree[lane] = near;
     tree[LANES + lane] = far;
@@ -182,7 +218,11 @@ fn norm_swiglu(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     let channels = params.columns;
     let last = channels - 1u;
     let end = 2u * channels - 1u;
-    gather_u(lane);
+    let found = load_parts(lane);
+    let b_gate_near = swiglu_b(channel0, lane, params.b0);
+    let b_gate_far = swiglu_b(channel0 + 4u, lane, params.b0);
+    let b_up_near = swiglu_b(channel0, lane, params.b1);
+    let b_up_far = swiglu_b(channel0 + 4u, lane, params.b1);
     var gate_near = vec4f(0.0);
     var gate_far = vec4f(0.0);
     var up_near = vec4f(0.0);
@@ -197,11 +237,18 @@ fn norm_swiglu(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
         up_near += weight_dots(a, channels + channel0, end, quad, quads);
         up_far += weight_dots(a, channels + channel0 + 4u, end, quad, quads);
     }
-    for (var r = lane; r < params.rank; r += LANES) {
-        gate_near += swiglu_terms(channel0, r, params.b0, 0u);
-        gate_far += swiglu_terms(channel0 + 4u, r, params.b0, 0u);
-        up_near += swiglu_terms(channel0, r, params.b1, params.rank);
-        up_far += swiglu_terms(channel0 + 4u, r, params.b1, params.rank);
+    share_u(found, lane);
+    let u_gate = u[min(lane, params.rank)];
+    let u_up = u[min(lane + params.rank, UNITS - 1u)];
+    gate_near += b_gate_near * u_gate;
+    gate_far += b_gate_far * u_gate;
+    up_near += b_up_near * u_up;
+    up_far += b_up_far * u_up;
+    for (var r = lane + LANES; r < params.rank; r += LANES) {
+        gate_near += swiglu_b(channel0, r, params.b0) * u[r];
+        gate_far += swiglu_b(channel0 + 4u, r, params.b0) * u[r];
+        up_near += swiglu_b(channel0, r, params.b1) * u[r + params.rank];
+        up_far += swiglu_b(channel0 + 4u, r, params.b1) * u[r + params.rank];
     }
     tree[lane] = gate_near;
     tree[LANES + lane] = gate_far;
@@ -221,16 +268,15 @@ fn norm_swiglu(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     leave_parts(group.x, channel0, lane);
 }
 
-// The same for gate (b0, units from 0) or up (b1, units from `unit0`), whose channels begin at 0 both.
-fn swiglu_terms(channel: u32, r: u32, b: u32, unit0: u32) -> vec4f {
-    let known = b != NONE;
+// The same for gate (b0) or up (b1), whose channels begin at 0 both.
+fn swiglu_b(channel: u32, r: u32, b: u32) -> vec4f {
+    let known = b != NONE && r < params.rank;
     let last = params.columns - 1u;
-    let at = select(0u, b, known);
-    let value = vec4f(adapter_at(at + min(channel, last) * params.rank + r),
-                      adapter_at(at + min(channel + 1u, last) * params.rank + r),
-                      adapter_at(at + min(channel + 2u, last) * params.rank + r),
-                      adapter_at(at + min(channel + 3u, last) * params.rank + r));
-    return select(vec4f(0.0), value * u[unit0 + r], known);
+    let at = select(0u, b + r, known);
+    let width = select(0u, params.rank, known);
+    let value = vec4f(adapter_at(at + min(channel, last) * width), adapter_at(at + min(channel + 1u, last) * width),
+                      adapter_at(at + min(channel + 2u, last) * width), adapter_at(at + min(channel + 3u, last) * width));
+    return select(vec4f(0.0), value, known);
 }
 
 // How much each split's sum counts: decode_attention leaves, behind the sums, its largest score and sum of weights.
@@ -265,7 +311,9 @@ fn add_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
     let quads = params.inner / 4u;
     let last = params.columns - 1u;
     if (ATTENTION) { weigh_splits(lane, quads); }
-    gather_u(lane);
+    let found = load_parts(lane);
+    let b_near = b_values(column0, lane);
+    let b_far = b_values(column0 + 4u, lane);
     var near = vec4f(0.0);
     var far = vec4f(0.0);
     for (var quad = lane; quad < quads; quad += LANES) {
@@ -273,9 +321,12 @@ fn add_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
         near += weight_dots(a, column0, last, quad, quads);
         far += weight_dots(a, column0 + 4u, last, quad, quads);
     }
-    for (var r = lane; r < params.rank; r += LANES) {
-        near += adapter_terms(column0, r);
-        far += adapter_terms(column0 + 4u, r);
+    share_u(found, lane);
+    near += b_near * u_values(column0, lane);
+    far += b_far * u_values(column0 + 4u, lane);
+    for (var r = lane + LANES; r < params.rank; r += LANES) {
+        near += b_values(column0, r) * u_values(column0, r);
+        far += b_values(column0 + 4u, r) * u_values(column0 + 4u, r);
     }
     tree[lane] = near;
     tree[LANES + lane] = far;

@@ -3,6 +3,7 @@
 //   backward: dx (rows, in)  (=|+=) dy (rows, out) weight      + lora_in (rows, R) lora_weight (R, in)
 // `y` is the result (y or dx), `inner` the length of the sum, `columns` the width of the result. `in` is a multiple of 4.
 // In forward lora_in is u = scale * x AT and lora_weight is B; in backward du = scale * dy B and A. R = 0: no adapter.
+// accumulate: 0 is `=`, 1 is `+=`, 2 adds `residual` (laid out like the result) instead of what is there.
 // `part` is how much of the inner sum one layer of the grid (z) takes, all of it unless there are several: then each
 // writes a result of its own, one behind another in `y`, and sum_parts.wgsl adds them. The first takes the adapter too.
 // A chunk of the loss works on the trained rows only: those from chunk_start on, as many as step.loss_rows leaves.

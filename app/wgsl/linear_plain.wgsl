@@ -6,10 +6,11 @@
 const CHAIN = 1024u;  // terms of one sum; more are added up in memory, or a large total would lose what small terms add
 
 // Stores four results of a row at `at`, as far as the row is real and `count` goes.
-fn store4(real: bool, at: u32, count: u32, value: vec4f, add: bool) {
+fn store4(real: bool, at: u32, count: u32, value: vec4f, mode: u32) {
     if (real) {
         for (var j = 0u; j < min(count, 4u); j++) {
-            if (add) { y[at + j] += value[j]; } else { y[at + j] = value[j]; }
+            let old = select(y[at + j], residual[at + j], mode == 2u);
+            y[at + j] = value[j] + select(0.0, old, mode > 0u);
         }
     }
 }
@@ -107,7 +108,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
     let far_at = far.base + column0 + 4u - far.start;
     let count = params.columns - column0;
     let far_count = max(count, 4u) - 4u;
-    let add = params.accumulate == 1u;
+    let mode = params.accumulate;
     for (var r = 0u; r < params.rank; r++) {
         let left = lora_columns(column0, r);
         let right = lora_columns(column0 + 4u, r);
@@ -128,22 +129,22 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
         l7 += lora_in_at(r7, near0 + r) * left;
         h7 += lora_in_at(r7, far0 + r) * right;
     }
-    store4(row0 + 0u < rows, near_at + (row0 + 0u) * near.width, count, l0, add);
-    store4(row0 + 0u < rows, far_at + (row0 + 0u) * far.width, far_count, h0, add);
-    store4(row0 + 1u < rows, near_at + (row0 + 1u) * near.width, count, l1, add);
-    store4(row0 + 1u < rows, far_at + (row0 + 1u) * far.width, far_count, h1, add);
-    store4(row0 + 2u < rows, near_at + (row0 + 2u) * near.width, count, l2, add);
-    store4(row0 + 2u < rows, far_at + (row0 + 2u) * far.width, far_count, h2, add);
-    store4(row0 + 3u < rows, near_at + (row0 + 3u) * near.width, count, l3, add);
-    store4(row0 + 3u < rows, far_at + (row0 + 3u) * far.width, far_count, h3, add);
-    store4(row0 + 4u < rows, near_at + (row0 + 4u) * near.width, count, l4, add);
-    store4(row0 + 4u < rows, far_at + (row0 + 4u) * far.width, far_count, h4, add);
-    store4(row0 + 5u < rows, near_at + (row0 + 5u) * near.width, count, l5, add);
-    store4(row0 + 5u < rows, far_at + (row0 + 5u) * far.width, far_count, h5, add);
-    store4(row0 + 6u < rows, near_at + (row0 + 6u) * near.width, count, l6, add);
-    store4(row0 + 6u < rows, far_at + (row0 + 6u) * far.width, far_count, h6, add);
-    store4(row0 + 7u < rows, near_at + (row0 + 7u) * near.width, count, l7, add);
-    store4(row0 + 7u < rows, far_at + (row0 + 7u) * far.width, far_count, h7, add);
+    store4(row0 + 0u < rows, near_at + (row0 + 0u) * near.width, count, l0, mode);
+    store4(row0 + 0u < rows, far_at + (row0 + 0u) * far.width, far_count, h0, mode);
+    store4(row0 + 1u < rows, near_at + (row0 + 1u) * near.width, count, l1, mode);
+    store4(row0 + 1u < rows, far_at + (row0 + 1u) * far.width, far_count, h1, mode);
+    store4(row0 + 2u < rows, near_at + (row0 + 2u) * near.width, count, l2, mode);
+    store4(row0 + 2u < rows, far_at + (row0 + 2u) * far.width, far_count, h2, mode);
+    store4(row0 + 3u < rows, near_at + (row0 + 3u) * near.width, count, l3, mode);
+    store4(row0 + 3u < rows, far_at + (row0 + 3u) * far.width, far_count, h3, mode);
+    store4(row0 + 4u < rows, near_at + (row0 + 4u) * near.width, count, l4, mode);
+    store4(row0 + 4u < rows, far_at + (row0 + 4u) * far.width, far_count, h4, mode);
+    store4(row0 + 5u < rows, near_at + (row0 + 5u) * near.width, count, l5, mode);
+    store4(row0 + 5u < rows, far_at + (row0 + 5u) * far.width, far_count, h5, mode);
+    store4(row0 + 6u < rows, near_at + (row0 + 6u) * near.width, count, l6, mode);
+    store4(row0 + 6u < rows, far_at + (row0 + 6u) * far.width, far_count, h6, mode);
+    store4(row0 + 7u < rows, near_at + (row0 + 7u) * near.width, count, l7, mode);
+    store4(row0 + 7u < rows, far_at + (row0 + 7u) * far.width, far_count, h7, mode);
 }
 
 @compute @workgroup_size(8, 8)
@@ -241,22 +242,22 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) l
             l7 += u7 * left;
             h7 += u7 * right;
         }
-        let add = params.accumulate == 1u || start > 0u;
-        store4(row0 + 0u < rows, (row0 + 0u) * params.columns + column0, count, l0, add);
-        store4(row0 + 0u < rows, (row0 + 0u) * params.columns + column0 + 4u, far_count, h0, add);
-        store4(row0 + 1u < rows, (row0 + 1u) * params.columns + column0, count, l1, add);
-        store4(row0 + 1u < rows, (row0 + 1u) * params.columns + column0 + 4u, far_count, h1, add);
-        store4(row0 + 2u < rows, (row0 + 2u) * params.columns + column0, count, l2, add);
-        store4(row0 + 2u < rows, (row0 + 2u) * params.columns + column0 + 4u, far_count, h2, add);
-        store4(row0 + 3u < rows, (row0 + 3u) * params.columns + column0, count, l3, add);
-        store4(row0 + 3u < rows, (row0 + 3u) * params.columns + column0 + 4u, far_count, h3, add);
-        store4(row0 + 4u < rows, (row0 + 4u) * params.columns + column0, count, l4, add);
-        store4(row0 + 4u < rows, (row0 + 4u) * params.columns + column0 + 4u, far_count, h4, add);
-        store4(row0 + 5u < rows, (row0 + 5u) * params.columns + column0, count, l5, add);
-        store4(row0 + 5u < rows, (row0 + 5u) * params.columns + column0 + 4u, far_count, h5, add);
-        store4(row0 + 6u < rows, (row0 + 6u) * params.columns + column0, count, l6, add);
-        store4(row0 + 6u < rows, (row0 + 6u) * params.columns + column0 + 4u, far_count, h6, add);
-        store4(row0 + 7u < rows, (row0 + 7u) * params.columns + column0, count, l7, add);
-        store4(row0 + 7u < rows, (row0 + 7u) * params.columns + column0 + 4u, far_count, h7, add);
+        let mode = select(params.accumulate, 1u, start > 0u);
+        store4(row0 + 0u < rows, (row0 + 0u) * params.columns + column0, count, l0, mode);
+        store4(row0 + 0u < rows, (row0 + 0u) * params.columns + column0 + 4u, far_count, h0, mode);
+        store4(row0 + 1u < rows, (row0 + 1u) * params.columns + column0, count, l1, mode);
+        store4(row0 + 1u < rows, (row0 + 1u) * params.columns + column0 + 4u, far_count, h1, mode);
+        store4(row0 + 2u < rows, (row0 + 2u) * params.columns + column0, count, l2, mode);
+        store4(row0 + 2u < rows, (row0 + 2u) * params.columns + column0 + 4u, far_count, h2, mode);
+        store4(row0 + 3u < rows, (row0 + 3u) * params.columns + column0, count, l3, mode);
+        store4(row0 + 3u < rows, (row0 + 3u) * params.columns + column0 + 4u, far_count, h3, mode);
+        store4(row0 + 4u < rows, (row0 + 4u) * params.columns + column0, count, l4, mode);
+        store4(row0 + 4u < rows, (row0 + 4u) * params.columns + column0 + 4u, far_count, h4, mode);
+        store4(row0 + 5u < rows, (row0 + 5u) * params.columns + column0, count, l5, mode);
+        store4(row0 + 5u < rows, (row0 + 5u) * params.columns + column0 + 4u, far_count, h5, mode);
+        store4(row0 + 6u < rows, (row0 + 6u) * params.columns + column0, count, l6, mode);
+        store4(row0 + 6u < rows, (row0 + 6u) * params.columns + column0 + 4u, far_count, h6, mode);
+        store4(row0 + 7u < rows, (row0 + 7u) * params.columns + column0, count, l7, mode);
+        store4(row0 + 7u < rows, (row0 + 7u) * params.columns + column0 + 4u, far_count, h7, mode);
     }
 }

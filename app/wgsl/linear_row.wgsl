@@ -33,6 +33,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         workgroupBarrier();
     }
     if (lane < OUTPUTS && column0 + lane < params.columns) {
-        y[place_of(0u, column0 + lane)] = partial[0][lane];
+        let at = place_of(0u, column0 + lane);
+        y[at] = partial[0][lane] + base_at(at);
     }
 }

@@ -12,11 +12,10 @@ fn dy_four(at: u32, count: u32) -> vec4f {
 }
 
 fn store_four(at: u32, count: u32, value: vec4f) {
-    let old = params.accumulate == 1u;
-    y[at] = value.x + select(0.0, y[at], old);
-    if (count > 1u) { y[at + 1u] = value.y + select(0.0, y[at + 1u], old); }
-    if (count > 2u) { y[at + 2u] = value.z + select(0.0, y[at + 2u], old); }
-    if (count > 3u) { y[at + 3u] = value.w + select(0.0, y[at + 3u], old); }
+    y[at] = value.x + base_at(at);
+    if (count > 1u) { y[at + 1u] = value.y + base_at(at + 1u); }
+    if (count > 2u) { y[at + 2u] = value.z + base_at(at + 2u); }
+    if (count > 3u) { y[at + 3u] = value.w + base_at(at + 3u); }
 }
 
 // Ranks r .. r + 3 of a row of lora_in, zeros behind the last.

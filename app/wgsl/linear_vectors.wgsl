@@ -5,6 +5,7 @@
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(5) var<storage, read> lora_in: array<vec4f>;
 @group(0) @binding(6) var<storage, read> lora_weight: array<vec4f>;
+@group(0) @binding(7) var<storage, read> residual: array<vec4f>;
 
 fn dy_four(at: u32, count: u32) -> vec4f {
     if (count == 0u) { return vec4f(0.0); }
@@ -12,7 +13,10 @@ fn dy_four(at: u32, count: u32) -> vec4f {
 }
 
 fn store_four(at: u32, count: u32, value: vec4f) {
-    if (params.accumulate == 1u) { y[at / 4u] += value; } else { y[at / 4u] = value; }
+    var sum = value;
+    if (params.accumulate == 1u) { sum += y[at / 4u]; }
+    if (params.accumulate == 2u) { sum += residual[at / 4u]; }
+    y[at / 4u] = sum;
 }
 
 fn lora_in_four(row: u32, r: u32) -> vec4f {

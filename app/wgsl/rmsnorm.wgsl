@@ -1,6 +1,7 @@
 // rmsnorm:  y = x * rstd * gain,  rstd = 1 / sqrt(mean(x^2) + eps)
 // x, y, dy, dx: (rows, C)   gain: (C)   rstd: (rows), kept for backward
 // With h = dy * gain:  dx (=|+=) rstd * (h - x * rstd^2 * mean(h * x)).  The gain is frozen.
+// backward_and_again also writes y as forward did, so that y need not be kept for the backward of what read it.
 // One workgroup of LANES (given by the op) a row; sums are a fixed tree, so the same input gives the same bits.
 struct Params { rows: u32, columns: u32, eps: f32, accumulate: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -36,11 +37,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     if (lane == 0u) { rstd[row] = scale; }
 }
 
-@compute @workgroup_size(LANES)
-fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
-            @builtin(num_workgroups) groups: vec3u) {
-    let row = group.y * groups.x + group.x;
-    if (row >= params.rows) { return; }
+// Writes a row of dx and returns its rstd.
+fn write_dx(row: u32, lane: u32) -> f32 {
     let base = row * params.columns;
     var dot_hx = 0.0;
     for (var c = lane; c < params.columns; c += LANES) { dot_hx += dy[base + c] * gain[c] * x[base + c]; }
@@ -50,4 +48,23 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
         let value = scale * (dy[base + c] * gain[c] - x[base + c] * scale * scale * mean_hx);
         if (params.accumulate == 1u) { dx[base + c] += value; } else { dx[base + c] = value; }
     }
+    return scale;
+}
+
+@compute @workgroup_size(LANES)
+fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
+            @builtin(num_workgroups) groups: vec3u) {
+    let row = group.y * groups.x + group.x;
+    if (row >= params.rows) { return; }
+    _ = write_dx(row, lane);
+}
+
+@compute @workgroup_size(LANES)
+fn backward_and_again(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
+                      @builtin(num_workgroups) groups: vec3u) {
+    let row = group.y * groups.x + group.x;
+    if (row >= params.rows) { return; }
+    let scale = write_dx(row, lane);
+    let base = row * params.columns;
+    for (var c = lane; c < params.columns; c += LANES) { y[base + c] = x[base + c] * scale * gain[c]; }
 }

@@ -63,6 +63,22 @@ def test_stop_in_the_middle_keeps_what_was_learned(open_lab: OpenLab, ships: Pat
     expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)
 
 
+def test_saving_memory_recomputes_the_layers_and_says_so(open_lab: OpenLab, ships: Path) -> None:
+    lab = open_lab()
+    lab.drop_data(ships)
+    memory = lab.page.locator("#plan-memory > summary")
+    lab.set(steps=2, batch=2)
+    expect(memory).to_have_text(re.compile(r"^GPU memory needed: [\d.]+ \w+$"), timeout=START_MS)
+    lab.page.locator("#more-settings > summary").click()
+    lab.part("set-save-memory").check()
+    expect(memory).to_have_text(
+        re.compile(r"^GPU memory needed: [\d.]+ \w+, recomputes 2 of 2 layers$"), timeout=START_MS
+    )
+    lab.start()
+    lab.wait_for_phase("done", REPLY_MS)
+    assert lab.stored_adapters()[0]["recomputed_layers"] == 2
+
+
 def test_settings_that_cannot_be_used_say_so(open_lab: OpenLab, ships: Path) -> None:
     lab = open_lab()
     lab.drop_data(ships)

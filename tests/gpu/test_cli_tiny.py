@@ -92,6 +92,17 @@ def test_the_log_has_one_line_a_step_with_all_values(trained: Path) -> None:
     assert rates[-1] < 0.001
 
 
+def test_recomputed_layers_are_told_and_change_nothing(tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
+    """By choice, or because the budget of 1 MiB is too little for what they would keep."""
+    adapters = {}
+    for name, *choice in (["off"], ["on"], ["auto", "--activation-memory", "1"]):
+        settings = ["--steps", "2", "--lr", "0.01", "--batch", "4", "--recompute", name, *choice]
+        done = train(tiny_model_folder, data, tmp_path / name, *settings)
+        assert ("; recomputes 2 of 2 layers" in done.stderr) == (name != "off")
+        adapters[name] = (tmp_path / name / "adapter_model.safetensors").read_bytes()
+    assert adapters["off"] == adapters["on"] == adapters["auto"]
+
+
 def test_the_loss_falls(trained: Path) -> None:
     losses = [line["loss"] for line in read_log(trained / "log.jsonl")]
     assert losses[-1] < 0.3 * losses[0]

@@ -199,7 +199,7 @@ def test_rope(device: Device, head_dim: int, heads: int, scaling: str) -> None:
     table = rope_table(head_dim, 10_000.0, SCALINGS[scaling], 512)
     check_op(
         device,
-        lambda tape, t: rope(tape, t["x"], t["positions"], t["table"], heads),
+        lambda tape, t: rope(tape, [(t["x"], heads)], t["positions"], t["table"])[0],
         {"x": rng.normal(size=(7, heads * head_dim)), "positions": positions, "table": table},
         lambda x, positions, table: reference.rope(x, positions, heads, frequencies),
         lambda dy, x, positions, table: {"x": reference.rope_backward(dy, positions, heads, frequencies)},

@@ -15,9 +15,10 @@ from lora_lab.gpu import Device
 from lora_lab.model.weights import plan_weight, upload_weight
 from lora_lab.ops.elementwise import add
 from lora_lab.ops.embedding import embedding
-from lora_lab.ops.linear import LoraPair, Tiling, linear
+from lora_lab.ops.linear import LoraPair, linear
 from lora_lab.ops.matmul import matmul
 from lora_lab.ops.step import StepValues
+from lora_lab.ops.tiling import Tiling
 from lora_lab.ops.weight import Weight
 from tests import reference
 from tests.close import OP_TOLERANCE, assert_close, check_op, run_op

@@ -284,7 +284,7 @@ def test_a_run_that_diverges_keeps_the_last_good_step(tiny: Tiny) -> None:
     ("settings", "message"),
     [({"batch": 0}, "batch is 0"), ({"accumulate": 0}, "accumulate is 0"), ({"steps": 0}, "steps is 0"),
      ({"learning_rate": 0.0}, "learning_rate is 0"), ({"learning_rate": float("nan")}, "learning_rate is nan"),
-     ({"epochs": 0.0}, "epochs is 0")],
+     ({"epochs": 0.0}, "epochs is 0"), ({"recompute": "all"}, "recompute is 'all'; it must be 'auto', True or False")],
 )  # fmt: skip
 def test_wrong_settings_are_refused_by_name(tiny: Tiny, settings: dict, message: str) -> None:
     examples = random_examples((20,), tiny.model.config.vocab_size)

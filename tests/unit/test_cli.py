@@ -33,7 +33,8 @@ def test_defaults_of_a_run() -> None:
 def test_every_setting_of_a_run_arrives() -> None:
     arguments = (
         "--steps 7 --lr 0.001 --schedule linear --warmup-steps 2 --batch 3 --accumulate 4 --max-length 99 --seed 5 "
-        "--no-shuffle --weight-decay 0.01 --max-grad-norm 0 --val-fraction 0.25 --packing off"
+        "--no-shuffle --weight-decay 0.01 --max-grad-norm 0 --val-fraction 0.25 --packing off "
+        "--recompute on --activation-memory 300"
     )
     assert cli.train_config(parse(*TRAIN, *arguments.split())) == TrainConfig(
         steps=7,
@@ -43,6 +44,8 @@ def test_every_setting_of_a_run_arrives() -> None:
         batch=3,
         accumulate=4,
         max_length=99,
+        recompute=True,
+        activation_budget_bytes=300 << 20,
         seed=5,
         shuffle=False,
         weight_decay=0.01,
@@ -99,6 +102,8 @@ def test_adapter_name_may_stand_before_or_after_the_command() -> None:
         ([*TRAIN, "--lr", "nan"], "--lr: nan must be more than 0"),
         ([*TRAIN, "--lr", "fast"], "--lr: 'fast' is no number"),
         ([*TRAIN, "--schedule", "step"], "invalid choice: 'step'"),
+        ([*TRAIN, "--recompute", "some"], "invalid choice: 'some'"),
+        ([*TRAIN, "--activation-memory", "0"], "--activation-memory: 0 is less than 1"),
         ([*TRAIN, "--packing", "yes"], "invalid choice: 'yes'"),
         ([*TRAIN, "--val-fraction", "1"], "--val-fraction: 1 must be less than 1"),
         ([*TRAIN, "--max-length", "1"], "--max-length: 1 is less than 2"),

@@ -150,7 +150,7 @@ def test_a_kernel_is_the_same_object_every_time() -> None:
 
 
 def test_bindings_are_read_from_the_source() -> None:
-    bindings = kernel("linear", "forward", includes=("weight_q4_1",)).bindings
+    bindings = kernel("linear", "forward", includes=("linear_vectors", "weight_q4_1")).bindings
     found = {name: (binding.index, binding.access) for name, binding in bindings.items()}
     assert found["params"] == (0, "uniform")
     assert found["step"] == (1, "uniform")

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lora_lab import __version__
 from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, SamplingConfig, TrainConfig
@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130
 
 # Rows that make up one optimizer step unless --batch or --accumulate says otherwise.
 DEFAULT_EFFECTIVE_BATCH = 8
+RECOMPUTE: dict[str, Literal["auto"] | bool] = {"auto": "auto", "on": True, "off": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +136,20 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
         "default: auto, where that saves enough",
     )
     run.add_argument("--max-length", type=_whole(2), default=train.max_length, metavar="N", help="tokens; %(default)s")
+    run.add_argument(
+        "--recompute",
+        choices=tuple(RECOMPUTE),
+        default="auto",
+        help="compute layers twice instead of keeping their activations: all of them, none, or as few as "
+        "--activation-memory needs; %(default)s",
+    )
+    run.add_argument(
+        "--activation-memory",
+        type=_whole(1),
+        default=train.activation_budget_bytes >> 20,
+        metavar="MIB",
+        help="what activations may take before layers are recomputed; %(default)s",
+    )
     run.add_argument("--weight-decay", type=_real(0), default=train.weight_decay, metavar="X", help="%(default)s")
     run.add_argument(
         "--max-grad-norm", type=_real(0), default=train.max_grad_norm, metavar="X", help="0 clips nothing; %(default)s"
@@ -299,6 +314,8 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_grad_norm,
         max_length=options.max_length,
+        recompute=RECOMPUTE[options.recompute],
+        activation_budget_bytes=options.activation_memory << 20,
         seed=options.seed,
         shuffle=not options.no_shuffle,
         validation_fraction=options.val_fraction,

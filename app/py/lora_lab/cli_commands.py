@@ -28,7 +28,7 @@ from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import Device, list_adapters, open_device
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.model.files import ModelFiles, open_model
-from lora_lab.train import StepDone, Trainer
+from lora_lab.train import MemoryReport, StepDone, Trainer
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 EXIT_INTERRUPTED = 130
@@ -142,7 +142,7 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
             adapter = Adapter.from_tensors(model.device, model.config, lora, initial)
         trainer = Trainer(model, adapter, examples, config, validation=validation)
         parts = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in trainer.memory.parts.items())
-        say(f"GPU memory: {trainer.memory.total_bytes / 2**20:,.1f} MiB ({parts})")
+        say(f"GPU memory: {trainer.memory.total_bytes / 2**20:,.1f} MiB ({parts}){_recomputes(trainer.memory)}")
         if trainer.layout.packed and trainer.layout.saved > 0:
             say(f"Packing saves {100 * trainer.layout.saved:.0f} % of the computing, all of it padding")
         await trainer.prepare()
@@ -168,6 +168,11 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
         if interrupt.asked and trainer.steps_done < trainer.total_steps:
             return EXIT_INTERRUPTED
     return 0
+
+
+def _recomputes(memory: MemoryReport) -> str:
+    count = memory.recomputed_layers
+    return f"; recomputes {count} of {memory.layers} layers" if count else ""
 
 
 def _write_adapter(folder: Path, files: dict[str, bytes]) -> None:

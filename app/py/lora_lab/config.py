@@ -109,6 +109,10 @@ class TrainConfig:
     beta2: float = 0.999
     adam_eps: float = 1e-8
     max_length: int = 512
+    # Whether layers compute their activations a second time in the backward pass instead of keeping them: all of them,
+    # none, or ("auto") as few as it takes for the activations to stay within the budget.
+    recompute: Literal["auto"] | bool = "auto"
+    activation_budget_bytes: int = 4 << 30
     seed: int = 0
     shuffle: bool = True
     validation_fraction: float = 0.0

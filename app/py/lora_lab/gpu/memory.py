@@ -8,6 +8,7 @@ the same dispatch, even at disjoint ranges.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -45,28 +46,40 @@ def assign(lives: list[Life], existing_sizes: list[int]) -> tuple[list[int], lis
 
     Slots 0..len(existing_sizes)-1 are the pool's present buffers and keep their sizes; new ones follow. Lives that
     would fit on their own, slot by slot in order of size, add none: a batch smaller than the one that the pool was
-    made for, whose values have other proportions, takes nothing that was not planned.
+    made for, whose values have other proportions, takes nothing that was not planned. Where that fails, what is large
+    for long goes first: it needs the pool's larger buffers most.
     """
-    placed, sizes = _place(lives, [])
+    placed, sizes = _place(lives, [], _largest_then_longest)
     pool = _largest_first(existing_sizes)
     own = _largest_first(sizes)
     fits = all(sizes[slot] <= existing_sizes[place] for slot, place in zip(own, pool, strict=False))
     if len(own) <= len(pool) and fits:
         place_of = dict(zip(own, pool, strict=False))
         return [place_of[slot] for slot in placed], list(existing_sizes)
-    return _place(lives, existing_sizes)
+    tried = [_place(lives, existing_sizes, order) for order in (_largest_then_longest, _most_in_all)]
+    return min(tried, key=lambda result: sum(result[1]))
+
+
+def _largest_then_longest(life: Life) -> tuple[int, ...]:
+    return -life.size_bytes, life.first - life.last
+
+
+def _most_in_all(life: Life) -> tuple[int, ...]:
+    return (-life.size_bytes * (life.last - life.first + 1),)
 
 
 def _largest_first(sizes: list[int]) -> list[int]:
     return sorted(range(len(sizes)), key=lambda index: -sizes[index])
 
 
-def _place(lives: list[Life], existing_sizes: list[int]) -> tuple[list[int], list[int]]:
-    """The greedy-by-size rule: largest values first, each into the smallest slot large enough and free for its life."""
+def _place(
+    lives: list[Life], existing_sizes: list[int], order: Callable[[Life], tuple[int, ...]]
+) -> tuple[list[int], list[int]]:
+    """The greedy rule: values in `order`, each into the smallest slot that is large enough and free for its life."""
     slots = [Slot(size) for size in existing_sizes]
     by_size = sorted(range(len(slots)), key=lambda index: slots[index].size_bytes)
     placed = [-1] * len(lives)
-    for index in sorted(range(len(lives)), key=lambda i: (-lives[i].size_bytes, lives[i].first)):
+    for index in sorted(range(len(lives)), key=lambda i: (*order(lives[i]), lives[i].first)):
         life = lives[index]
         start = bisect_left(by_size, life.size_bytes, key=lambda slot: slots[slot].size_bytes)
         for slot_index in by_size[start:]:

@@ -6,12 +6,14 @@ from array import array
 from typing import Any
 
 import wgpu
+from wgpu.backends.wgpu_native._ffi import lib as wgpu_library
 
 from ..errors import DeviceError
 from .device import AdapterInfo, Device, Limits, Progress
 from .kernel import Kernel
-from .plan import Buffer
+from .plan import Buffer, Plan
 
+PROFILE_PART = 2048  # dispatches timed at once: a query set holds at most 4,096 timestamps
 _ACCESS = {"uniform": "uniform", "read": "read-only-storage", "read_write": "storage"}
 
 
@@ -73,7 +75,10 @@ class NativeDevice(Device):
             "max-compute-workgroup-size-x",
         }  # fmt: skip
         self.features = frozenset(adapter.features)
-        self._device = adapter.request_device_sync(required_limits={name: limits[name] for name in wanted})
+        self._device = adapter.request_device_sync(
+            required_limits={name: limits[name] for name in wanted},
+            required_features=sorted(self.features & {"timestamp-query"}),
+        )
         self._fence = self._device.create_buffer(size=4, usage=wgpu.BufferUsage.COPY_SRC, label="fence")
         self._layouts: dict[tuple[tuple[int, str], ...], tuple[Any, Any]] = {}
         self._modules: dict[str, Any] = {}
@@ -143,6 +148,32 @@ class NativeDevice(Device):
             compute.dispatch_workgroups(x, y, z)
         compute.end()
         self._device.queue.submit([encoder.finish()])
+
+    async def profile(self, plan: Plan) -> list[float] | None:
+        if "timestamp-query" not in self.features:
+            return None
+        usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
+        ticks: list[int] = []
+        for first in range(0, len(plan.handle), PROFILE_PART):
+            part = plan.handle[first : first + PROFILE_PART]
+            queries = self._device.create_query_set(type="timestamp", count=2 * len(part))
+            resolved = self._device.create_buffer(size=16 * len(part), usage=usage)
+            encoder = self._device.create_command_encoder()
+            for i, (pipeline, group, x, y, z) in enumerate(part):
+                ends = {"beginning_of_pass_write_index": 2 * i, "end_of_pass_write_index": 2 * i + 1}
+                compute = encoder.begin_compute_pass(timestamp_writes={"query_set": queries, **ends})
+                compute.set_pipeline(pipeline)
+                compute.set_bind_group(0, group)
+                compute.dispatch_workgroups(x, y, z)
+                compute.end()
+            encoder.resolve_query_set(queries, 0, 2 * len(part), resolved, 0)
+            self._device.queue.submit([encoder.finish()])
+            stamps = self._device.queue.read_buffer(resolved).cast("Q").tolist()
+            ticks += [end - begin for begin, end in zip(stamps[::2], stamps[1::2], strict=True)]
+            resolved.destroy()
+        # wgpu-py says nothing of a tick's length, the library under it does.
+        tick_ns = wgpu_library.wgpuQueueGetTimestampPeriod(self._device.queue._internal)
+        return [count * tick_ns / 1e6 for count in ticks]
 
     async def finished(self) -> None:
         # Reading is a fence too; wgpu-py 0.32's own `on_submitted_work_done` raises a TypeError.

@@ -92,6 +92,11 @@ class Dispatch:
     workgroups: tuple[int, int, int]
     flops: float
 
+    @property
+    def written(self) -> list[Tensor]:
+        """The tensors that the kernel may change."""
+        return [t for name, t in self.tensors.items() if self.kernel.bindings[name].access == "read_write"]
+
 
 class Trace:
     """A recording of dispatches. `step` is the tensor of the values that change from step to step."""
@@ -99,13 +104,11 @@ class Trace:
     def __init__(self, step: Tensor | None = None) -> None:
         self.step = step
         self.dispatches: list[Dispatch] = []
-        self.values: list[Value] = []
+        self.values: list[Value] = []  # those that dispatches touch, in order of first use
 
     def tensor(self, shape: tuple[int, ...], label: str, requires_grad: bool = False) -> Tensor:
         """Return a new tensor of 32-bit elements that lives as long as dispatches touch it."""
-        value = Value(4 * math.prod(shape), label)
-        self.values.append(value)
-        return Tensor(shape, value, 0, label, requires_grad)
+        return Tensor(shape, Value(4 * math.prod(shape), label), 0, label, requires_grad)
 
     def dispatch(
         self,
@@ -121,13 +124,18 @@ class Trace:
         if any(count < 1 or count > MAX_WORKGROUPS for count in grid):
             raise ValueError(f"{kernel.name}.{kernel.entry}: a grid of {grid} is outside 1..{MAX_WORKGROUPS}")
         _refuse_aliasing(kernel, tensors)
+        self.record(Dispatch(kernel, dict(tensors), kernel.pack_params(params), grid, flops))
+
+    def record(self, dispatch: Dispatch) -> None:
+        """Append a dispatch; the values that it touches live until then at least."""
         index = len(self.dispatches)
-        for tensor in tensors.values():
+        for tensor in dispatch.tensors.values():
             if isinstance(tensor.storage, Value):
                 if tensor.storage.first < 0:
                     tensor.storage.first = index
+                    self.values.append(tensor.storage)
                 tensor.storage.last = index
-        self.dispatches.append(Dispatch(kernel, dict(tensors), kernel.pack_params(params), grid, flops))
+        self.dispatches.append(dispatch)
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -175,11 +183,10 @@ class Layout:
 
 
 def lay_out(trace: Trace, pool_sizes: list[int]) -> Layout:
-    """Assign every used value of `trace` to a buffer of the pool. Pure: nothing is allocated."""
-    used = [value for value in trace.values if value.first >= 0]
-    lives = [Life(max(value.size_bytes, 4), value.first, value.last) for value in used]
+    """Assign every value of `trace` to a buffer of the pool. Pure: nothing is allocated."""
+    lives = [Life(max(value.size_bytes, 4), value.first, value.last) for value in trace.values]
     placed, sizes = assign(lives, pool_sizes)
-    return Layout({id(value): slot for value, slot in zip(used, placed, strict=True)}, sizes)
+    return Layout({id(value): slot for value, slot in zip(trace.values, placed, strict=True)}, sizes)
 
 
 def params_size_bytes(trace: Trace, alignment: int) -> int:

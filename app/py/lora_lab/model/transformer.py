@@ -9,7 +9,6 @@ from ..config import JOINED_LAYERS, ModelConfig, module_path
 from ..errors import ModelError
 from ..gpu.device import Device, Progress
 from ..gpu.plan import Tensor
-from ..ops.elementwise import add
 from ..ops.embedding import embedding
 from ..ops.linear import LoraPair, linear, linear_joined
 from ..ops.rmsnorm import rmsnorm
@@ -155,28 +154,29 @@ def transformer(
     c = model.config
     x = embedding(tape, tokens, model.embedding)
     attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS
-    for i, block in enumerate(model.blocks):
+    for i, block in enumerate(tape.each_block(model.blocks)):
         h = rmsnorm(tape, x, block.input_norm, c.rms_norm_eps, f"{i}.input_norm")
         q, k, v = _linears(tape, model, i, attention_in, h, adapters)
-        q = rope(tape, q, positions, table, c.num_heads)
-        k = rope(tape, k, positions, table, c.num_kv_heads)
-        (out,) = _linears(tape, model, i, attention_out, attend(i, q, k, v), adapters)
-        x = add(tape, x, out, f"{i}.attention_out")
+        q, k = rope(tape, [(q, c.num_heads), (k, c.num_kv_heads)], positions, table)
+        (x,) = _linears(tape, model, i, attention_out, attend(i, q, k, v), adapters, residual=x)
         h = rmsnorm(tape, x, block.post_attention_norm, c.rms_norm_eps, f"{i}.post_attention_norm")
         gate, up = _linears(tape, model, i, mlp_in, h, adapters)
-        (out,) = _linears(tape, model, i, mlp_out, swiglu(tape, gate, up), adapters)
-        x = add(tape, x, out, f"{i}.mlp_out")
+        (x,) = _linears(tape, model, i, mlp_out, swiglu(tape, gate, up), adapters, residual=x)
     return rmsnorm(tape, x, model.norm, c.rms_norm_eps, "final_norm")
 
 
 def _linears(
-    tape: Tape, model: Model, layer: int, names: tuple[str, ...], x: Tensor, adapters: Adapters
-) -> list[Tensor]:
-    """Return the results of layers that share x: one product, unless only some of them have an adapter."""
+    tape: Tape, model: Model, layer: int, names: tuple[str, ...], x: Tensor, adapters: Adapters,
+    residual: Tensor | None = None,
+) -> list[Tensor]:  # fmt: skip
+    """Return the results of layers that share x: one product, unless only some of them have an adapter.
+
+    `residual` is added to the result of a single layer.
+    """
     weight, label = model.blocks[layer].linears[names], f"{layer}.{'+'.join(names)}"
     widths = [model.config.linear_shape(name)[0] for name in names]
     if len(names) == 1:
-        return [linear(tape, x, weight, adapters.get((layer, names)), label)]
+        return [linear(tape, x, weight, adapters.get((layer, names)), label, residual=residual)]
     if not any((layer, (name,)) in adapters for name in names):
         return linear_joined(tape, x, weight, widths, adapters.get((layer, names)), label)
     return [

@@ -118,9 +118,9 @@ def _backward_kv(
     tape.dispatch(backward_kv, tensors, params, (blocks, heads, batch), 2.5 * flops)
     if heads != kv_heads:
         sum_heads = kernel(form.backward, "sum_heads", form.constants)
-        for parts, summed in zip(of_heads, grads, strict=True):
-            grid = grid_1d(ceil_div(k.size // 4, 64))
-            tape.dispatch(sum_heads, {"of_heads": parts, "summed": summed}, params, grid, parts.size)
+        tensors = {"k_heads": of_heads[0], "v_heads": of_heads[1], "dk": grads[0], "dv": grads[1]}
+        grid = grid_1d(ceil_div(k.size // 4, 64))
+        tape.dispatch(sum_heads, tensors, params, grid, 2.0 * of_heads[0].size)
     return grads[0], grads[1]
 
 

@@ -17,7 +17,7 @@ NONE = 0xFFFFFFFF
 COLUMNS = 8  # results of a workgroup, as in decode.wgsl
 LANES = 128
 SPLITS = 8  # of the keys: enough workgroups for a GPU at 9 heads, and no more work when there are few keys
-MAX_UNITS = 1024  # of u in workgroup memory
+MAX_UNITS = 4 * LANES  # of u: every invocation adds up parts of four of them at most
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate as running_sum
 
 from ..gpu.kernel import Kernel, kernel
 from ..gpu.plan import Tensor, ceil_div, grid_1d
-from .matmul import Product, matmul, products
+from .matmul import Matrix, Product, matmul, products
 from .tape import Tape
+from .tiling import tiling
 from .weight import Weight
 
 NO_CHUNK = 0xFFFFFFFF
-FULL_TILES = 256  # that keep a large GPU busy
-LONG_SUM = 768  # terms that a part of a cut sum has at least
-PART_MULTIPLE = 64  # terms that all slices of a tile take in one trip, at most
+REPLACE, ADD, ADD_RESIDUAL = 0, 1, 2  # what a result does to what is there
 ALIGN = 64  # floats: where a binding may begin on every device
 
 
@@ -74,15 +74,16 @@ class Outputs:
 
 def linear(
     tape: Tape, x: Tensor, weight: Weight, lora: LoraPair | None = None, label: str = "linear", first_row: int = 0,
-    width: int | None = None,
+    width: int | None = None, residual: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Return y (rows, out). x: (rows, in); weight: (out, in), frozen; `lora` the layer's adapter, if it has one.
 
-    `first_row` and `width` pick one layer out of a joined weight.
+    `first_row` and `width` pick one layer out of a joined weight; `residual` (rows, out) is added to the result.
     """
     widths = (width or weight.shape[0],)
-    y = tape.tensor((x.rows, *widths), label, x.requires_grad or _is_trained(lora))
-    _linear(tape, x, weight, lora, y, Outputs(x.rows, widths), first_row)
+    requires_grad = x.requires_grad or _is_trained(lora) or (residual is not None and residual.requires_grad)
+    y = tape.tensor((x.rows, *widths), label, requires_grad)
+    _linear(tape, x, weight, lora, y, Outputs(x.rows, widths), first_row, residual)
     return y
 
 
@@ -107,13 +108,20 @@ def _is_trained(lora: LoraPair | None) -> bool:
 
 
 def _linear(
-    tape: Tape, x: Tensor, weight: Weight, lora: LoraPair | None, y: Tensor, outputs: Outputs, first_row: int
-) -> None:
+    tape: Tape, x: Tensor, weight: Weight, lora: LoraPair | None, y: Tensor, outputs: Outputs, first_row: int,
+    residual: Tensor | None = None,
+) -> None:  # fmt: skip
     u = None
     if lora is not None:
         u = matmul(tape, x, lora.a, transpose_b=True, alpha=lora.scale, use_strength=True, label=f"{y.label}.u")
-    _forward(tape, x, weight, y, outputs, u, lora.b if lora else None, NO_CHUNK, first_row)
-    tape.on_backward(y, lambda dy: linear_backward(tape, dy, x, weight, lora, u, outputs, first_row))
+    _forward(tape, x, weight, y, outputs, u, lora.b if lora else None, NO_CHUNK, first_row, residual)
+
+    def backward(dy: Tensor) -> None:
+        linear_backward(tape, dy, x, weight, lora, u, outputs, first_row)
+        if residual is not None:
+            tape.give_grad(residual, dy)  # shared, not copied: nothing after this needs it as dy
+
+    tape.on_backward(y, backward)
 
 
 def linear_backward(
@@ -123,19 +131,53 @@ def linear_backward(
     """Give x its gradient (rows, in) and add to dA (R, in) and dB (out, R). The weight is frozen and gets none."""
     du = None
     if lora is not None and u is not None:
-        rank, rank_total = lora.rank, u.shape[-1]
+        rank, rank_total, rows = lora.rank, u.shape[-1], x.rows
         layers = list(enumerate(zip(outputs.widths, outputs.bases, outputs.starts, strict=False)))
         du = tape.tensor(u.shape, f"d.{u.label}")
-        down = [Product(x.rows, w, w, 1, base, start * rank, i * rank) for i, (w, base, start) in layers]
-        products(tape, dy, lora.b, du, down, rank, (rank, 1), rank_total, lora.scale, True, False)
+        down = [
+            Product(rows, rank, w, Matrix(base, w, 1), Matrix(start * rank, rank, 1), Matrix(i * rank, rank_total, 1))
+            for i, (w, base, start) in layers
+        ]
+        products(tape, [(dy, lora.b)], du, down, lora.scale, True, False)
         if lora.da is not None and lora.db is not None:
-            matmul(tape, du, x, transpose_a=True, out=lora.da, accumulate=True)
-            up = [Product(w, x.rows, 1, w, base, i * rank, start * rank) for i, (w, base, start) in layers]
-            products(tape, dy, u, lora.db, up, rank, (rank_total, 1), rank, 1.0, False, True)
+            # x may have to be made again first; dy and du stay as they are until then.
+            grads = partial(_lora_grads, tape, dy, u, du, lora.da, lora.db, outputs, rank)
+            tape.read_in_backward(x, grads)
     target = tape.grad_target(x)
     if target is not None:
         dx, accumulate = target
         _backward(tape, dy, weight, dx, outputs, du, lora.a if lora else None, accumulate, NO_CHUNK, first_row)
+
+
+def _lora_grads(
+    tape: Tape, dy: Tensor, u: Tensor, du: Tensor, da: Tensor, db: Tensor, outputs: Outputs, rank: int, x: Tensor
+) -> None:
+    """dA += duT x and dB += dyT u, in one dispatch where dA and dB lie in one buffer."""
+    rank_total, rows, inner = u.shape[-1], x.rows, x.shape[-1]
+    together = da.storage is db.storage
+    whole = da if not together else _spanning(da, db)
+    base_a, base_b = ((t.offset - whole.offset) // 4 if together else 0 for t in (da, db))
+    grad_a = Product(rank_total, inner, rows, Matrix(0, 1, rank_total), Matrix(0, inner, 1), Matrix(base_a, inner, 1))
+    # Written as its transpose, uT dy: then all products of the dispatch are low and wide, and few workgroups idle.
+    grads_b = [
+        Product(
+            rank, w, rows, Matrix(i * rank, 1, rank_total), Matrix(base, w, 1),
+            Matrix(base_b + start * rank, 1, rank), pair=1,
+        )
+        for i, (w, base, start) in enumerate(zip(outputs.widths, outputs.bases, outputs.starts, strict=False))
+    ]  # fmt: skip
+    pairs = [(du, x), (u, dy)]
+    if together:
+        products(tape, pairs, whole, [grad_a, *grads_b], 1.0, False, True)
+    else:
+        products(tape, pairs, da, [grad_a], 1.0, False, True)
+        products(tape, pairs, db, grads_b, 1.0, False, True)
+
+
+def _spanning(a: Tensor, b: Tensor) -> Tensor:
+    """Return a tensor over everything from the one's beginning to the other's end, in the same buffer."""
+    begin, end = min(a.offset, b.offset), max(a.offset + a.size_bytes, b.offset + b.size_bytes)
+    return Tensor(((end - begin) // 4,), a.storage, begin, f"{a.label} and {b.label}")
 
 
 def product(tape: Tape, x: Tensor, weight: Weight, y: Tensor, chunk_start: int = NO_CHUNK) -> None:
@@ -153,17 +195,19 @@ def product_backward(
 
 def _forward(
     tape: Tape, x: Tensor, weight: Weight, y: Tensor, outputs: Outputs, u: Tensor | None, b: Tensor | None,
-    chunk_start: int, first_row: int,
+    chunk_start: int, first_row: int, residual: Tensor | None = None,
 ) -> None:  # fmt: skip
     inner, outs = weight.shape[1], sum(outputs.widths)
     if x.shape[-1] != inner:
         raise ValueError(f"{x.label} is {x.shape}; {weight.tensor.label} takes (rows, {inner})")
-    call = _Call(tape, "forward", "x", x, weight, outputs, u, b, outs, inner, outputs.bases[-1], chunk_start, first_row)
+    size = outputs.bases[-1]
+    call = _Call(tape, "forward", "x", x, weight, outputs, u, b, outs, inner, size, chunk_start, first_row, residual)
+    mode = REPLACE if residual is None else ADD_RESIDUAL
     if x.rows == 1 and chunk_start == NO_CHUNK:
         step = kernel("linear_row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
-        call.dispatch(step, y, grid_1d(ceil_div(outs, 4)), inner, False)
+        call.dispatch(step, y, grid_1d(ceil_div(outs, 4)), inner, mode)
     else:
-        call.tiled(y, False)
+        call.tiled(y, mode)
 
 
 def _backward(
@@ -172,37 +216,7 @@ def _backward(
 ) -> None:  # fmt: skip
     ins, outs = weight.shape[1], sum(outputs.widths)
     call = _Call(tape, "backward", "dy", dy, weight, outputs, du, a, ins, outs, dx.size, chunk_start, first_row)
-    call.tiled(dx, accumulate)
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a result is shared out: rows of a tile, groups of invocations that split its sum, parts of the sum that
-    workgroups of their own take. By the shape alone, so that equal seeds give equal bits."""
-
-    tile_rows: int
-    slices: int
-    parts: int
-
-
-def tiling(rows: int, columns: int, inner: int) -> Tiling:
-    """Return how to make a (rows, columns) result whose sums have `inner` terms.
-
-    Large tiles read least, but a result of few tiles leaves most of a GPU idle: then tiles get smaller, several groups
-    of invocations share each one's sum, and very long sums are cut into parts that are added afterwards.
-    """
-    column_tiles = ceil_div(columns, 64)
-    for tile_rows in (64, 32):
-        tiles = column_tiles * ceil_div(rows, tile_rows)
-        parts = max(1, min(inner // LONG_SUM, ceil_div(2 * FULL_TILES, tiles)))
-        if tiles * parts >= FULL_TILES:
-            return Tiling(tile_rows, 1 if tiles * parts >= 2 * FULL_TILES else 2, parts)
-    return Tiling(32, 2 if tiles * parts >= FULL_TILES // 2 else 4, parts)
-
-
-def _workgroup_bytes(tile_rows: int, slices: int) -> int:
-    """Return the workgroup memory of linear.wgsl: both tiles of 16 depths for every slice."""
-    return 16 * slices * 16 * (tile_rows // 4 + 1 + 17)
+    call.tiled(dx, ADD if accumulate else REPLACE)
 
 
 @dataclass(frozen=True)
@@ -222,20 +236,18 @@ class _Call:
     y_size: int  # floats of the result
     chunk_start: int
     first_row: int
+    residual: Tensor | None = None
 
-    def tiled(self, y: Tensor, accumulate: bool) -> None:
+    def tiled(self, y: Tensor, accumulate: int) -> None:
         """Make the result by the device's tiled kernel; a very long sum in parts that are added afterwards."""
         tape, loader, rows, columns = self.tape, (self.weight.loader,), self.outputs.rows, self.columns
         if not tape.device.use_workgroup_memory:
             grid: tuple[int, ...] = (ceil_div(columns, 64), ceil_div(rows, 64))
             self.dispatch(kernel("linear_plain", self.entry, includes=loader), y, grid, self.inner, accumulate)
             return
-        form = tiling(rows, columns, self.inner)
-        slices = form.slices
-        while slices > 1 and _workgroup_bytes(form.tile_rows, slices) > tape.device.limits.max_workgroup_storage_size:
-            slices //= 2
+        form = tiling(rows, columns, self.inner, tape.device.limits.max_workgroup_storage_size)
         lanes = 128 if form.tile_rows == 128 else 64
-        constants = (("TILE_ROWS", form.tile_rows), ("LANES", lanes), ("SLICES", slices))
+        constants = (("TILE_ROWS", form.tile_rows), ("LANES", lanes), ("SLICES", form.slices))
         access = "linear_scalars" if self._is_odd() else "linear_vectors"
         step = kernel("linear", self.entry, constants, (access, *loader))
         grid = (ceil_div(columns, 64), ceil_div(rows, form.tile_rows), form.parts)
@@ -243,12 +255,11 @@ class _Call:
             self.dispatch(step, y, grid, self.inner, accumulate)
             return
         partial = tape.tensor((form.parts, self.y_size), f"{y.label}.parts")
-        part = ceil_div(ceil_div(self.inner, form.parts), PART_MULTIPLE) * PART_MULTIPLE
-        self.dispatch(step, partial, grid, part, False)
-        params = {"n": self.y_size, "parts": form.parts, "columns": columns, "accumulate": int(accumulate),
+        self.dispatch(step, partial, grid, form.part(self.inner), REPLACE)
+        params = {"n": self.y_size, "parts": form.parts, "columns": columns, "accumulate": accumulate,
                   "chunk_start": self.chunk_start}  # fmt: skip
         assert tape.step is not None
-        tensors = {"step": tape.step, "a": partial, "y": y}
+        tensors = {"step": tape.step, "a": partial, "y": y, "residual": self.residual or partial}
         tape.dispatch(kernel("sum_parts", "add"), tensors, params, grid_1d(ceil_div(self.y_size, 64)), partial.size)
 
     def _is_odd(self) -> bool:
@@ -257,7 +268,7 @@ class _Call:
         rank_total = self.lora_in.shape[-1] if self.lora_in is not None else 0
         return any(width % 4 for width in (*widths, rank_total // len(widths)))
 
-    def dispatch(self, step: Kernel, y: Tensor, grid: tuple[int, ...], part: int, accumulate: bool) -> None:
+    def dispatch(self, step: Kernel, y: Tensor, grid: tuple[int, ...], part: int, accumulate: int) -> None:
         """Record one kernel call that writes y."""
         outputs, rank = self.outputs, 0
         rank_total = self.lora_in.shape[-1] if self.lora_in is not None else 0
@@ -268,13 +279,14 @@ class _Call:
         bases = [*outputs.bases[1:-1], 0, 0]
         params = {
             "rows": outputs.rows, "columns": self.columns, "inner": self.inner, "outs": outs, "rank": rank,
-            "rank_total": rank_total, "accumulate": int(accumulate), "chunk_start": self.chunk_start, "part": part,
+            "rank_total": rank_total, "accumulate": accumulate, "chunk_start": self.chunk_start, "part": part,
             "y_size": self.y_size, "weight_row0": self.first_row, "start1": starts[0], "start2": starts[1],
             "base1": bases[0], "base2": bases[1],
         }  # fmt: skip
         tape = self.tape
         assert tape.step is not None
-        # Without an adapter something has to be bound in its place; a sum of length 0 never reads it.
+        # Without an adapter or a residual something has to be bound in its place, and is never read.
         tensors = {"step": tape.step, "weight": self.weight.tensor, self.left_name: self.left, "y": y,
-                   "lora_in": self.lora_in or self.left, "lora_weight": self.lora_weight or self.left}  # fmt: skip
+                   "lora_in": self.lora_in or self.left, "lora_weight": self.lora_weight or self.left,
+                   "residual": self.residual or self.left}  # fmt: skip
         tape.dispatch(step, tensors, params, grid, 2.0 * outputs.rows * self.columns * (self.inner + rank))

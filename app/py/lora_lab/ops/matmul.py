@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ..gpu.kernel import kernel
 from ..gpu.plan import Tensor, ceil_div
 from .tape import Tape
 
-MAX_PRODUCTS = 3  # of one dispatch, as in matmul_bindings.wgsl
+MAX_PRODUCTS = 4  # of one dispatch, as in matmul_bindings.wgsl
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Where a matrix lies in a tensor, in floats: its first element, and the steps from row to row and along a row."""
+
+    offset: int
+    row: int
+    column: int
 
 
 @dataclass(frozen=True)
 class Product:
-    """One product of a batch: a (m, k) of any strides. Offsets and strides count floats."""
+    """One product of a batch: c (m, n) of a (m, k) and b (k, n). `pair` says which of the given factors it takes."""
 
     m: int
+    n: int
     k: int
-    a_row: int
-    a_column: int
-    a_offset: int = 0
-    b_offset: int = 0
-    c_offset: int = 0
+    a: Matrix
+    b: Matrix
+    c: Matrix
+    pair: int = 0
+
+    def params(self) -> dict[str, int]:
+        places = {f"{name}_{key}": value for name in "abc" for key, value in asdict(getattr(self, name)).items()}
+        return {"m": self.m, "n": self.n, "k": self.k, **places, "second": self.pair}
+
+
+_NOTHING = Product(0, 0, 0, Matrix(0, 0, 0), Matrix(0, 0, 0), Matrix(0, 0, 0))
 
 
 def matmul(
@@ -37,28 +54,32 @@ def matmul(
     if k != k_b:
         raise ValueError(f"{a.label} {a.shape} and {b.label} {b.shape} do not multiply: {k} against {k_b}")
     c = out or tape.tensor((m, n), label)
-    width = a.shape[-1]
-    product = Product(m, k, 1 if transpose_a else width, width if transpose_a else 1)
-    b_strides = (1, b.shape[-1]) if transpose_b else (b.shape[-1], 1)
-    products(tape, a, b, c, [product], n, b_strides, n, alpha, use_strength, accumulate)
+
+    def matrix(tensor: Tensor, transpose: bool) -> Matrix:
+        width = tensor.shape[-1]
+        return Matrix(0, 1, width) if transpose else Matrix(0, width, 1)
+
+    product = Product(m, n, k, matrix(a, transpose_a), matrix(b, transpose_b), Matrix(0, n, 1))
+    products(tape, [(a, b)], c, [product], alpha, use_strength, accumulate)
     return c
 
 
 def products(
-    tape: Tape, a: Tensor, b: Tensor, c: Tensor, batch: list[Product], n: int, b_strides: tuple[int, int], c_row: int,
-    alpha: float, use_strength: bool, accumulate: bool,
+    tape: Tape, factors: Sequence[tuple[Tensor, Tensor]], c: Tensor, batch: Sequence[Product], alpha: float,
+    use_strength: bool, accumulate: bool,
 ) -> None:  # fmt: skip
-    """c (=|+=) alpha * a b for every product of a batch (at most three), in one dispatch; each n columns wide."""
+    """c (=|+=) alpha * a b for every product of a batch (at most four), in one dispatch over one or two pairs."""
     params: dict[str, int | float] = {
-        "n": n, "b_row": b_strides[0], "b_column": b_strides[1], "c_row": c_row, "alpha": alpha,
-        "accumulate": int(accumulate), "use_strength": int(use_strength),
+        "alpha": alpha, "accumulate": int(accumulate), "use_strength": int(use_strength),
     }  # fmt: skip
     for place in range(MAX_PRODUCTS):
-        values = asdict(batch[place] if place < len(batch) else Product(0, 0, 0, 0))
+        values = (batch[place] if place < len(batch) else _NOTHING).params()
         params |= {f"{name}{place}": value for name, value in values.items()}
     assert tape.step is not None
+    (a, b), (a2, b2) = factors[0], factors[-1]
     # On a GPU the long sum is split among invocations; elsewhere a tile of 32 x 32 needs no barrier.
     name, tile = ("matmul_split", 16) if tape.device.use_workgroup_memory else ("matmul", 32)
-    grid = (ceil_div(n, tile), ceil_div(max(p.m for p in batch), tile), len(batch))
-    flops = 2.0 * n * sum(p.m * p.k for p in batch)
-    tape.dispatch(kernel(name, "multiply"), {"step": tape.step, "a": a, "b": b, "c": c}, params, grid, flops)
+    grid = (ceil_div(max(p.n for p in batch), tile), ceil_div(max(p.m for p in batch), tile), len(batch))
+    flops = sum(2.0 * p.m * p.n * p.k for p in batch)
+    tensors = {"step": tape.step, "a": a, "b": b, "c": c, "a2": a2, "b2": b2}
+    tape.dispatch(kernel(name, "multiply"), tensors, params, grid, flops)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,22 +45,46 @@ def _llama3(frequencies: np.ndarray, scaling: dict[str, Any]) -> np.ndarray:
     return np.where(between, blended, scaled)
 
 
-def rope(tape: Tape, x: Tensor, positions: Tensor, table: Tensor, heads: int) -> Tensor:
-    """Turn x (rows, heads * D) in place by the angles of its positions (rows) and return it."""
-    _rotate(tape, x, positions, table, heads, 1.0)
-    y = Tensor(x.shape, x.storage, x.offset, f"{x.label}.rope", x.requires_grad)
-    tape.same_place(y, x)
-    tape.on_backward(y, lambda dy: rope_backward(tape, dy, x, positions, table, heads))
-    return y
+def rope(tape: Tape, parts: Sequence[tuple[Tensor, int]], positions: Tensor, table: Tensor) -> list[Tensor]:
+    """Turn each (x, heads) of `parts`, x (rows, heads * D), in place by the angles of positions (rows); return them.
+
+    Two that lie in one tensor, q and k of a joined product, take one dispatch.
+    """
+    _rotate(tape, parts, positions, table, 1.0)
+    turned = []
+    for x, _ in parts:
+        y = Tensor(x.shape, x.storage, x.offset, f"{x.label}.rope", x.requires_grad)
+        tape.same_place(y, x)
+        turned.append(y)
+    waiting: list[tuple[Tensor, Tensor, int]] = []
+
+    def backward(dy: Tensor, x: Tensor, heads: int) -> None:
+        # The last of them to get its gradient turns all back in place: they become the xs' gradients.
+        waiting.append((dy, x, heads))
+        if len(waiting) == sum(part.requires_grad for part, _ in parts):
+            waiting.sort(key=lambda item: item[0].offset)
+            _rotate(tape, [(gradient, of) for gradient, _, of in waiting], positions, table, -1.0)
+            for gradient, of, _ in waiting:
+                tape.give_grad(of, gradient)
+
+    for y, (x, heads) in zip(turned, parts, strict=True):
+        tape.on_backward(y, partial(backward, x=x, heads=heads))
+    return turned
 
 
-def rope_backward(tape: Tape, dy: Tensor, x: Tensor, positions: Tensor, table: Tensor, heads: int) -> None:
-    """Turn dy back in place: it becomes x's gradient."""
-    _rotate(tape, dy, positions, table, heads, -1.0)
-    tape.give_grad(x, dy)
-
-
-def _rotate(tape: Tape, x: Tensor, positions: Tensor, table: Tensor, heads: int, sign: float) -> None:
-    params = {"rows": x.rows, "heads": heads, "half": x.shape[-1] // heads // 2, "sign": sign}
-    tensors = {"x": x, "positions": positions, "table": table}
-    tape.dispatch(kernel("rope", "rotate"), tensors, params, grid_1d(ceil_div(x.size // 2, 64)), 3.0 * x.size)
+def _rotate(tape: Tape, parts: Sequence[tuple[Tensor, int]], positions: Tensor, table: Tensor, sign: float) -> None:
+    (x, heads), (last, last_heads) = parts[0], parts[-1]
+    if len(parts) > 1 and x.storage is not last.storage:
+        for part in parts:
+            _rotate(tape, [part], positions, table, sign)
+        return
+    second = len(parts) > 1
+    end = last.offset + last.size_bytes
+    whole = Tensor(((end - x.offset) // 4,), x.storage, x.offset, x.label)
+    params = {
+        "rows": x.rows, "heads": heads, "half": x.shape[-1] // heads // 2, "sign": sign,
+        "second_base": (last.offset - x.offset) // 4, "second_heads": last_heads if second else 0,
+    }  # fmt: skip
+    size = sum(part.size for part, _ in parts)
+    tensors = {"x": whole, "positions": positions, "table": table}
+    tape.dispatch(kernel("rope", "rotate"), tensors, params, grid_1d(ceil_div(size // 2, 64)), 3.0 * size)

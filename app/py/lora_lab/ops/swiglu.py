@@ -13,16 +13,24 @@ def swiglu(tape: Tape, gate: Tensor, up: Tensor) -> Tensor:
     tensors = {"gate": gate, "up": up, "y": y}
     grid = grid_1d(ceil_div(gate.size, 64))
     tape.dispatch(kernel("swiglu", "forward"), tensors, {"n": gate.size}, grid, 8.0 * gate.size)
-    tape.on_backward(y, lambda dy: swiglu_backward(tape, dy, gate, up))
+    tape.will_be_made_again(y)
+    tape.on_backward(y, lambda dy: swiglu_backward(tape, dy, gate, up, y))
     return y
 
 
-def swiglu_backward(tape: Tape, dy: Tensor, gate: Tensor, up: Tensor) -> None:
-    """Give gate and up their gradients (rows, I). Neither may have one yet."""
-    dgate = tape.new_grad(gate)
-    dup = tape.new_grad(up)
-    tensors = {"gate": gate, "up": up, "dy": dy, "dgate": dgate, "dup": dup}
+def swiglu_backward(tape: Tape, dy: Tensor, gate: Tensor, up: Tensor, y: Tensor) -> None:
+    """Turn gate and up (rows, I) into their gradients, in place; neither may have one yet, and nothing else may need
+    them. Makes y again for those that wait for it.
+    """
+    dgate, dup = tape.grad_in_place(gate), tape.grad_in_place(up)
+    tensors = {"gate_grad": dgate, "up_grad": dup, "dy": dy}
     grid = grid_1d(ceil_div(gate.size, 64))
-    tape.dispatch(kernel("swiglu", "backward"), tensors, {"n": gate.size}, grid, 14.0 * gate.size)
+    again = tape.to_be_made_again(y)
+    if again is None:
+        tape.dispatch(kernel("swiglu", "backward"), tensors, {"n": gate.size}, grid, 14.0 * gate.size)
+    else:
+        tensors["y"] = again
+        tape.dispatch(kernel("swiglu", "backward_and_again"), tensors, {"n": gate.size}, grid, 15.0 * gate.size)
+        tape.made_again(y, again)
     tape.give_grad(gate, dgate)
     tape.give_grad(up, dup)

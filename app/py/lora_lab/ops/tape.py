@@ -6,13 +6,16 @@ gradient: the first use writes it with `=`, the others with `+=`, in the tape's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..gpu.device import Device
 from ..gpu.plan import Tensor, Trace
+from ..gpu.recompute import Block
 
 Backward = Callable[[Tensor], None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -28,9 +31,14 @@ class Tape(Trace):
         super().__init__(step)
         self.device = device
         self.grad_enabled = grad_enabled
+        self.blocks: list[Block] = []  # that can be recomputed; known after `backward`
+        self._block_spans: list[tuple[int, int, int]] = []  # the forward pass's dispatches, and the nodes up to its end
         self._nodes: list[tuple[Tensor, Backward]] = []
         self._grads: dict[Tensor, _Gradient] = {}
         self._done: set[Tensor] = set()
+        self._waiting: dict[
+            Tensor, list[Callable[[Tensor], object]]
+        ] = {}  # made again in backward -> what then reads it
         self._wholes: dict[Tensor, Tensor] = {}  # part of a tensor -> the tensor
 
     def on_backward(self, output: Tensor, backward: Backward) -> None:
@@ -38,15 +46,50 @@ class Tape(Trace):
         if self.grad_enabled and output.requires_grad:
             self._nodes.append((output, backward))
 
+    def each_block(self, blocks: Iterable[T]) -> Iterator[T]:
+        """Yield each of `blocks`; what is traced meanwhile may be recomputed, not kept (see gpu/recompute.py)."""
+        for block in blocks:
+            first, nodes = len(self.dispatches), len(self._nodes)
+            yield block
+            if len(self._nodes) > nodes:  # nothing is kept for a block without a backward
+                self._block_spans.append((first, len(self.dispatches), len(self._nodes)))
+
     def backward(self) -> None:
         """Trace the backward pass from the gradients that `give_grad` has set."""
-        for output, backward in reversed(self._nodes):
+        begins: dict[int, int] = {}  # number of nodes still to come -> dispatch at which their backward begins
+        while self._nodes:
+            begins[len(self._nodes)] = len(self.dispatches)
+            output, backward = self._nodes.pop()
             gradient = self._grads.get(output)
             if gradient is None:
                 continue
             backward(gradient.tensor)
             self._done.add(output)
-        self._nodes.clear()
+        unmade = [y.label for y, readers in self._waiting.items() if readers]
+        if unmade:
+            raise ValueError(f"{unmade} are read in the backward pass and were not made again")
+        self.blocks = [Block(first, last, begins[nodes]) for first, last, nodes in self._block_spans]
+
+    def will_be_made_again(self, y: Tensor) -> None:
+        """Say that y's own backward can write y a second time, so that y need not be kept for others' backward."""
+        if self.grad_enabled and y.requires_grad:
+            self._waiting[y] = []
+
+    def read_in_backward(self, y: Tensor, read: Callable[[Tensor], object]) -> None:
+        """Trace `read(y)`: now, or on y made again where that comes. For what nothing but its own output waits for."""
+        if y in self._waiting:
+            self._waiting[y].append(read)
+        else:
+            read(y)
+
+    def to_be_made_again(self, y: Tensor) -> Tensor | None:
+        """Return memory in which y's backward has to make y again, for `made_again`; None where nobody reads it."""
+        return self.tensor(y.shape, f"{y.label} again") if self._waiting.get(y) else None
+
+    def made_again(self, y: Tensor, again: Tensor) -> None:
+        """Trace what waited for y; `again` holds the same values."""
+        for read in self._waiting.pop(y):
+            read(again)
 
     def grad_target(self, x: Tensor) -> tuple[Tensor, bool] | None:
         """Return (dx, accumulate) for an op that is about to write x's gradient; None where nobody needs it."""
@@ -83,6 +126,14 @@ class Tape(Trace):
             self._grads[whole] = _Gradient(self.tensor(whole.shape, f"d.{whole.label}"), [whole])
         storage = self._grads[whole].tensor.storage
         return Tensor(x.shape, storage, x.offset - whole.offset, f"d.{x.label}")
+
+    def grad_in_place(self, x: Tensor) -> Tensor:
+        """Return x's own memory as that of its first gradient, for an op that turns one into the other."""
+        whole = self._wholes.get(x)
+        if whole is not None and whole not in self._grads:
+            gradient = Tensor(whole.shape, whole.storage, whole.offset, f"d.{whole.label}")
+            self._grads[whole] = _Gradient(gradient, [whole])
+        return Tensor(x.shape, x.storage, x.offset, f"d.{x.label}")
 
     def give_grad(self, x: Tensor, dx: Tensor) -> None:
         """Let `dx` be x's gradient without a copy. Raises ValueError if x has one already."""

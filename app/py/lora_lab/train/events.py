@@ -34,7 +34,12 @@ TrainEvent = StepDone | ValidationDone
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """What a run takes on the GPU, exact, known before anything is allocated. `parts` add up to the total, in bytes."""
+    """What a run takes on the GPU, exact, known before anything is allocated. `parts` add up to the total, in bytes.
+
+    `recomputed_layers` of the model's `layers` compute their activations again in the backward pass.
+    """
 
     total_bytes: int
     parts: dict[str, int]
+    recomputed_layers: int = 0
+    layers: int = 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from ..data.batches import Batch
 from ..data.packing import Shape
 from ..gpu.device import Device, Pool, Progress
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
+from ..gpu.recompute import recompute
 from ..model.lora import Adapter
 from ..model.transformer import Model, transformer
 from ..ops.adamw import Moments, Report, adamw, grad_norm, report
@@ -68,11 +71,23 @@ class TrainPlans:
         self.zero_plan: Plan | None = None
         self.update_plan: Plan | None = None
         self.flops = 0.0  # of one replay of the largest shape
+        self.recomputed_layers = 0  # known after `sizes`
+        self._largest_trace: Trace | None = None  # of `sizes`, until its plan is built
 
     # --- traces ---
 
-    def trace_batch(self, shape: Shape, grad_enabled: bool = True) -> Tape:
-        """Return the forward pass, the loss and (where enabled) the backward pass of a micro-batch (B, T)."""
+    def trace_batch(self, shape: Shape, grad_enabled: bool = True) -> Trace:
+        """Return the forward pass, the loss and (where enabled) the backward pass of a micro-batch (B, T).
+
+        As many layers are recomputed as in the largest shape: a smaller one has smaller values, but as many of them,
+        and the pool has that many buffers.
+        """
+        tape = self._trace_keeping_all(shape, grad_enabled)
+        if not (grad_enabled and self.recomputed_layers):
+            return tape
+        return recompute(tape, tape.blocks, self.recomputed_layers)
+
+    def _trace_keeping_all(self, shape: Shape, grad_enabled: bool) -> Tape:
         batch, length = shape
         config = self.model.config
         tape = Tape(self.device, self.step.tensor, grad_enabled)
@@ -115,24 +130,48 @@ class TrainPlans:
     # --- memory ---
 
     def sizes(self) -> dict[str, int]:
-        """Return what the run takes on the GPU beside the weights, in bytes by part. Allocates nothing."""
-        traces: list[Trace] = [self.trace_batch(self.largest), self._trace_zero(), self._trace_update()]
-        self.flops = sum(dispatch.flops for dispatch in traces[0].dispatches)
-        pool: list[int] = []
-        for trace in traces:
-            pool = lay_out(trace, pool).sizes
+        """Return what the run takes on the GPU beside the weights, in bytes by part. Allocates nothing.
+
+        Settles how many layers are recomputed.
+        """
+        full = self._trace_keeping_all(self.largest, True)
+        small = [self._trace_zero(), self._trace_update()]
+        self.recomputed_layers, batch, activations = self._choose_recomputed(full, small)
+        self._largest_trace = batch
+        traces = [batch, *small]
+        self.flops = sum(dispatch.flops for dispatch in batch.dispatches)
         align = self.device.limits.min_uniform_buffer_offset_alignment
         params = sum(params_size_bytes(trace, align) for trace in traces)
         inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values())
         inputs += self.stats.size_bytes + self.reports.size_bytes
         table = self.table.buffer.size_bytes
         return {
-            "activations": sum(pool),
+            "activations": activations,
             "adapter": self.adapter.buffer.size_bytes,
             "gradients": self.grads.size_bytes,
             "optimizer": self.m.size_bytes + self.v.size_bytes,
             "batch": inputs + table + params + self.step.buffer.size_bytes,
         }
+
+    def _choose_recomputed(self, full: Tape, small: list[Trace]) -> tuple[int, Trace, int]:
+        """Return how many layers to recompute, the batch's trace with them, and the bytes of its activations.
+
+        As many as the settings say, or the fewest that keep to the budget; all, where that is still too much.
+        """
+        layers, budget = len(full.blocks), self.config.activation_budget_bytes
+
+        @cache
+        def tried(count: int) -> tuple[Trace, int]:
+            batch = recompute(full, full.blocks, count) if count else full
+            return batch, _pool_bytes([batch, *small])
+
+        if self.config.recompute == "auto":
+            count = 0
+            if tried(0)[1] > budget:
+                count = bisect_left(range(layers), True, lo=min(1, layers), key=lambda n: tried(n)[1] <= budget)
+        else:
+            count = layers if self.config.recompute else 0
+        return count, *tried(count)
 
     # --- building and running ---
 
@@ -151,7 +190,9 @@ class TrainPlans:
             if len(self._built) >= MAX_PLANS:
                 self._built.popitem(last=False)[1].close()
             name = f"{'train' if grad_enabled else 'validate'} {shape[0]}x{shape[1]}"
-            self._built[key] = await self.device.build(self.trace_batch(*key), self.pool, name, on_progress)
+            trace = self._largest_trace if key == (self.largest, True) else None
+            self._largest_trace = None
+            self._built[key] = await self.device.build(trace or self.trace_batch(*key), self.pool, name, on_progress)
         self._built.move_to_end(key)
         return self._built[key]
 
@@ -186,3 +227,11 @@ class TrainPlans:
             buffer.destroy()
         self.step.close()
         self.pool.close()
+
+
+def _pool_bytes(traces: list[Trace]) -> int:
+    """Return what a pool that serves all these traces takes."""
+    sizes: list[int] = []
+    for trace in traces:
+        sizes = lay_out(trace, sizes).sizes
+    return sum(sizes)

@@ -49,7 +49,8 @@ class Trainer:
         self.layout = layout or run_layout(self.examples, self.validation, config)
         self.plans = TrainPlans(model, adapter, config, self.layout.largest, self.layout.longest_row)
         sizes = {"weights": model.weights_bytes, **self.plans.sizes()}
-        self.memory = MemoryReport(sum(sizes.values()), sizes)
+        layers = model.config.num_layers
+        self.memory = MemoryReport(sum(sizes.values()), sizes, self.plans.recomputed_layers, layers)
 
     async def prepare(self, on_progress: Progress | None = None) -> None:
         """Compile all kernels and take the memory that `memory` told. Raises OutOfMemoryError."""
@@ -197,6 +198,8 @@ def _check(config: TrainConfig) -> None:
     problems = [f"{name} is {value}; it must be at least 1" for name, value in wanted.items() if value < 1]
     if not config.learning_rate > 0:
         problems.append(f"learning_rate is {config.learning_rate}; it must be above 0")
+    if config.recompute not in ("auto", True, False):
+        problems.append(f"recompute is {config.recompute!r}; it must be 'auto', True or False")
     if config.epochs <= 0 and config.steps is None:
         problems.append(f"epochs is {config.epochs}; it must be above 0")
     if config.packing not in ("auto", True, False):

@@ -35,7 +35,10 @@ class NamedBlob:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What the settings form says. `batch` is rows an optimizer step; `rows_at_once` None lets Python split it."""
+    """What the settings form says. `batch` is rows an optimizer step; `rows_at_once` None lets Python split it.
+
+    `save_memory`: recompute every layer, and one row at once unless `rows_at_once` says otherwise.
+    """
 
     steps: int
     batch: int
@@ -52,6 +55,7 @@ class TrainSettings:
     shuffle: bool = True
     validation_fraction: float = 0.0
     rows_at_once: int | None = None
+    save_memory: bool = False
     packing: str = "auto"  # or on, off: short rows in one sequence, which changes no result
 
 
@@ -144,6 +148,7 @@ class AdapterInfo:
     model_shape: str = ""
     imported: bool = False
     learning_rate: float | None = None
+    recomputed_layers: int = 0
     final_loss: float | None = None
     loss_curve: tuple[tuple[float, float], ...] = ()
     validation_curve: tuple[tuple[float, float], ...] = ()
@@ -489,6 +494,7 @@ class TrainingPlanned(Event):
     summary: str = ""
     memory_bytes: int = 0
     memory_parts: tuple[MemoryPart, ...] = ()
+    recomputed_layers: int = 0  # that are computed twice, because keeping them would take more memory than is good
     notes: tuple[str, ...] = ()
     problems: tuple[FieldProblem, ...] = ()
 

@@ -16,8 +16,9 @@ from lora_lab.train.schedule import run_layout
 from lora_lab.workers.datasets import READ_LENGTH
 from lora_lab.workers.messages import FieldProblem, TrainSettings
 
-# What the activations of a micro-batch may take when nobody has said how many rows go at once: WebGPU does not tell
-# how much memory there is, and a laptop's GPU shares it with everything else.
+# What the activations of a micro-batch may take: WebGPU does not tell how much memory there is, and a laptop's GPU
+# shares it with everything else. Fewer rows go at once to stay within it, where nobody has said how many; where one row
+# or what was asked for is still too much, layers are recomputed.
 ACTIVATION_BUDGET_BYTES = 1 << 30
 MAX_RANK = 512
 
@@ -68,6 +69,8 @@ def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         max_length=settings.max_length,
+        recompute=True if settings.save_memory else "auto",
+        activation_budget_bytes=ACTIVATION_BUDGET_BYTES,
         seed=settings.seed,
         shuffle=settings.shuffle,
         validation_fraction=settings.validation_fraction,
@@ -105,8 +108,10 @@ class Planner:
     def _affordable_rows(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> int:
         """Return the most rows at once whose activations stay in the budget: they grow with the tokens."""
         one = run_layout(examples, held, train_config(settings, 1))
-        activations = self._memory(settings, 1, one, examples).parts.get("activations", 1)
-        affordable_tokens = ACTIVATION_BUDGET_BYTES / max(1, activations) * _tokens(one)
+        memory = self._memory(settings, 1, one, examples)
+        if memory.recomputed_layers:
+            return 1
+        affordable_tokens = ACTIVATION_BUDGET_BYTES / max(1, memory.parts.get("activations", 1)) * _tokens(one)
         for at_once in range(settings.batch, 1, -1):
             if settings.batch % at_once == 0 and at_once * one.longest_row <= MAX_SEQUENCE:
                 layout = run_layout(examples, held, train_config(settings, at_once))
@@ -117,7 +122,7 @@ class Planner:
     def _memory(
         self, settings: TrainSettings, at_once: int, layout: Layout, examples: Sequence[Example]
     ) -> MemoryReport:
-        key = (layout.largest, layout.longest_row, settings.rank, settings.targets)
+        key = (layout.largest, layout.longest_row, settings.rank, settings.targets, settings.save_memory)
         if key not in self._known:
             config = train_config(settings, at_once)
             adapter = Adapter(self.device, self.model.config, lora_config(settings))

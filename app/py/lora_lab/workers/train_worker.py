@@ -160,6 +160,7 @@ class TrainWorker(AdapterKeeper):
             summary=run_summary(settings, len(examples), len(held), plan.rows_at_once, plan.packing_saves),
             memory_bytes=plan.memory.total_bytes,
             memory_parts=parts,
+            recomputed_layers=plan.memory.recomputed_layers,
             notes=run_notes(settings, passes),
         )
 
@@ -329,6 +330,7 @@ def _new_info(
         size_bytes=0,
         model_shape=model_shape(opened.files.config),
         learning_rate=settings.learning_rate,
+        recomputed_layers=trainer.memory.recomputed_layers,
         final_loss=curves.loss[-1][1],
         loss_curve=tuple(curves.loss),
         validation_curve=tuple(curves.validation),
