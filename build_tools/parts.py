@@ -110,6 +110,7 @@ def program_wheel(folder: Path, key: str, root: Path) -> Path:
 
 
 FROZEN = ("snapshot.bin", "packages.bin")
+FROZEN_STAMP = "frozen.stamp"
 
 
 def frozen_start(folder: Path, pyodide_files: list[Path], wheels: list[Path], scripts: list[Path]) -> list[Path]:
@@ -117,7 +118,7 @@ def frozen_start(folder: Path, pyodide_files: list[Path], wheels: list[Path], sc
 
     Made under Node by the first of `scripts`, and again only when Pyodide, a wheel or a script is new.
     """
-    made, stamp = [folder / name for name in FROZEN], folder / "frozen.stamp"
+    made, stamp = [folder / name for name in FROZEN], folder / FROZEN_STAMP
     inputs = [*scripts, *pyodide_files, *wheels]
     key = hash_bytes("\n".join(f"{path.name} {hash_file(path)}" for path in inputs).encode())
 

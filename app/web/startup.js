@@ -6,6 +6,8 @@
 // follow each other until `ready_ms`, when a dataset can be read and training begun; `beside` marks those of them that
 // go on meanwhile, as do the page's own scripts.
 
+import { begunMs } from "./begin.js";
+
 const BESIDE = ["gpu", "page's scripts"];
 
 const record = { ready_ms: null, chat_ready_ms: null, phases: [] };
@@ -17,10 +19,13 @@ export function pagePhase(name, start_ms, end_ms = performance.now()) {
 }
 
 /** Note the phases that a worker tells of: `{ type: "phase", name, start, end }`, in ms of the system's clock. */
-export function listenToPhases(link) {
-  link.on("phase", ({ name, start, end }) => note({
-    who: link.kind, name, start_ms: start - performance.timeOrigin, end_ms: end - performance.timeOrigin,
-  }));
+export function listenToPhases(worker) {
+  worker.on("phase", ({ name, start, end }) => {
+    const [start_ms, end_ms] = [start - performance.timeOrigin, end - performance.timeOrigin];
+    // A worker knows when its own clock began; the first one was asked for a little earlier.
+    const first = name === "worker script" && worker.kind === "train" && record.ready_ms === null;
+    note({ who: worker.kind, name, start_ms: first ? begunMs : start_ms, end_ms });
+  });
 }
 
 function note(phase) {
