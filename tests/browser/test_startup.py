@@ -83,14 +83,17 @@ def test_a_chat_that_is_late_waits_until_the_run_is_over(
     open_lab: OpenLab, context: BrowserContext, ships: Path
 ) -> None:
     held: list[Route] = []
-    context.route("**/assets/worker.js?kind=chat", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    context.route("**/assets/worker.js?kind=chat", hold)
     lab = open_lab()
     lab.drop_data(ships)
     lab.set(steps=400, batch=1)
     lab.start()
     lab.wait_for_text("train-step", r"^\d+ / ")
     assert len(held) == 1
-    context.unroute("**/assets/worker.js?kind=chat", held.append)
     held[0].continue_()
     expect(lab.part("model-status")).to_have_attribute("data-state", "ready", timeout=START_MS)  # its worker is there
     assert lab.part("train-status").get_attribute("data-state") == "training"
