@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import threading
@@ -20,7 +21,7 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
-from build_tools.base import ROOT
+from build_tools.base import ROOT, commit
 from build_tools.server import SiteServer
 from build_tools.testing import find_browser
 
@@ -93,6 +94,23 @@ def show(result: dict[str, Any]) -> None:
           f"sample data read and planned in {result['train_button_ms']} ms more")  # fmt: skip
 
 
+def as_result(found: dict[str, Any], adapter: str, host: str) -> dict[str, Any]:
+    """Return the medians in the form that all files in bench/results/ have; there is no baseline and no floor."""
+    values = {
+        "ready to train": found["ready_ms"],
+        "ready to chat": found["chat_ready_ms"],
+        "sample data read and planned": found["train_button_ms"],
+        "first visit, ready to train": found["first_visit"]["ready_ms"],
+        **{f"{phase['who']}: {phase['name']}": phase["ms"] for phase in found["phases"]},
+    }
+    rows = [
+        {"name": name, "value": value, "unit": "ms", "baseline": None, "ratio": None, "floor_share": None}
+        for name, value in values.items()
+    ]
+    return {"adapter": adapter, "date": date.today().isoformat(), "commit": commit(), "host": host, "rows": rows,
+            "startup": found}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
@@ -113,15 +131,17 @@ def main() -> None:
         )
         first, *reloads = measure(context, server.url + query, options.runs)
         version = context.browser.version if context.browser else ""
+        adapter = context.pages[-1].get_by_test_id("gpu-status").inner_text()
         context.close()
         server.shutdown()
-    result = {"date": date.today().isoformat(), "browser": version, "runs": options.runs, **medians(reloads)}
-    result["ready_ms_each"] = [round(record["ready_ms"]) for record in reloads]
-    result["first_visit"] = {name: round(first[name]) for name in ("ready_ms", "chat_ready_ms")}
-    show(result)
-    print(f"each: {result['ready_ms_each']}; first visit {result['first_visit']}")
+    found = medians(reloads)
+    found["ready_ms_each"] = [round(record["ready_ms"]) for record in reloads]
+    found["first_visit"] = {name: round(first[name]) for name in ("ready_ms", "chat_ready_ms")}
+    show(found)
+    print(f"each: {found['ready_ms_each']}; first visit {found['first_visit']}")
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        host = f"Chromium {version}, {os.cpu_count()} cores, {options.runs} reloads"
+        options.json.write_text(json.dumps(as_result(found, adapter, host), indent=1) + "\n")
 
 
 if __name__ == "__main__":
