@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from build_tools.base import CACHE, ROOT, BuildError, say
 from build_tools.environment import VENV, ensure_venv, inside_venv
+from build_tools.parts import FROZEN, FROZEN_STAMP
 from build_tools.server import DEFAULT_PORT, SiteServer
 from build_tools.testing import TIERS, run_tests
 
@@ -97,6 +98,7 @@ def clean(everything: bool) -> None:
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     for path in [
         *(CACHE / "parts").glob("lora_lab*"),
+        *(CACHE / "parts" / name for name in (*FROZEN, FROZEN_STAMP)),
         CACHE / "bench",
         CACHE / "bench-site",
         CACHE / "hashes.json",

@@ -135,6 +135,15 @@ def find_npm() -> str:
     return found
 
 
+def find_node() -> str:
+    """Return the node that belongs to `find_npm`."""
+    npm = Path(find_npm())
+    node = shutil.which("node", path=os.pathsep.join([str(npm.parent), search_path()]))
+    if node is None:
+        raise BuildError(f"There is no node beside {npm}. Install Node.js {OLDEST_NODE} or newer.")
+    return node
+
+
 def ensure_node_modules(development: bool = False) -> Path:
     """Install the npm packages of package-lock.json into .cache/node, unless they are there. Return node_modules.
 

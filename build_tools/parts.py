@@ -11,8 +11,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from build_tools.base import BuildError, hash_bytes, say, write_bytes
-from build_tools.environment import VENV_PYTHON
+from build_tools.base import BuildError, hash_bytes, hash_file, say, write_bytes
+from build_tools.environment import VENV_PYTHON, find_node
 from build_tools.fetch import Fetcher, Part, PypiMember, PypiWheel, Source, UrlSource
 
 # Pyodide's own files, from its npm package.
@@ -107,3 +107,38 @@ def program_wheel(folder: Path, key: str, root: Path) -> Path:
         write_bytes(folder / built.name, content)
         write_bytes(stamp, f"{key} {hash_bytes(content)}".encode())
         return folder / built.name
+
+
+FROZEN = ("snapshot.bin", "packages.bin")
+FROZEN_STAMP = "frozen.stamp"
+
+
+def frozen_start(folder: Path, pyodide_files: list[Path], wheels: list[Path], scripts: list[Path]) -> list[Path]:
+    """Return Pyodide's memory after its start and the installed packages as bytecode (see freeze.mjs).
+
+    Made under Node by the first of `scripts`, and again only when Pyodide, a wheel or a script is new.
+    """
+    made, stamp = [folder / name for name in FROZEN], folder / FROZEN_STAMP
+    inputs = [*scripts, *pyodide_files, *wheels]
+    key = hash_bytes("\n".join(f"{path.name} {hash_file(path)}" for path in inputs).encode())
+
+    def mark() -> str:
+        return " ".join([key, *(hash_file(path) for path in made)])
+
+    if stamp.exists() and all(path.exists() for path in made) and stamp.read_text() == mark():
+        return made
+    say("Starting Python once for all visitors")
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        pyodide, out = Path(name, "pyodide"), Path(name, "out")
+        pyodide.mkdir()
+        for path in pyodide_files:
+            shutil.copyfile(path, pyodide / path.name)
+        command = [find_node(), str(scripts[0]), str(pyodide), str(out), *map(str, wheels)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode or not all((out / file).exists() for file in FROZEN):
+            tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+            raise BuildError(f"Python could not be started under Node ({scripts[0].name}):\n{tail}")
+        for path in made:
+            write_bytes(path, (out / path.name).read_bytes())
+    write_bytes(stamp, mark().encode())
+    return made

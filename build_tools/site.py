@@ -94,7 +94,7 @@ def build_site(dist: Path, *, with_model: bool = True, added_models: list[tuple[
     site = Site()
     with Fetcher(CACHE / "parts", hashes) as fetcher:
         _add_pyodide(site, node_modules / "pyodide", fetcher)
-        _add_wheels(site, fetcher)
+        _add_wheels(site, fetcher, hashes)
         if with_model:
             about = {"title": parts.MODEL_TITLE, "license": parts.MODEL_LICENSE, "base_model": parts.MODEL_BASE}
             site.add_model(parts.MODEL_ID, [fetcher.obtain(parts.MODEL)], about, hashes)
@@ -120,7 +120,12 @@ def _add_pyodide(site: Site, package: Path, fetcher: Fetcher) -> None:
         site.files[f"pyodide/{part.name}"] = fetcher.obtain(part)
 
 
-def _add_wheels(site: Site, fetcher: Fetcher) -> None:
+def _add_wheels(site: Site, fetcher: Fetcher, hashes: FileHashes) -> None:
+    pyodide_files = [
+        content
+        for name, content in site.files.items()
+        if name.startswith("pyodide/") and isinstance(content, Path)
+    ]
     sources = [
         ROOT / "app" / "py",
         ROOT / "app" / "wgsl",
@@ -136,6 +141,14 @@ def _add_wheels(site: Site, fetcher: Fetcher) -> None:
     for wheel in wheels:
         site.files[f"wheels/{wheel.name}"] = wheel
     site.files["wheels/index.json"] = _json({"wheels": [wheel.name for wheel in wheels]})
+    start = {}
+    scripts = [ROOT / "build_tools" / "freeze.mjs", WEB / "python.js"]
+    for path in parts.frozen_start(fetcher.folder, pyodide_files, wheels, scripts):
+        # The content is part of the name: whatever a cache on the way still holds, the two always fit each other.
+        name = f"{path.stem}-{hashes.sha256(path)[:16]}{path.suffix}"
+        site.files[f"start/{name}"] = path
+        start[path.stem] = name
+    site.files["start/index.json"] = _json(start)
 
 
 def _add_vendor(site: Site, node_modules: Path) -> None:

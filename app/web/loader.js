@@ -1,5 +1,7 @@
 // The thin loader: starts a worker, carries messages to and fro. What the messages are: lora_lab/workers/messages.py.
 
+import { startWorker, takeEarly } from "./begin.js";
+
 /** One of the two workers. Commands sent before its Python listens are kept and sent then. */
 export class WorkerLink {
   constructor(kind) {
@@ -11,15 +13,16 @@ export class WorkerLink {
   start() {
     this.ready = false;
     this.waiting = [];
-    const url = new URL("worker.js", import.meta.url);
-    url.searchParams.set("kind", this.kind);
-    this.worker = new Worker(url, { type: "module", name: `lora-lab ${this.kind}` });
-    this.worker.onmessage = (event) => this.receive(event.data);
-    this.worker.onerror = (event) => {
+    const { worker, heard } = (this.kind === "train" && takeEarly()) || { worker: startWorker(this.kind), heard: [] };
+    this.worker = worker;
+    worker.onmessage = (event) => this.receive(event.data);
+    worker.onerror = (event) => {
       event.preventDefault();
       const place = event.filename ? `${event.filename}:${event.lineno}` : "the worker could not be loaded";
       this.receive({ type: "fatal", message: event.message || `The ${this.kind} worker could not start.`, details: place });
     };
+    // What came before anybody listened, once those who made this link have said what they want to hear.
+    if (heard.length) setTimeout(() => heard.forEach((event) => worker[`on${event.type}`](event)));
   }
 
   /** Call `handler(event)` for each event of this type. */

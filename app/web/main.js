@@ -1,6 +1,7 @@
 // The page's beginning and its switchboard: which event of which worker leads to which command or view.
 
 import { setUpAdapters } from "./adapters.js";
+import { begunMs } from "./begin.js";
 import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
 import { setUpChart, showCurve } from "./chart.js";
 import { setUpData } from "./data.js";
@@ -11,11 +12,16 @@ import { showProblem, toast } from "./problems.js";
 import { addPiece, failAnswer, finishAnswer, hideResult, renameResult, setUpResult, showResult } from "./result.js";
 import { readSettings, setUpSettings, showFieldProblems, suggest } from "./settings.js";
 import { setUpStrip } from "./setup.js";
+import { listenToPhases, pagePhase, reached } from "./startup.js";
 import { isRunning, state, update } from "./store.js";
 import { setUpTraining } from "./train.js";
 
 const train = new WorkerLink("train");
+pagePhase("page", 0, begunMs);
+pagePhase("page's scripts", begunMs);
+listenToPhases(train);
 let chat = null; // started when the train worker has found a GPU: without one there is no use for it
+let chatWaits = false; // it got ready in the middle of a run and has not been given the model
 let planRequest = 0;
 let wanted = { model_id: new URL(location.href).searchParams.get("model"), files: null, title: null };
 let afterRestart = null; // the adapter to apply again
@@ -33,15 +39,19 @@ function openModel(files, title = null) {
   train.send("open_model", wanted);
 }
 
-function startChat() {
-  if (chat) return;
+/** Start the chat worker when there is a GPU, and a model: not before, as both workers would only slow each other. */
+function chatCanStart() {
+  if (chat || state.gpu.state !== "found" || !state.model) return;
   chat = new WorkerLink("chat");
+  listenToPhases(chat);
   listenToChat(chat);
   connectChat(chat);
 }
 
 function chatOpens() {
-  if (!chat || !state.model) return;
+  if (!chat?.ready || !state.model) return;
+  chatWaits = isRunning() && byId("set-free-chat").checked;
+  if (chatWaits) return update({ chatModel: "released" }); // the run has the GPU's memory: after it
   update({ chatModel: "loading" });
   chat.send("open_model", { files: state.model.files, title: state.model.title });
 }
@@ -75,11 +85,13 @@ train.on("fatal", (event) => {
 train.on("gpu", (event) => {
   if (event.state === "lost") return showLost(event);
   update({ gpu: event });
-  if (event.state === "found") startChat();
+  if (event.state === "found") chatCanStart();
 });
 train.on("model_progress", (event) => update({ modelProgress: event }));
 train.on("model_opened", (event) => {
   update({ model: event, modelProgress: null, modelProblem: null });
+  if (state.gpu.state === "found") reached("ready_ms");
+  chatCanStart();
   chatOpens();
   if (lastRead && !state.reading) readDataset(lastRead);
   if (afterRestart) useAdapter(afterRestart.id);
@@ -150,6 +162,7 @@ function startTraining() {
 
 train.on("training_state", ({ state: phase }) => {
   if (!["idle", "done", "error"].includes(phase) || state.chatModel !== "released") return;
+  if (chatWaits) return queueMicrotask(chatOpens); // when the others have heard that the run is over
   update({ chatModel: "loading" });
   chat.send("wake_model");
 });
@@ -243,7 +256,10 @@ function listenToChat(worker) {
     if (event.state === "lost") showLost(event);
   });
   worker.on("model_progress", () => {});
-  worker.on("model_ready", ({ memory_bytes }) => update({ chatModel: "ready", chatBytes: memory_bytes }));
+  worker.on("model_ready", ({ memory_bytes }) => {
+    update({ chatModel: "ready", chatBytes: memory_bytes });
+    reached("chat_ready_ms");
+  });
   worker.on("model_released", () => update({ chatModel: "released" }));
   worker.on("adapter_applied", ({ id, name }) => update({ applied: id ? { id, name } : null }));
   worker.on("compare_piece", addPiece);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -71,6 +72,53 @@ def test_wheels_are_pure_and_hold_the_program_with_its_kernels(dist: Path) -> No
     assert python <= inside
     (markupsafe,) = (name for name in names if name.startswith("markupsafe"))
     assert not [name for name in zipfile.ZipFile(dist / "wheels" / markupsafe).namelist() if name.endswith(".so")]
+
+
+def test_the_frozen_start_is_named_by_its_content_and_holds_the_program(dist: Path) -> None:
+    names = json.loads((dist / "start" / "index.json").read_text())
+    assert set(names) == {"snapshot", "packages"}
+    for kind, name in names.items():
+        assert name == f"{kind}-{hash_file(dist / 'start' / name)[:16]}.bin"
+    packed = gzip.decompress((dist / "start" / names["packages"]).read_bytes())
+    size = int.from_bytes(packed[:4], "little")
+    files = dict(json.loads(packed[4 : 4 + size]))
+    assert 4 + size + sum(files.values()) == len(packed)
+    assert {name for name in files if name.startswith("lora_lab/") and name.endswith(".py")} == {
+        path.relative_to(ROOT / "app" / "py").as_posix() for path in (ROOT / "app" / "py").rglob("*.py")
+    }
+    assert {"numpy/__init__.pyc", "jinja2/sandbox.pyc", "markupsafe/__init__.pyc"} <= set(files)
+    licences = [name for name in files if "licen" in name.lower()]
+    assert {name.split("-")[0] for name in licences} >= {"numpy", "jinja2", "markupsafe", "lora_lab"}
+
+
+def test_a_python_that_does_not_start_stops_the_build(tmp_path: Path) -> None:
+    script = tmp_path / "freeze.mjs"
+    script.write_text('throw new Error("no such memory");')
+    with pytest.raises(BuildError, match="no such memory"):
+        parts.frozen_start(tmp_path, [], [], [script])
+    assert not (tmp_path / parts.FROZEN_STAMP).exists()
+
+
+def test_python_is_frozen_anew_only_when_something_is_new(tmp_path: Path) -> None:
+    script, wheel = tmp_path / "freeze.mjs", tmp_path / "some.whl"
+    wheel.write_bytes(b"one")
+    script.write_text(
+        "import { mkdirSync, writeFileSync } from 'node:fs';\n"
+        "const out = process.argv[3];\nmkdirSync(out);\n"
+        "for (const name of ['snapshot.bin', 'packages.bin'])\n"
+        "  writeFileSync(`${out}/${name}`, String(process.hrtime.bigint()));"
+    )
+
+    def freeze() -> list[bytes]:
+        return [path.read_bytes() for path in parts.frozen_start(tmp_path, [], [wheel], [script])]
+
+    first = freeze()
+    assert freeze() == first
+    wheel.write_bytes(b"two")
+    second = freeze()
+    assert second != first
+    (tmp_path / "packages.bin").write_bytes(b"damaged")
+    assert freeze()[1] not in (b"damaged", second[1])
 
 
 def test_the_list_of_models(dist: Path) -> None:

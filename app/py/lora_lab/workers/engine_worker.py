@@ -13,6 +13,7 @@ from lora_lab.formats.source import BlobSource, ByteSource
 from lora_lab.gpu import Device, open_device
 from lora_lab.model.files import ModelFiles, open_model
 from lora_lab.workers.dispatch import Host, Worker
+from lora_lab.workers.host import phase
 from lora_lab.workers.messages import Gpu, ModelProgress, NamedBlob
 
 WATCH_EVERY_S = 1.5
@@ -40,7 +41,8 @@ class EngineWorker(Worker):
     async def _open_gpu(self) -> Device:
         self.host.post(Gpu("looking"))
         try:
-            device = await open_device()
+            with phase("gpu"):
+                device = await open_device()
         except Exception as error:
             self.host.post(Gpu("none", message=str(error)))
             raise
@@ -74,10 +76,14 @@ class EngineWorker(Worker):
     async def open_sources(self, sources: Sequence[ByteSource]) -> tuple[ModelFiles, Tokenizer, ChatTemplate | None]:
         """The same for files wherever they are."""
         self.host.post(ModelProgress("read", 0, 0))
-        opened = await open_model(sources)
-        source = opened.tokenizer.chat_template
-        template = ChatTemplate(source, opened.tokenizer.special_tokens) if source else None
-        return opened, load_tokenizer(opened.tokenizer), template
+        with phase("model header"):
+            opened = await open_model(sources)
+        with phase("chat template"):
+            source = opened.tokenizer.chat_template
+            template = ChatTemplate(source, opened.tokenizer.special_tokens) if source else None
+        with phase("tokenizer"):
+            tokenizer = load_tokenizer(opened.tokenizer)
+        return opened, tokenizer, template
 
 
 def _lost_words(device: Device, error: Exception) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lora_lab
@@ -74,6 +76,20 @@ async def serve(make_worker: Callable[[BrowserHost], Worker], begin: Callable[[A
         await begin(worker)
     except Exception as error:
         host.post(failure("worker", error))
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Tell the page how long the block took, as a part of its start (app/web/startup.js). Silent outside a browser."""
+    if sys.platform != "emscripten":
+        yield
+        return
+    import js
+
+    start = js.performance.now()
+    yield
+    if tell := getattr(js, "loraLabPhase", None):
+        tell(name, start)
 
 
 def site_url(path: str) -> str:

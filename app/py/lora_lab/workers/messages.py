@@ -9,7 +9,8 @@ JavaScript `Blob` or `File` (typed `Any` here; handed on by reference, never cop
     worker -> page          everything below "Events"
 
 The trained adapter travels train worker -> page (`AdapterFiles`) -> chat worker (`ApplyAdapter`): the page only hands
-it on. Before Python runs, worker.js itself may post `boot` and `fatal`; they stand here so that the list is complete.
+it on. Before Python runs, worker.js itself may post `boot`, `phase` and `fatal`; they stand here so that the list is
+complete.
 """
 
 from __future__ import annotations
@@ -351,6 +352,15 @@ class Boot(Event):
 
 
 @dataclass(frozen=True)
+class Phase(Event):
+    """Posted by worker.js, and by host.phase: a part of the start took from `start` to `end`, in ms since 1970."""
+
+    name: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Fatal(Event):
     """Posted by worker.js: Python could not start or has died. The worker is of no more use."""
 
@@ -640,8 +650,8 @@ class Logits(Event):
 
 
 EVENTS: tuple[type[Event], ...] = (
-    Boot, Fatal, Ready, Failed, Gpu, Storage, ModelProgress, ModelOpened, ModelReady, ModelReleased, DatasetProgress,
-    DatasetReady, DatasetCleared, TrainingPlanned, TrainingState, TrainingStep, ValidationLoss, TrainingDone,
-    AdapterList, AdapterFiles, AdapterExported, AdapterImported, AdapterDeleted, AdapterApplied, ReplyPiece, ReplyDone,
-    ComparePiece, CompareDone, Logits,
+    Boot, Phase, Fatal, Ready, Failed, Gpu, Storage, ModelProgress, ModelOpened, ModelReady, ModelReleased,
+    DatasetProgress, DatasetReady, DatasetCleared, TrainingPlanned, TrainingState, TrainingStep, ValidationLoss,
+    TrainingDone, AdapterList, AdapterFiles, AdapterExported, AdapterImported, AdapterDeleted, AdapterApplied,
+    ReplyPiece, ReplyDone, ComparePiece, CompareDone, Logits,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from lora_lab.workers.datasets import OpenDataset
 from lora_lab.workers.dispatch import Host, handles
 from lora_lab.workers.downloads import find_site_model, open_on_site
 from lora_lab.workers.engine_worker import seldom
-from lora_lab.workers.host import blob_bytes, fetch_bytes, serve
+from lora_lab.workers.host import blob_bytes, fetch_bytes, phase, serve
 from lora_lab.workers.messages import (
     AdapterInfo,
     ClearDataset,
@@ -74,16 +74,21 @@ class TrainWorker(AdapterKeeper):
     @handles(OpenModel, "model", exclusive=True)
     async def open_model(self, command: OpenModel) -> None:
         """Fetch or take a model's files, check them, and hand them to the page for the chat worker."""
-        await self._opened
+        with phase("storage"):
+            await self._opened
         self.model = self.planner = None
         files, title, base_model, built_in = command.files, command.title, None, command.files is None
         if files is not None:
             parts = await self.open_files(files)
         else:
-            site_model, known = await find_site_model(command.model_id)
+            with phase("site index"):
+                site_model, known = await find_site_model(command.model_id)
             title, base_model = site_model.title, site_model.base_model
-            if await self.has_gpu():
-                files = await self.cache.files(site_model, known)
+            with phase("wait for the gpu"):
+                has_gpu = await self.has_gpu()
+            if has_gpu:
+                with phase("model file"):
+                    files = await self.cache.files(site_model, known)
                 parts = await self.open_files(files)
             else:  # only the tokenizer is of use then: the weights are not fetched
                 parts = await self.open_sources(await open_on_site(site_model))
