@@ -8,8 +8,8 @@ import pytest
 from lora_lab.gpu import Device
 from lora_lab.ops.cross_entropy import CHUNK_ROWS, cross_entropy
 from lora_lab.ops.elementwise import add
-from lora_lab.ops.linear import Tiling
 from lora_lab.ops.step import StepValues
+from lora_lab.ops.tiling import Tiling
 from tests import reference
 from tests.close import NAN_WORD, OP_TOLERANCE, assert_close, run_op
 from tests.gpu.test_op_linear import FORMS, weight_on, width

@@ -208,6 +208,8 @@ def split_validation(examples: Sequence[Example], fraction: float, seed: int) ->
 
 def _shuffle(items: list, seed: str) -> None:
     """Shuffle in place, by Fisher and Yates. `random.Random(str).random()` is promised to stay the same everywhere."""
+    if len(items) < 2:
+        return  # seeding costs a millisecond in a browser, and a single row is an epoch
     generator = random.Random(seed)
     for last in range(len(items) - 1, 0, -1):
         other = int(generator.random() * (last + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 
 from ..gpu.device import Device
 from ..gpu.plan import Tensor
@@ -43,7 +43,7 @@ class StepBuffer:
         self.tensor = Tensor((count,), self.buffer, 0, f"{label}.step")
 
     def write(self, values: StepValues) -> None:
-        self.device.write(self.buffer, 0, struct.pack(_FORM, *astuple(values)))
+        self.device.write(self.buffer, 0, struct.pack(_FORM, *vars(values).values()))
 
     def close(self) -> None:
         self.buffer.destroy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -97,7 +98,7 @@ class Trainer:
                     step=self.steps_done, total_steps=self.total_steps, loss=loss, grad_norm=norm,
                     learning_rate=step.learning_rate, trained_tokens=step.trained_tokens, tokens=step.tokens,
                     tokens_per_s=step.tokens / elapsed_ms * 1e3, elapsed_ms=elapsed_ms,
-                    eta_ms=float(np.median(times)) * (self.total_steps - self.steps_done),
+                    eta_ms=statistics.median(times) * (self.total_steps - self.steps_done),
                 )  # fmt: skip
                 last = not in_flight and (self.steps_done == self.total_steps or self._stop)
                 if self.validation and (last or self.steps_done % every == 0):
