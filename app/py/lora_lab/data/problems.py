@@ -122,7 +122,7 @@ class ProblemLog:
         return tuple(sorted(self._groups.values(), key=lambda group: (order[group.severity], -group.count)))
 
 
-_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef]")
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufdd0-\ufdef]")
 
 
 def shown(text: str, limit: int = 80) -> str:

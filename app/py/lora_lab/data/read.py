@@ -107,9 +107,10 @@ class _Reading:
         self.say(problem)
         for value in item.repaired:
             row = read_row(RawRow(item.line, value), table.mapping)
-            table.formats[row.kind] += 1  # type: ignore[union-attr]
+            assert not isinstance(row, Problem), "looked at before"
+            table.formats[row.kind] += 1
             if table.uses_mended:
-                table.content.add(row)  # type: ignore[arg-type]
+                table.content.add(row)
             table.add(self.number, item.line, value, to_json(value), True)
 
 

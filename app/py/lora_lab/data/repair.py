@@ -74,14 +74,18 @@ def _mend(text: str) -> str | None:
                 return None
             kind, written = "value", value
         if kind == "close" and kinds and kinds[-1] == "comma":
-            out.pop(), kinds.pop()
+            out.pop()
+            kinds.pop()
         if kinds and kinds[-1] in _VALUE_ENDS and kind in _VALUE_STARTS and (depth > (kind == "open")):
             if not _may_lack_comma(text, match.start()):
                 return None
-            out.append(","), kinds.append("comma")
-        out.append(written), kinds.append(kind)
+            out.append(",")
+            kinds.append("comma")
+        out.append(written)
+        kinds.append(kind)
     while kinds and kinds[-1] == "comma":
-        out.pop(), kinds.pop()
+        out.pop()
+        kinds.pop()
     return "".join(out) if depth == 0 else None
 
 

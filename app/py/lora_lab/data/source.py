@@ -18,6 +18,7 @@ CHUNK_BYTES = 1 << 20
 # A gzip file of a few megabytes can hold gigabytes of zeros.
 MAX_UNPACKED_BYTES = 4 << 30
 _HEAD_BYTES = 1 << 16
+_CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\x1b")
 _REFUSED = (
     (b"PAR1", "parquet", "a Parquet file", "Parquet is not read here; export it as JSON Lines or CSV"),
     (b"PK\x03\x04", "binary", "a zip archive (or an Excel file)", "unpack it, or save the table as CSV"),
@@ -129,7 +130,8 @@ class TextStream:
         self.problems.append(Problem(line, message, None, kind=kind, hint=hint, severity=severity))  # type: ignore[arg-type]
 
     async def _empty(self) -> AsyncIterator[bytes]:
-        for chunk in ():
+        nothing: tuple[bytes, ...] = ()
+        for chunk in nothing:
             yield chunk
 
     async def _raw_chunks(self) -> AsyncIterator[bytes]:
@@ -199,7 +201,8 @@ class TextStream:
             self.encoding = "utf-16-be" if even > odd else "utf-16-le"
             self._tell_encoding()
             return 0
-        if (even + odd) * 100 > len(sample):
+        controls = len(sample) - len(sample.translate(None, _CONTROLS))
+        if (even + odd) * 100 > len(sample) or controls * 20 > len(sample):
             self._say(1, "binary", "this is a binary file, not text", "wanted is text, in the encoding UTF-8")
             return None
         return 0

@@ -14,7 +14,7 @@ from typing import Any
 from lora_lab.data.content import ContentCounter
 from lora_lab.data.json_rows import to_json
 from lora_lab.data.mapping import ColumnMapping, guess_mapping
-from lora_lab.data.problems import ProblemLog
+from lora_lab.data.problems import Problem, ProblemLog
 from lora_lab.data.schema import FORMATS, Conversation, RawRow, Row, format_of, read_row
 
 # Called with (done, total), in bytes or rows.
@@ -125,7 +125,7 @@ class RowTable:
     def row(self, index: int) -> Row:
         """Return a row as it is trained on."""
         row = read_row(RawRow(self._lines[index], self.value(index)), self.mapping)
-        assert isinstance(row, (Conversation, *Row.__args__)), "only rows that can be read are kept"
+        assert not isinstance(row, Problem), "only rows that can be read are kept"
         return row
 
     def guess(self) -> ColumnMapping | None:
