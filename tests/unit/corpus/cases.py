@@ -150,6 +150,7 @@ CASES: list[Case] = [
     Case("deep-open.json", b"[" * 100_000, "unknown", 1, 0, {"too-deep": 1, "unclosed": 1}),
     Case("deep-array.json", ("[" + deep(100_000) + "," + T1 + "]").encode(), "text", 2, 1, {"too-deep": 1}),
     Case("huge-number.jsonl", text('{"text": "a", "n": ' + "9" * 100_000 + "}", '{"text": "b", "n": 1e999999}'), "text", 2, 1, {"huge-number": 1}),
+    Case("infinite.json", b'[{"text": "a",\n"n": [1e999, {"m": -1e999}]}]', "text", 1, 1),
     Case("lone-surrogate.jsonl", text('{"text": "half \\ud83d"}', T2), "text", 2, 1, {"half-character": 1}),
     Case("surrogate-elsewhere.jsonl", text('{"text": "a", "id": "\\udc00"}'), "text", 1, 1),
     Case("nul.jsonl", text('{"text": "a\\u0000b"}'), "text", 1, 1, {"control-character": 1}),

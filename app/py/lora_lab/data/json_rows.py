@@ -6,6 +6,7 @@ Every value gives exactly one item in the file's order, good or bad: nothing is 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -92,12 +93,24 @@ def _place(text: str, position: int, line: int, column: int) -> tuple[int, int]:
 
 def to_json(value: Any) -> str:
     """Return a row as one line of JSON that UTF-8 can hold."""
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # a number like 1e999, which Python reads as infinite
+        text = json.dumps(_finite(value), ensure_ascii=False)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return json.dumps(value)
+        return json.dumps(_finite(value))
     return text
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with null in place of numbers that JSON cannot write."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 async def json_lines(lists: AsyncIterator[list[str]]) -> AsyncIterator[list[Item]]:

@@ -86,7 +86,11 @@ def explain(text: str, error: Exception) -> JsonFailure:
     """Say in plain words why `DECODER` failed on the text."""
     if isinstance(error, json.JSONDecodeError):
         kind, message, hint = _slip(text, error)
-        return JsonFailure(kind, f"not valid JSON: {message}" if kind != "bom" else message, hint, error.pos)
+        place = error.pos
+        if kind == "trailing-comma":  # Python 3.13 points at the comma, older ones behind it
+            is_behind = text[:place].rstrip(_SPACE).endswith(",")
+            place = text.rfind(",", 0, place) if is_behind else text.find(",", place)
+        return JsonFailure(kind, f"not valid JSON: {message}" if kind != "bom" else message, hint, place)
     if isinstance(error, _RepeatedKey):
         key = str(error)
         where = [match.start() for match in re.finditer(re.escape(json.dumps(key, ensure_ascii=False)), text)]

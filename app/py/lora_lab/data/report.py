@@ -207,7 +207,7 @@ def histogram(ordered: list[int]) -> tuple[tuple[int, int, int], ...]:
     least = ordered[-1] // _HISTOGRAM_BARS + 1
     digits = 10 ** max(0, len(str(least)) - 1)
     width = next(step * digits for step in (1, 2, 4, 5, 10) if step * digits >= least)
-    counts = np.bincount(np.array(ordered, np.int64) // width)
+    counts = np.bincount(np.array(ordered, np.intp) // width)
     return tuple((bar * width, (bar + 1) * width, int(count)) for bar, count in enumerate(counts))
 
 

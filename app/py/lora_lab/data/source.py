@@ -202,7 +202,8 @@ class TextStream:
             self._tell_encoding()
             return 0
         controls = len(sample) - len(sample.translate(None, _CONTROLS))
-        if (even + odd) * 100 > len(sample) or controls * 20 > len(sample):
+        # Not by the share alone: a short text may hold one or two by accident.
+        if even + odd > max(2, len(sample) // 100) or controls > max(16, len(sample) // 20):
             self._say(1, "binary", "this is a binary file, not text", "wanted is text, in the encoding UTF-8")
             return None
         return 0
