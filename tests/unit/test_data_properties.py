@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,8 @@ def test_an_array_and_pretty_printed_objects_hold_what_json_lines_hold(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=10), st.sampled_from([",", ";", "\t"]), st.booleans())
 def test_a_table_that_csv_writes_is_read_back(rows: list[tuple[str, str]], delimiter: str, quote: bool) -> None:
-    # A lone carriage return or a NUL in a cell is where the formats called CSV differ.
-    rows = [(a, b) for a, b in rows if not set("\r\0\ufeff") & set(a + b)]
+    # A lone carriage return in a cell is where the formats called CSV differ; control characters are no text.
+    rows = [(a, b) for a, b in rows if not re.search(r"[\x00-\x08\r\x0e-\x1f\ufeff]", a + b)]
     out = io.StringIO()
     quoting = csv.QUOTE_ALL if quote else csv.QUOTE_MINIMAL
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\n", quoting=quoting)
