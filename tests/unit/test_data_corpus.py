@@ -14,7 +14,7 @@ from tests.unit.data_helpers import run
 
 pytestmark = pytest.mark.unit
 
-QUIET = ("few-rows", "container", "crlf")
+QUIET = ("few-rows", "container", "crlf", "blank-lines")
 
 
 def read(case: Case, **options: object) -> RowTable:

@@ -20,8 +20,10 @@ from lora_lab.data.repair import repair
 
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
-_STRUCTURE = re.compile(r'"(?:[^"\\\n]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_STRUCTURE = re.compile(r'"(?:[^"\\\n]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 _GROWTH_CHARACTERS = 1 << 22
+_NEARBY_CHARACTERS = 1 << 16
+_MAX_BROKEN_CHARACTERS = 1 << 20
 _OBJECT_HINT = "a row must be a JSON object: {…}"
 
 
@@ -291,14 +293,17 @@ async def _end_of_broken(buffer: _Buffer, column: int) -> int:
         return re.compile(r"[,\n\]{]|$").search(text, start + 1).start()  # type: ignore[union-attr]
     # The next row begins as this one does: at the same indentation, or behind "}, ".
     rows = re.compile(rf"\n[ \t]{{{column - 1}}}\{{") if column < 200 else re.compile(r"\n\s*\{")
-    first = rows.search(text, start + 1)
-    limit = first.start() if first else len(text)
+    # In one line of megabytes there may be none, and there may be many broken rows: look nearby only.
+    first = rows.search(text, start + 1, start + _NEARBY_CHARACTERS)
+    limit = first.start() if first else min(len(text), start + _MAX_BROKEN_CHARACTERS)
     depth = 0
     for match in _STRUCTURE.finditer(text, start, limit):
         bracket = match.group()[0]
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket, 0)
         if depth <= 0 and bracket in "]}":
             return match.end()
+    first = first or rows.search(text, start + 1)
+    limit = first.start() if first else len(text)
     if first:
         return limit
     again = re.compile(r"\}\s*,?\s*(?=\{\s*\")").search(text, start + 1)

@@ -48,7 +48,8 @@ def _constant(name: str) -> Any:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+# Possessive: a string of megabytes must not be remembered character by character.
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|[\[{]|[\]}]', re.DOTALL)
 
 
 def is_too_deep(text: str) -> bool:
@@ -86,11 +87,11 @@ def explain(text: str, error: Exception) -> JsonFailure:
     """Say in plain words why `DECODER` failed on the text."""
     if isinstance(error, json.JSONDecodeError):
         kind, message, hint = _slip(text, error)
-        place = error.pos
+        at = error.pos
         if kind == "trailing-comma":  # Python 3.13 points at the comma, older ones behind it
-            is_behind = text[:place].rstrip(_SPACE).endswith(",")
-            place = text.rfind(",", 0, place) if is_behind else text.find(",", place)
-        return JsonFailure(kind, f"not valid JSON: {message}" if kind != "bom" else message, hint, place)
+            is_behind = text[:at].rstrip(_SPACE).endswith(",")
+            at = text.rfind(",", 0, at) if is_behind else text.find(",", at)
+        return JsonFailure(kind, f"not valid JSON: {message}" if kind != "bom" else message, hint, at)
     if isinstance(error, _RepeatedKey):
         key = str(error)
         where = [match.start() for match in re.finditer(re.escape(json.dumps(key, ensure_ascii=False)), text)]

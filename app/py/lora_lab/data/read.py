@@ -121,6 +121,8 @@ async def _items(stream: TextStream, reading: _Reading) -> AsyncIterator[list[It
     head, name = stream.head, stream.source.name
     if head.startswith("\ufeff"):
         head = head[1:]
+    if stream.has_mark and stream.encoding == "utf-8":
+        reading.say(Problem(1, "the file begins with a byte-order mark; it was left out", kind="bom", severity="info"))
     if "\r\n" in head:
         reading.say(Problem(1, "lines end with CR LF, as Windows writes them", kind="crlf", severity="info"))
     kind = find_container(head, name)
@@ -137,7 +139,7 @@ async def _items(stream: TextStream, reading: _Reading) -> AsyncIterator[list[It
         return json_values(stream.blocks())
     lists = whole_lines(stream.blocks())
     if kind == "lines":
-        return json_lines(lists)
+        return json_lines(_count_blank(lists, reading))
     if kind == "text":
         reading.say(Problem(1, "the file is plain text; each paragraph is a row", kind="container", severity="info",
                             hint="blank lines separate paragraphs"))  # fmt: skip
@@ -145,6 +147,21 @@ async def _items(stream: TextStream, reading: _Reading) -> AsyncIterator[list[It
     what = "tab-separated" if kind == "\t" else "CSV"
     reading.say(Problem(1, f"the file is a table ({what}); it was read as such", kind="container", severity="info"))
     return csv_rows(lists, kind)
+
+
+async def _count_blank(lists: AsyncIterator[list[str]], reading: _Reading) -> AsyncIterator[list[str]]:
+    """Pass lines on, and tell how many of them are blank."""
+    line, blank, first = 0, 0, 0
+    async for lines in lists:
+        for text in lines:
+            line += 1
+            if not text or text.isspace():
+                blank += 1
+                first = first or line
+        yield lines
+    if blank:
+        said = "one line is blank; it is left out" if blank == 1 else f"{blank:,} lines are blank; they are left out"
+        reading.say(Problem(first, said, kind="blank-lines", severity="info"))
 
 
 def find_container(head: str, name: str) -> str:

@@ -79,6 +79,7 @@ class TextStream:
         self.head = ""
         self.encoding = "utf-8"
         self.is_gzip = False
+        self.has_mark = False
         self.done_bytes = 0  # of the file as it is stored
         self._max_bytes = max_bytes
         self._chunks: AsyncIterator[bytes] = self._empty()
@@ -191,7 +192,7 @@ class TextStream:
             (codecs.BOM_UTF16_BE, "utf-16-be"),
         ):
             if head.startswith(mark):
-                self.encoding = name
+                self.encoding, self.has_mark = name, True
                 if name != "utf-8":
                     self._tell_encoding()
                 return len(mark)

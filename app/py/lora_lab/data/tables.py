@@ -53,18 +53,18 @@ async def csv_rows(lists: AsyncIterator[list[str]], delimiter: str) -> AsyncIter
     header: list[str] | None = None
     async for records in _records(lists):
         items: list[Item] = []
-        for line, text, whole in records:
-            item, cells = _cells(line, text, delimiter, whole)
-            if header is None and cells is not None:
-                header = [cell.strip().lstrip("\ufeff") for cell in cells]
-                items.extend(_header_problems(line, header, delimiter))
-                if items:
-                    yield items
-                    return
-            elif header is None or cells is None:
-                items.append(item)
-            else:
-                items.append(_row(line, text, cells, header))
+        for first, text, whole in records:
+            for line, cells, problem in _parse(first, text, delimiter, whole):
+                if problem is not None:
+                    items.append(Item(line, problem=problem))
+                elif header is None:
+                    header = [cell.strip().lstrip("\ufeff") for cell in cells]
+                    items.extend(_header_problems(line, header, delimiter))
+                    if items:
+                        yield items
+                        return
+                else:
+                    items.append(_row(line, text, cells, header))
         yield items
 
 
@@ -107,20 +107,26 @@ def _unclosed(first: int, pending: list[str]) -> Iterator[Record]:
             yield number, text, True
 
 
-def _cells(line: int, text: str, delimiter: str, whole: bool) -> tuple[Item, list[str] | None]:
+def _parse(first: int, text: str, delimiter: str, whole: bool) -> Iterator[tuple[int, list[str], Problem | None]]:
+    """Yield (line, cells, problem) of a record; of several where a quotation mark was only part of a cell's text."""
     if not text.isascii() and (bad := _BAD_BYTE.search(text)):
-        return Item(line, problem=encoding_problem(line, 1, text, bad.start())), None
-    if not whole:
-        place = text.rfind('"')
-        message, hint = "a quotation mark is opened here and not closed", 'close it; inside a cell write ""'
-        problem = Problem(line, message, place + 1, excerpt(text, place), "csv-quote", hint=hint)
-        return Item(line, problem=problem), None
+        yield first, [], encoding_problem(first, 1, text, bad.start())
+        return
+    done = 0
     try:
-        cells = next(csv.reader(text.split("\n") if "\n" not in text else _keep_breaks(text), delimiter=delimiter))
-    except (csv.Error, StopIteration) as error:
-        problem = Problem(line, f"not a row of a table: {error}", 1, excerpt(text, 0), "csv")
-        return Item(line, problem=problem), None
-    return Item(line), cells
+        # Strict: a quotation mark left open is an error, not the end of the cell.
+        reader = csv.reader(_keep_breaks(text), delimiter=delimiter, strict=not whole)
+        for cells in reader:
+            if cells:
+                yield first + done, cells, None
+            done = reader.line_num
+    except csv.Error as error:
+        place = text.rfind('"')
+        if whole or place < 0:
+            yield first + done, [], Problem(first + done, f"not a row of a table: {error}", 1, excerpt(text, 0), "csv")
+            return
+        message, hint = "a quotation mark is opened here and not closed", 'close it; inside a cell write ""'
+        yield first, [], Problem(first, message, place + 1, excerpt(text, place), "csv-quote", hint=hint)
 
 
 def _keep_breaks(text: str) -> list[str]:
