@@ -131,6 +131,7 @@ def test_a_broken_row_of_an_array_costs_no_other(rows: list[dict], data: st.Data
     lines[place] = data.draw(st.sampled_from(['{"text": "a" "b" 1}', '{"text": oops}', '{"text": "a"', "oops", "{}"]))
     table = table_of("[\n" + ",\n".join(lines) + "\n]", "d.json")
     assert texts(table) == [_texts_of(row) for index, row in enumerate(rows) if index != place]
+    assert table.good == len(rows) - 1 == table.rows - 1
     assert {problem.line for problem in table.problems if problem.severity == "error"} >= {place + 2} or (
         lines[place] == '{"text": "a"'  # what is missing is missed on the next line
     )

@@ -21,9 +21,10 @@ from lora_lab.data.repair import repair
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
 _STRUCTURE = re.compile(r'"(?:[^"\\\n]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
-_GROWTH_CHARACTERS = 1 << 22
+_GROWTH_CHARACTERS = 1 << 20
 _NEARBY_CHARACTERS = 1 << 16
 _MAX_BROKEN_CHARACTERS = 1 << 20
+_PATIENCE, _LEAST_PATIENCE = 1 << 23, 1 << 11
 _OBJECT_HINT = "a row must be a JSON object: {…}"
 
 
@@ -137,6 +138,7 @@ class _Buffer:
         self._blocks = blocks
         self.text, self.pos, self.is_end = "", 0, False
         self.may_be_deep = False
+        self.patience = _PATIENCE  # characters that are gone through in search of the ends of broken rows
         self._mark, self._line, self._column = 0, 1, 1
 
     async def grow(self, least: int = 1) -> None:
@@ -263,9 +265,10 @@ async def _next_item(buffer: _Buffer, line: int, column: int) -> Item:
                 break
         elif buffer.is_end or not _could_go_on(failure, len(text), len(text) - start):
             end = await _end_of_broken(buffer, column)
-            broken = buffer.text[buffer.pos : end]
-            buffer.pos = end
-            return broken_item(line, column, broken.rstrip(" \t\r\n,"))
+            # A comma behind it separates rows, it does not belong to this one.
+            broken = buffer.text[buffer.pos : end].rstrip(" \t\r\n,")
+            buffer.pos += max(1, len(broken))
+            return broken_item(line, column, broken)
         await buffer.grow(max(1, len(text) - start))  # doubling: a row of any size is gone through a few times only
     buffer.pos = end
     row = text[start:end]
@@ -294,15 +297,18 @@ async def _end_of_broken(buffer: _Buffer, column: int) -> int:
     # The next row begins as this one does: at the same indentation, or behind "}, ".
     rows = re.compile(rf"\n[ \t]{{{column - 1}}}\{{") if column < 200 else re.compile(r"\n\s*\{")
     # In one line of megabytes there may be none, and there may be many broken rows: look nearby only.
-    first = rows.search(text, start + 1, start + _NEARBY_CHARACTERS)
-    limit = first.start() if first else min(len(text), start + _MAX_BROKEN_CHARACTERS)
+    near_end = start + _NEARBY_CHARACTERS
+    first = rows.search(text, start + 1, near_end) if text.find("\n", start + 1, near_end) >= 0 else None
+    limit = first.start() if first else min(len(text), start + min(_MAX_BROKEN_CHARACTERS, buffer.patience))
     depth = 0
     for match in _STRUCTURE.finditer(text, start, limit):
         bracket = match.group()[0]
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket, 0)
         if depth <= 0 and bracket in "]}":
             return match.end()
-    first = first or rows.search(text, start + 1)
+    # Looking for an end that is not there takes time; with many such rows there is less and less of it.
+    buffer.patience = max(_LEAST_PATIENCE, buffer.patience - (limit - start))
+    first = first or (rows.search(text, start + 1) if text.find("\n", start + 1) >= 0 else None)
     limit = first.start() if first else len(text)
     if first:
         return limit
