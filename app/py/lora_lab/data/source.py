@@ -53,6 +53,10 @@ class DataSource:
         """Take a file on disk. Raises LoraLabError when there is none."""
         if path.is_dir():
             raise LoraLabError(f"{path} is a folder; wanted a file")
+        try:
+            path.stat()
+        except OSError as error:
+            raise LoraLabError(f"{path}: {error.strerror}") from error
         return cls.from_source(FileSource(path))
 
     @classmethod
