@@ -60,6 +60,12 @@ def test_examples_stand_beside_their_rows(mixed: Dataset, tokenizer: Tokenizer) 
         assert row.texts[0][:20] in tokenizer.decode(example.tokens.tolist())
 
 
+def test_a_datasets_repr_is_short(mixed: Dataset) -> None:
+    # asyncio puts a task's result into words on the way out; with every array in it that took longer than the work.
+    assert len(repr(mixed)) < 100
+    assert len(repr(mixed.table)) < 100
+
+
 def test_the_reports_numbers(mixed: Dataset) -> None:
     report = mixed.report
     assert (report.rows, report.good) == (8, 5)

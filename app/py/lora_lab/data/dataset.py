@@ -41,7 +41,7 @@ class Rows(Sequence[Row]):
         return self._table.row(int(self._places[index]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """The good rows of the files in their order: `examples[i]` comes from `rows[i]`, row `places[i]` of the `table`.
 
@@ -55,6 +55,10 @@ class Dataset:
     places: np.ndarray
     lengths: np.ndarray
     masking: Masking = "assistant"
+
+    def __repr__(self) -> str:
+        # Short: asyncio.run puts its task's result into words on the way out, and every array with it.
+        return f"<Dataset of {len(self.examples)} examples>"
 
     @property
     def tokens(self) -> TokenReport:

@@ -46,7 +46,7 @@ class Turns:
             self._tell(self._total, self._total)
 
 
-@dataclass
+@dataclass(repr=False)
 class RowTable:
     """Every row that can be trained on, or could be once mended (`is_mended`), in the files' order.
 
@@ -68,6 +68,9 @@ class RowTable:
     _sources: array = field(default_factory=lambda: array("H"))
     _mended: bytearray = field(default_factory=bytearray)
     _samples: list[dict[str, Any]] = field(default_factory=list)  # of rows whose columns have other names
+
+    def __repr__(self) -> str:
+        return f"<RowTable of {len(self._raw)} rows>"
 
     def __len__(self) -> int:
         """How many rows are kept; with the mended ones."""
