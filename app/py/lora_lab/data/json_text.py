@@ -144,17 +144,22 @@ def _slip(text: str, error: json.JSONDecodeError) -> tuple[str, str, str]:
     if not rest:
         return "unclosed", "the text ends before the row is complete", "a row must stand on one line"
     if not before:
-        return "not-an-object", f"a row must begin with {{; this line begins with {shown(rest[0])!r}", ""
+        return (
+            "not-an-object",
+            f"a row must begin with {{; this line begins with {shown(rest[0])!r}",
+            "delete the line, or mend it",
+        )
     if said.startswith("Expecting ',' delimiter"):
         # The character before the place tells a text's own quotation mark from a comma left out.
         if rest[0] in '"{[' and text[error.pos - 1 : error.pos] in (*_SPACE, "}", "]"):
             return "missing-comma", "a comma is missing", "put one between the two values"
-        return "missing-comma", 'a comma is missing, or a " inside the text is not written as \\"', ""
+        hint = 'put a comma between two values; for a " inside a text write \\"'
+        return "missing-comma", 'a comma is missing, or a " inside the text is not written as \\"', hint
     if said.startswith("Expecting property name"):
         return "unquoted-key", "a key in double quotes is expected", 'write {"key": …}'
     if said.startswith("Expecting ':' delimiter"):
-        return "missing-colon", "a colon is missing after the key", ""
-    return "json", said[:1].lower() + said[1:], ""
+        return "missing-colon", "a colon is missing after the key", 'write {"key": …}'
+    return "json", said[:1].lower() + said[1:], "mend it, or delete the row"
 
 
 def near(text: str, failure: JsonFailure) -> str:

@@ -123,7 +123,18 @@ def _parse(first: int, text: str, delimiter: str, whole: bool) -> Iterator[tuple
     except csv.Error as error:
         place = text.rfind('"')
         if whole or place < 0:
-            yield first + done, [], Problem(first + done, f"not a row of a table: {error}", 1, excerpt(text, 0), "csv")
+            yield (
+                first + done,
+                [],
+                Problem(
+                    first + done,
+                    f"not a row of a table: {error}",
+                    1,
+                    excerpt(text, 0),
+                    "csv",
+                    hint="check its quotation marks",
+                ),
+            )
             return
         message, hint = "a quotation mark is opened here and not closed", 'close it; inside a cell write ""'
         yield first, [], Problem(first, message, place + 1, excerpt(text, place), "csv-quote", hint=hint)
