@@ -40,7 +40,7 @@ def test_a_file_of_another_kind_is_refused_and_the_page_goes_on(open_lab: OpenLa
     path.write_text("question,answer\nWho?,Me\n")
     lab = open_lab()
     lab.drop(path)
-    expect(lab.part("dataset-errors")).to_contain_text("JSON Lines", timeout=START_MS)
+    expect(lab.part("dataset-errors")).to_contain_text("question", timeout=START_MS)
     assert lab.part("train-start").is_disabled()
     assert lab.part("dataset-consent").is_hidden()
     lab.page.get_by_role("button", name="Replace").click()

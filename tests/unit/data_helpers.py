@@ -15,6 +15,10 @@ from build_tools.base import CACHE, FileHashes
 from build_tools.environment import ensure_node_modules, search_path
 from build_tools.fetch import Fetcher
 from build_tools.parts import MODEL
+from lora_lab.data.json_rows import Item, json_lines
+from lora_lab.data.problems import Problem
+from lora_lab.data.schema import RawRow
+from lora_lab.data.source import DataSource, TextStream, whole_lines
 from lora_lab.formats.source import FileSource
 from lora_lab.model.files import TokenizerFiles, open_model
 
@@ -103,3 +107,16 @@ TEMPLATE_NAMES = sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
 def read_template(name: str) -> str:
     """Return one of the test templates' text."""
     return (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def parse_items(raw: bytes | str) -> tuple[list[RawRow], list[Problem]]:
+    """Return the objects and the problems of JSON Lines, both in the file's order, by the reader's inner part."""
+
+    async def read() -> list[Item]:
+        stream = TextStream(DataSource.from_bytes(raw))
+        assert await stream.open()
+        return [item async for items in json_lines(whole_lines(stream.blocks())) for item in items]
+
+    items = run(read())
+    rows = [RawRow(item.line, item.value) for item in items if item.value is not None]
+    return rows, [item.problem for item in items if item.problem is not None]

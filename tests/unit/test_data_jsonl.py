@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_lab.data.jsonl import Problem, RawRow, iter_rows, parse_jsonl
-from lora_lab.data.schema import Conversation, TextRow, read_row, read_rows
+from lora_lab.data import DataSource, read_table
+from lora_lab.data.problems import Problem
+from lora_lab.data.schema import Conversation, RawRow, TextRow, read_row
+from tests.unit.data_helpers import parse_items, run
 
 pytestmark = pytest.mark.unit
 
@@ -20,7 +22,7 @@ def _problem_of_line(line: str | bytes, number: int = 3) -> Problem:
     """Return the one problem of a file whose line `number` is the given one, the others being good."""
     raw = line.encode() if isinstance(line, str) else line
     good = GOOD.encode()
-    rows, problems = parse_jsonl(b"\n".join([good] * (number - 1) + [raw, good]))
+    rows, problems = parse_items(b"\n".join([good] * (number - 1) + [raw, good]))
     assert len(problems) == 1, problems
     assert [row.line for row in rows] == [*range(1, number), number + 1]
     assert problems[0].line == number
@@ -31,7 +33,8 @@ def _row_problem(value: object) -> str:
     result = read_row(RawRow(7, value))
     assert isinstance(result, Problem), result
     assert result.line == 7
-    return result.message
+    assert result.severity == "error" and result.kind
+    return result.said
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def _row_problem(value: object) -> str:
 )
 def test_a_bad_line_says_where_and_how_to_mend_it(line: str, column: int, words: str) -> None:
     problem = _problem_of_line(line)
-    assert words in problem.message
+    assert words in problem.said
     # Python 3.13 points at the comma itself, older ones behind it.
     assert problem.column is not None
     assert abs(problem.column - column) <= (2 if "comma with" in words else 0)
@@ -79,6 +82,7 @@ def test_latin_1_is_named_with_its_byte() -> None:
     problem = _problem_of_line('{"text": "café"}'.encode("latin-1"))
     assert "0xE9" in problem.message
     assert "UTF-8" in problem.message
+    assert problem.kind == "encoding"
     assert problem.column == 14
     assert "café" in problem.near
 
@@ -88,42 +92,11 @@ def test_huge_numbers_and_deep_nesting_are_problems() -> None:
     assert "nested" in _problem_of_line('{"text": ' + "[" * 200_000 + "]" * 200_000 + "}").message
 
 
-@pytest.mark.parametrize(
-    ("raw", "words"),
-    [
-        (json.dumps([{"text": "a"}, {"text": "b"}]).encode(), "one JSON array of 2 elements"),
-        (json.dumps([{"text": "a"}, {"text": "b"}], indent=2).encode(), "one JSON array of 2 elements"),
-        (b'[{"text": "a"},\n{"text": "b"},\n', "a JSON array that is broken"),
-        (json.dumps({"text": "a"}, indent=2).encode(), "pretty-printed"),
-        ((json.dumps({"text": "a"}, indent=2) + "\n" + json.dumps({"text": "b"}, indent=2)).encode(), "pretty-printed"),
-        (b"instruction,output\nhello,world\n", "CSV"),
-        (b"Once upon a time.\n", "plain text"),
-        (GOOD.encode("utf-16"), "UTF-16"),
-        (GOOD.encode("utf-16-le"), "UTF-16"),
-        (b"", "empty"),
-        (b"\n \r\n\n", "empty"),
-        (b"\xef\xbb\xbf", "empty"),
-        (b"PK\x03\x04rest", "zip"),
-        (b"PAR1rest", "Parquet"),
-    ],
-)
-def test_a_file_of_another_kind_is_one_problem(raw: bytes, words: str) -> None:
-    rows, problems = parse_jsonl(raw)
-    assert rows == []
-    assert len(problems) == 1
-    assert words in problems[0].message
-    assert problems[0].line == 1
-
-
 def test_a_broken_first_row_does_not_hide_the_others() -> None:
     for first in ('{"text": "a"} {"text": "b"}', '{"text": "a"', '{"text": "a"},', "hello"):
-        rows, problems = parse_jsonl(f"{first}\n{GOOD}\n{GOOD}")
+        rows, problems = parse_items(f"{first}\n{GOOD}\n{GOOD}")
         assert [problem.line for problem in problems] == [1]
         assert [row.line for row in rows] == [2, 3]
-
-
-def test_the_place_of_a_wrong_file_is_its_first_line_that_is_not_blank() -> None:
-    assert parse_jsonl(b'\n\n[{"text": "a"}]')[1][0].line == 3
 
 
 @pytest.mark.parametrize(
@@ -136,21 +109,22 @@ def test_the_place_of_a_wrong_file_is_its_first_line_that_is_not_blank() -> None
     ],
 )
 def test_line_ends_blank_lines_and_byte_order_marks(raw: bytes) -> None:
-    rows, problems = parse_jsonl(raw)
+    rows, problems = parse_items(raw)
     assert problems == []
     assert [row.line for row in rows] == [1, 4]
 
 
 def test_line_separators_inside_strings_are_text() -> None:
-    rows, problems = parse_jsonl('{"text": "a\u2028b\u2029c\u0085d\\ne"}')
+    rows, problems = parse_items('{"text": "a\u2028b\u2029c\u0085d\\ne"}')
     assert problems == []
     assert rows[0].value["text"] == "a\u2028b\u2029c\u0085d\ne"
 
 
 def test_text_is_taken_like_bytes_and_progress_reaches_the_end() -> None:
     seen: list[tuple[int, int]] = []
-    rows, _ = parse_jsonl("\n".join([GOOD] * 1000), on_progress=lambda done, total: seen.append((done, total)))
-    assert len(rows) == 1000
+    source = DataSource.from_bytes("\n".join([GOOD] * 1000))
+    table = run(read_table([source], on_progress=lambda done, total: seen.append((done, total))))
+    assert table.good == 1000
     assert seen[-1][0] == seen[-1][1] == 1000 * (len(GOOD) + 1) - 1
     assert seen == sorted(seen)
     assert len(seen) > 3
@@ -203,18 +177,18 @@ def test_a_row_that_cannot_be_trained_on_says_why(value: object, words: str) -> 
 
 
 def test_the_three_kinds_of_rows() -> None:
-    rows, problems = read_rows(
-        [
+    rows = [
+        read_row(raw)
+        for raw in (
             RawRow(1, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "id": 5}),
             RawRow(2, {"prompt": "a", "completion": "b"}),
             RawRow(3, {"text": "a", "prompt": None}),
             RawRow(4, {"prompt": [{"role": "user", "content": "a"}], "completion": "b"}),
             RawRow(5, {"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}),
-        ]
-    )
-    assert problems == []
+        )
+    ]
     assert [row.kind for row in rows] == [
-        "messages",
+        "conversational",
         "prompt-completion",
         "text",
         "prompt-completion",
@@ -270,19 +244,17 @@ def test_reading_any_object_gives_a_row_or_a_problem(value: dict) -> None:
 @settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=200) | st.lists(st.sampled_from([*b'{}[]",:\\\n\r a1tn\xff\xef']), max_size=60).map(bytes))
 def test_any_bytes_give_rows_or_problems_for_every_line_that_is_not_blank(raw: bytes) -> None:
-    items = [item for item, _ in iter_rows(raw)]
-    lines = [item.line for item in items if item is not None]
-    assert all(isinstance(item, (RawRow, Problem)) for item in items if item is not None)
-    assert lines == sorted(set(lines))
-    if raw.strip() == b"" or any(isinstance(item, RawRow) for item in items):
-        return
-    assert any(isinstance(item, Problem) for item in items)
+    table = run(read_table([DataSource.from_bytes(raw)]))
+    lines = [table.line(index) for index in range(len(table))]
+    assert lines == sorted(lines)
+    assert table.good or table.problems.counts["error"]
+    assert table.bad <= table.problems.counts["error"]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20), min_size=1), min_size=1, max_size=20))
 def test_what_json_writes_is_read_back_in_order(values: list[dict]) -> None:
     for end in ("\n", "\r\n", "\n\n"):
-        rows, problems = parse_jsonl(end.join(json.dumps(value) for value in values))
+        rows, problems = parse_items(end.join(json.dumps(value) for value in values))
         assert problems == []
         assert [row.value for row in rows] == values

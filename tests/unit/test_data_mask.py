@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_lab.data.batches import EncodedRow, encode_row
-from lora_lab.data.jsonl import Problem
-from lora_lab.data.schema import Conversation, Message, TextRow
+from lora_lab.data.messages import Message
+from lora_lab.data.problems import Problem
+from lora_lab.data.schema import Conversation, TextRow
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.model.files import TokenizerFiles
@@ -181,12 +182,8 @@ def test_a_tokenizer_that_puts_spaces_in_front() -> None:
 @pytest.mark.parametrize(
     ("name", "turns", "words"),
     [
-        ("counting_breaks_prefix", TWO_TURNS, "renders the conversation up to this turn differently"),
-        (
-            "thinking_breaks_prefix",
-            ("user: a", "assistant: <think>hm</think>b", "user: c", "assistant: d"),
-            "renders the conversation up to this turn differently",
-        ),
+        ("shouting_breaks_prefix", TWO_TURNS, "renders the conversation up to this turn differently"),
+        ("unclosed_breaks_prefix", TWO_TURNS, "no end-of-turn token"),
         ("gemma_like", ("user: a", "user: b", "assistant: c"), "Turns must go user, assistant"),
         ("gemma_like", ("system: s", "user: b", "assistant: c"), "A system turn is not part"),
         ("smollm2", ("assistant: hello", "user: b"), "begins with an assistant turn"),
@@ -197,6 +194,28 @@ def test_what_cannot_be_masked_is_a_problem(name: str, turns: tuple[str, ...], w
     assert isinstance(result, Problem)
     assert words in result.message
     assert result.line == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "turns", "wanted"),
+    [
+        ("counting_breaks_prefix", TWO_TURNS, ["Hello 42!<|im_end|>", "Bye.<|im_end|>"]),
+        (
+            "thinking_breaks_prefix",  # old reasoning is left out of the text, and hence not trained
+            ("user: a", "assistant: <think>hm</think>b", "user: c", "assistant: <think>so</think>d"),
+            ["b<|im_end|>", "<think>so</think>d<|im_end|>"],
+        ),
+        (
+            "counting_breaks_prefix",
+            ("user: same", "assistant: same", "user: x", "assistant: same"),
+            ["same<|im_end|>", "same<|im_end|>"],
+        ),
+    ],
+)
+def test_answers_are_found_in_the_whole_where_prefixes_break(
+    name: str, turns: tuple[str, ...], wanted: list[str]
+) -> None:
+    assert _trained_texts(_encode(_conversation(*turns), name)) == wanted
 
 
 def test_templates_that_break_prefixes_still_do_for_what_does_not_break_them() -> None:

@@ -14,11 +14,13 @@ from build_tools.base import CACHE, FileHashes
 from build_tools.fetch import Fetcher
 from build_tools.parts import JINJA2, markupsafe_wheel, pyodide_packages
 from lora_lab.config import TrainConfig
-from lora_lab.data import read_dataset
+from lora_lab.data import DataSource, build_report, read_dataset, read_table
 from lora_lab.data.batches import batch_order
+from lora_lab.data.json_text import JsonFailure, load_json
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import StreamDecoder, load_tokenizer
 from lora_lab.train.schedule import run_layout
+from tests.unit.corpus.cases import CASES
 from tests.unit.data_helpers import ROOT, llama2_like_files, node_binary, read_template, run, smollm2_files
 from tests.unit.hostile_text import hostile_texts
 
@@ -28,8 +30,9 @@ PROGRAM = """
 import dataclasses, json, sys, time, types
 import js
 from lora_lab.config import TrainConfig
-from lora_lab.data import read_dataset
+from lora_lab.data import DataSource, build_report, read_dataset, read_table
 from lora_lab.data.batches import batch_order, make_batch, split_validation
+from lora_lab.data.json_text import load_json
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import StreamDecoder, load_tokenizer
 from lora_lab.train.schedule import run_layout
@@ -64,9 +67,15 @@ async def one(order):
     }
 
 async def main():
-    answers = [await one(order) for order in json.loads(input)]
+    orders, files, texts = json.loads(input)
+    answers = [await one(order) for order in orders]
+    reports = []
+    for name, raw in files:
+        table = await read_table([DataSource.from_bytes(bytes.fromhex(raw), name)])
+        reports.append(build_report(table).as_dict())
+    loaded = [load_json(text) for text in texts]
     foreign = sorted({"torch", "tokenizers", "transformers", "safetensors", "gguf", "wgpu"} & set(sys.modules))
-    return json.dumps([answers, foreign, sys.platform])
+    return json.dumps([answers, foreign, sys.platform, reports, list(map(repr, loaded))])
 """
 
 
@@ -76,12 +85,12 @@ def _wheels(node_modules: Path) -> list[Path]:
         return [fetcher.obtain(numpy), markupsafe_wheel(fetcher), fetcher.obtain(JINJA2)]
 
 
-def _in_pyodide(node_modules: Path, orders: list[dict]) -> Any:
+def _in_pyodide(node_modules: Path, orders: list[dict], files: list, texts: list[str]) -> Any:
     module = node_modules / "@huggingface/tokenizers/dist/tokenizers.min.mjs"
     driver = str(Path(__file__).with_suffix(".mjs"))
     wheels = [str(wheel) for wheel in _wheels(node_modules)]
     command = [node_binary(), driver, str(node_modules / "pyodide"), str(module), str(ROOT / "app/py"), *wheels]
-    request = json.dumps({"program": PROGRAM, "input": json.dumps(orders)})
+    request = json.dumps({"program": PROGRAM, "input": json.dumps([orders, files, texts])})
     done = subprocess.run(command, input=request.encode(), capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -128,7 +137,7 @@ def test_pyodide_gives_the_examples_that_cpython_gives(node_modules: Path) -> No
         },
     ]
     sent = [{**order, "files": dataclasses.asdict(order["object"]), "object": None} for order in orders]
-    answers, foreign, platform = _in_pyodide(node_modules, sent)
+    answers, foreign, platform, _, _ = _in_pyodide(node_modules, sent, [], [])
     assert platform == "emscripten"
     assert foreign == []
     assert answers[2]["with_special"][0] == 1  # <s>, which Llama 2's post-processor puts first
@@ -141,3 +150,24 @@ def test_pyodide_gives_the_examples_that_cpython_gives(node_modules: Path) -> No
     # The event loop of JavaScript ran while Python was reading: Stop gets through.
     assert ticks >= 3
     print(f"loaded the tokenizer in {load_s:.2f} s, read {len(answers[0]['examples'])} rows in {read_s:.2f} s")
+
+
+def test_every_file_of_the_corpus_is_reported_as_in_cpython(node_modules: Path) -> None:
+    """The same bytes, the same report: JSON, repairs, encodings, gzip and tables are the same in both hosts."""
+    files = [(case.name, case.raw.hex()) for case in CASES if len(case.raw) < 1 << 20]
+    texts = [
+        case.raw.decode("utf-8", "replace") for case in CASES if len(case.raw) < 10_000 and b"e999" not in case.raw
+    ]
+    texts += ["[" * depth + "]" * depth for depth in (10, 200, 201, 5_000)] + [
+        '"\\ud83d"',
+        "-0.0",
+        "1" * 4300,
+    ]
+    _, _, _, reports, loaded = _in_pyodide(node_modules, [], files, texts)
+    assert len(files) > 100
+    for (name, raw), found in zip(files, reports, strict=True):
+        table = run(read_table([DataSource.from_bytes(bytes.fromhex(raw), name)]))
+        assert found == json.loads(json.dumps(build_report(table).as_dict())), name
+    values = [load_json(text) for text in texts]
+    assert loaded == list(map(repr, values))
+    assert 10 < sum(isinstance(value, JsonFailure) for value in values) < len(values) - 10

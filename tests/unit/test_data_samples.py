@@ -33,8 +33,9 @@ def test_a_sample_is_clean_and_short(path: Path) -> None:
     assert report.problems == ()
     assert report.warnings == ()
     assert report.good >= 100
-    assert report.truncated == report.duplicates == 0
-    assert report.tokens_max <= about["settings"]["max_length"]
+    assert report.tokens is not None
+    assert report.tokens.truncated == report.content.exact_duplicates.count == 0
+    assert report.tokens.max <= about["settings"]["max_length"]
     assert all(10 <= example.trained_tokens <= 60 for example in dataset.examples)
 
 

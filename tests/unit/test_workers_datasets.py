@@ -55,10 +55,10 @@ def test_a_cut_equals_reading_the_file_at_that_length(parts: Parts, max_length: 
     assert [e.tokens.tolist() for e in cut.examples] == [e.tokens.tolist() for e in wanted.examples]
     assert [e.trained.tolist() for e in cut.examples] == [e.trained.tolist() for e in wanted.examples]
     assert cut.lost == wanted.report.problems
-    assert cut.trained_tokens == wanted.report.trained_tokens
-    assert cut.tokens == wanted.report.tokens_kept
+    assert cut.trained_tokens == wanted.tokens.trained
+    assert cut.tokens == wanted.tokens.kept
     if not cut.lost:
-        assert cut.truncated == wanted.report.truncated
+        assert cut.truncated == wanted.tokens.truncated
 
 
 def test_rows_that_lose_everything_are_problems_with_a_line(parts: Parts) -> None:

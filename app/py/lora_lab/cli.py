@@ -1,4 +1,4 @@
-"""The command line: `lora-lab train | generate | logits`, the same engine as the page's on a native GPU.
+"""The command line: `lora-lab train | generate | logits | data`, the same engine as the page's on a native GPU.
 
 Exit codes: 0 all is well; 1 something expected went wrong and standard error says what; 2 a mistake in the arguments;
 130 Ctrl-C. Standard output holds results only; everything said to a person goes to standard error.
@@ -81,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train_options(add_command("train", _train, "Train a LoRA adapter on a JSONL file."))
     _add_generate_options(add_command("generate", _generate, "Answer a prompt, with an adapter or without."))
     _add_logits_options(add_command("logits", _logits, "Write a text's logits to a .npy file."))
+    _add_data_commands(commands)
     return parser
 
 
@@ -202,6 +203,33 @@ def _add_logits_options(command: argparse.ArgumentParser) -> None:
     _add_adapter_options(command)
 
 
+def _add_data_commands(commands: Any) -> None:
+    text = "Look at datasets before training."
+    data = commands.add_parser("data", help=text, description=text, allow_abbrev=False)
+    text = "Read dataset files as training would; tell what is in them, and every problem. Exit code 1 for errors."
+    command = data.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "check", help=text, description=text, allow_abbrev=False
+    )
+    command.set_defaults(run=_check_data)
+    files_help = "JSON Lines, JSON, CSV, TSV or plain text; gzip of any of them"
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help=files_help)
+    model_help = "count tokens with this model: a .gguf file, or a Hugging Face folder"
+    command.add_argument("--model", type=Path, metavar="PATH", help=model_help)
+    command.add_argument("--json", action="store_true", help="print the whole report as JSON")
+    length = TrainConfig.max_length
+    command.add_argument("--max-length", type=_whole(2), default=length, metavar="N", help="tokens; %(default)s")
+    mask_help = "what is trained: the assistant's turns, the last one, or everything; default: %(default)s"
+    command.add_argument("--mask", choices=("assistant", "last", "all"), default="assistant", help=mask_help)
+    long_help = "what becomes of rows that are longer; default: %(default)s"
+    command.add_argument("--on-long", choices=("truncate", "drop"), default="truncate", help=long_help)
+    map_help = "which columns are what: prompt=NAME,reply=NAME (and system=NAME), or text=NAME"
+    command.add_argument("--map", metavar="COLUMNS", help=map_help)
+    command.add_argument("--repair", action="store_true", help="count rows as good whose slips can be mended")
+    command.add_argument("--cleaned", type=Path, metavar="OUT", help="write the good and the mended rows to this file")
+    validation_help = "tell which rows stand in this file too"
+    command.add_argument("--validation", type=Path, metavar="FILE", help=validation_help)
+
+
 def _add_adapter_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT adapter: its folder, or a zip of it")
     command.add_argument(
@@ -298,6 +326,12 @@ def _logits(options: argparse.Namespace) -> int:
     from lora_lab.cli_commands import write_logits
 
     return write_logits(options)
+
+
+def _check_data(options: argparse.Namespace) -> int:
+    from lora_lab.cli_data import check
+
+    return check(options)
 
 
 def train_config(options: argparse.Namespace) -> TrainConfig:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lora_lab.cli_terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, SamplingConfig, TrainConfig
-from lora_lab.data import read_dataset
+from lora_lab.data import DataSource, read_dataset
 from lora_lab.data.batches import split_validation
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
@@ -129,8 +129,8 @@ def train(options: argparse.Namespace, config: TrainConfig) -> int:
 async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] | None) -> int:
     opened = await _open(options.model)
     lora, initial = _lora_config(options, opened.files.config)
-    raw = options.data.read_bytes()
-    dataset = await read_dataset(raw, opened.tokenizer, opened.template, config.max_length)
+    source = DataSource.from_path(options.data)
+    dataset = await read_dataset(source, opened.tokenizer, opened.template, config.max_length)
     dataset.require(options.skip_bad_rows)
     say(dataset.report.as_text())
     examples, validation = split_validation(dataset.examples, config.validation_fraction, config.seed)

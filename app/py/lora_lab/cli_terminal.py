@@ -22,11 +22,11 @@ def say(message: str) -> None:
 
 
 class ByteBar:
-    """How much of a file has been read. Call it with (done, total) in bytes. Draws on a terminal only."""
+    """How much of a file has been read. Call it with (done, total) in bytes (or `unit`s). Draws on a terminal only."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, unit: str = "B") -> None:
         self._bar: Any = tqdm(
-            desc=label, unit="B", unit_scale=True, leave=False, file=sys.stderr, disable=not sys.stderr.isatty()
+            desc=label, unit=unit, unit_scale=True, leave=False, file=sys.stderr, disable=not sys.stderr.isatty()
         )
 
     def __call__(self, done_bytes: int, total_bytes: int) -> None:

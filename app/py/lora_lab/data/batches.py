@@ -7,11 +7,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
-from lora_lab.data.jsonl import Problem, RowError
-from lora_lab.data.mask import mask_conversation
+from lora_lab.data.mask import Masking, mask_conversation
+from lora_lab.data.problems import Problem, RowError
 from lora_lab.data.schema import Conversation, Row, TextRow
 from lora_lab.data.template import ChatTemplate, TemplateError
 from lora_lab.data.tokenizer import Tokenizer
@@ -70,20 +71,40 @@ class Batch:
     real_tokens: int
 
 
-def encode_row(row: Row, tokenizer: Tokenizer, template: ChatTemplate | None, max_length: int) -> EncodedRow | Problem:
-    """Return one row's example, cut at the right to `max_length` tokens, or what keeps it from being trained on."""
+# What becomes of a row that is longer than the maximum length.
+OnLong = Literal["truncate", "drop"]
+
+
+def encode_row(
+    row: Row,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    max_length: int,
+    masking: Masking = "assistant",
+    on_long: OnLong = "truncate",
+) -> EncodedRow | Problem:
+    """Return one row's example, or what keeps it from being trained on.
+
+    A row of more than `max_length` tokens is cut at the right, or with `on_long="drop"` a problem. A row that has
+    nothing left to train on is always one.
+    """
     try:
         if isinstance(row, TextRow):
             tokens, trained, warnings = _encode_text(row, tokenizer)
         else:
-            tokens, trained, warnings = _encode_conversation(row, tokenizer, template)
+            tokens, trained, warnings = _encode_conversation(row, tokenizer, template, masking)
         full_length = len(tokens)
+        if on_long == "drop" and full_length > max_length:
+            hint = "raise the maximum length, or cut rows instead of leaving them out"
+            raise RowError(f"the row has {full_length} tokens, more than {max_length}", hint, "too-long")
         tokens, trained = tokens[:max_length], trained[:max_length]
         if not trained.any():
-            raise RowError(_nothing_to_train(full_length, max_length))
+            raise _nothing_to_train(full_length, max_length)
         return EncodedRow(Example(tokens, trained), full_length, warnings)
-    except (RowError, TemplateError) as error:
-        return Problem(row.line, str(error))
+    except RowError as error:
+        return error.at(row.line)
+    except TemplateError as error:
+        return Problem(row.line, str(error), kind="template")
 
 
 def encode_rows(
@@ -102,11 +123,12 @@ def encode_rows(
 
 
 def _encode_conversation(
-    row: Conversation, tokenizer: Tokenizer, template: ChatTemplate | None
+    row: Conversation, tokenizer: Tokenizer, template: ChatTemplate | None, masking: Masking
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     if template is None:
-        raise RowError('this model has no chat template; it can be trained on {"text": …} rows only')
-    masked = mask_conversation(row, tokenizer, template)
+        hint = 'it can be trained on {"text": …} rows only'
+        raise RowError("this model has no chat template", hint, "no-template")
+    masked = mask_conversation(row, tokenizer, template, masking)
     warnings = tuple(
         f"messages[{turn}]: the answer's first characters melt with the template's header into one token, which is not "
         "trained; remove the white space at the start of the answer"
@@ -128,13 +150,13 @@ def _encode_text(row: TextRow, tokenizer: Tokenizer) -> tuple[np.ndarray, np.nda
     return np.asarray(ids, np.int32), trained, warnings
 
 
-def _nothing_to_train(full_length: int, max_length: int) -> str:
+def _nothing_to_train(full_length: int, max_length: int) -> RowError:
+    said = "nothing is left to train on: the row"
     if full_length > max_length:
-        return (
-            f"nothing is left to train on: the row has {full_length} tokens and its first {max_length} hold no "
-            "assistant token; raise the maximum length, or shorten what stands before the answer"
-        )
-    return "nothing is left to train on: the row's text gives no token that can be a target"
+        message = f"{said} has {full_length} tokens and its first {max_length} hold no assistant token"
+        hint = "raise the maximum length, or shorten what stands before the answer"
+        return RowError(message, hint, "nothing-to-train")
+    return RowError(f"{said}'s text gives no token that can be a target", "", "nothing-to-train")
 
 
 def make_batch(

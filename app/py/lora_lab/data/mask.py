@@ -5,7 +5,9 @@ break). The places are found in the rendered text, and only then carried over to
 
 - with `{% generation %}` marks, the template says itself what the assistant writes;
 - without, by rendering prefixes. Turn i begins where the conversation before it, with the generation prompt, ends,
-  and ends where the conversation up to and with it ends. Both must really be prefixes of the whole text.
+  and ends where the conversation up to and with it ends. Both must really be prefixes of the whole text;
+- where they are not (the template writes the number of turns, or leaves out old reasoning), by finding the answers in
+  the whole text: see align.py. What cannot be told apart there is refused.
 """
 
 from __future__ import annotations
@@ -13,13 +15,20 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from lora_lab.data.jsonl import RowError, excerpt
-from lora_lab.data.schema import Conversation, Message
+from lora_lab.data.align import find_answers
+from lora_lab.data.messages import Message
+from lora_lab.data.problems import RowError, excerpt
+from lora_lab.data.schema import Conversation
 from lora_lab.data.template import ChatTemplate, TemplateError
 from lora_lab.data.tokenizer import Tokenizer
+
+# What is trained of a conversation: the assistant's turns, the last of them only, or every token.
+Masking = Literal["assistant", "last", "all"]
+MASKINGS: tuple[Masking, ...] = ("assistant", "last", "all")
 
 
 @dataclass(frozen=True)
@@ -27,13 +36,16 @@ class MaskedText:
     """A rendered conversation: `tokens` (T,) int32, `trained` (T,) bool, and the turns whose first token is blurred.
 
     A turn is blurred when the template's header and the answer's first characters melt into one token, which belongs
-    to neither and is not trained.
+    to neither and is not trained. `aligned` says that the template breaks the prefix property, and the answers were
+    found in the whole text instead. `turns` are the places [first, stop) of the assistant turns that were looked at.
     """
 
     text: str
     tokens: np.ndarray
     trained: np.ndarray
     blurred_turns: tuple[int, ...]
+    aligned: bool = False
+    turns: tuple[tuple[int, int, int], ...] = ()  # (turn, first token, token behind the last)
 
 
 @dataclass(frozen=True)
@@ -46,30 +58,77 @@ class _Span:
     content_end: int  # where the turn's own words end inside the span; `start` when they cannot be found
 
 
-def mask_conversation(conversation: Conversation, tokenizer: Tokenizer, template: ChatTemplate) -> MaskedText:
-    """Render, tokenize and mask one conversation. Raises RowError or TemplateError, which say what is wrong."""
+def mask_conversation(
+    conversation: Conversation, tokenizer: Tokenizer, template: ChatTemplate, masking: Masking = "assistant"
+) -> MaskedText:
+    """Render, tokenize and mask one conversation. Raises RowError or TemplateError, which say what is wrong.
+
+    With `masking="all"` everything is trained but the turns that the row itself excludes (`"weight": 0`).
+    """
     messages = [message.as_dict() for message in conversation.messages]
-    if template.marks_generation:
+    wanted = _wanted_turns(conversation.messages, masking)
+    aligned = False
+    if not wanted:
+        text, spans = template.render(messages), []
+    elif template.marks_generation:
         text, marks = template.render_with_marks(messages)
-        spans = _marked_spans(conversation.messages, text, marks)
+        spans = [span for span in _marked_spans(conversation.messages, text, marks) if span.turn in wanted]
     else:
         text = template.render(messages)
-        spans = _prefix_spans(conversation.messages, text, template)
+        try:
+            spans = _prefix_spans(conversation.messages, wanted, text, template)
+        except _BrokenPrefixError as error:
+            found = find_answers(messages, wanted, text, template)
+            if found is None:
+                raise RowError(error.message, error.hint, error.kind) from error
+            spans, aligned = [_Span(turn, start, len(text), end) for turn, start, end in found], True
     ids = tokenizer.encode(text)
     places = _TokenPlaces(text, ids, tokenizer)
-    trained = np.zeros(len(ids), np.bool_)
-    blurred = []
+    trained = np.full(len(ids), masking == "all", np.bool_)
+    blurred, turns = [], []
     for span in spans:
-        if not conversation.messages[span.turn].trained:
-            continue
         first, is_blurred = places.first_token_from(span.start)
         content_stop = places.last_token_until(span.content_end) if span.content_end > span.start else first
         stop = places.last_token_until(span.end)
-        stop = _end_of_turn(ids, first, max(first, content_stop), stop, places, tokenizer, template)
-        trained[first:stop] = True
-        if is_blurred:
+        if aligned:
+            stop = _direct_end_of_turn(ids, content_stop, span.turn, places, tokenizer)
+        else:
+            stop = _end_of_turn(ids, first, max(first, content_stop), stop, places, tokenizer, template)
+        trained[first:stop] = masking != "all"
+        turns.append((span.turn, first, stop))
+        if is_blurred and masking != "all":
             blurred.append(span.turn)
-    return MaskedText(text, np.asarray(ids, np.int32), trained, tuple(blurred))
+    return MaskedText(text, np.asarray(ids, np.int32), trained, tuple(blurred), aligned, tuple(turns))
+
+
+def _wanted_turns(messages: Sequence[Message], masking: Masking) -> frozenset[int]:
+    """Return the assistant turns whose places must be known: those to train, or with "all" those to leave out."""
+    assistant = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    if masking == "all":
+        return frozenset(index for index in assistant if messages[index].excluded)
+    trained = [index for index in assistant if messages[index].trained]
+    return frozenset(trained[-1:] if masking == "last" else trained)
+
+
+def _direct_end_of_turn(
+    ids: Sequence[int], content_stop: int, turn: int, places: _TokenPlaces, tokenizer: Tokenizer
+) -> int:
+    """Return where the turn stops whose words end at `content_stop`: its end-of-turn token must follow directly."""
+    for index in range(content_stop, len(ids)):
+        if ids[index] in tokenizer.special_ids:
+            return index + 1
+        if not places.is_blank(index):
+            break
+    raise RowError(
+        f"messages[{turn}]: the chat template changes what stands before this turn, and puts no end-of-turn token "
+        "behind it, so the end of the answer cannot be told",
+        "a template with {% generation %} marks would help",
+        "template-prefix",
+    )
+
+
+class _BrokenPrefixError(RowError):
+    """The conversation up to a turn is rendered differently than inside the whole."""
 
 
 def _end_of_turn(
@@ -105,18 +164,21 @@ def _marked_spans(messages: Sequence[Message], text: str, marks: Sequence[tuple[
     turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
     if len(turns) != len(marks):
         raise RowError(
-            f"the chat template marks {len(marks)} generated parts for {len(turns)} assistant turns; "
-            "it leaves some turns out, so they cannot be told apart"
+            f"the chat template marks {len(marks)} generated parts for {len(turns)} assistant turns",
+            "it leaves some turns out, so they cannot be told apart",
+            "template",
         )
     pairs = zip(turns, marks, strict=True)
     return [_with_content(turn, start, end, text, messages[turn].content) for turn, (start, end) in pairs]
 
 
-def _prefix_spans(messages: Sequence[Message], text: str, template: ChatTemplate) -> list[_Span]:
+def _prefix_spans(
+    messages: Sequence[Message], wanted: frozenset[int], text: str, template: ChatTemplate
+) -> list[_Span]:
     plain = [message.as_dict() for message in messages]
     spans = []
     for turn, message in enumerate(messages):
-        if message.role != "assistant" or not message.trained:
+        if turn not in wanted:
             continue
         start = len(_prefix_before(plain, turn, text, template))
         span = _with_content(turn, start, len(text), text, message.content)
@@ -125,7 +187,7 @@ def _prefix_spans(messages: Sequence[Message], text: str, template: ChatTemplate
             end = _common_length(up_to, text)
             # A template may add something at a conversation's very end only (Phi-3); the words must be the same.
             if end < len(up_to) and (end < span.content_end or span.content_end == start):
-                raise RowError(_broken_prefix(turn, up_to, text, end))
+                raise _broken_prefix(turn, up_to, text, end)
             span = replace(span, end=end)
         spans.append(span)
     return spans
@@ -134,10 +196,10 @@ def _prefix_spans(messages: Sequence[Message], text: str, template: ChatTemplate
 def _prefix_before(plain: Sequence[dict], turn: int, text: str, template: ChatTemplate) -> str:
     """Return the text before an assistant turn, its header included. Raises RowError when it is no prefix."""
     if turn == 0:
-        raise RowError("the conversation begins with an assistant turn; put a user turn before it")
+        raise RowError("the conversation begins with an assistant turn", "put a user turn before it", "no-prompt")
     prefix = _render_part(plain[:turn], turn, template, add_generation_prompt=True)
     if not text.startswith(prefix):
-        raise RowError(_broken_prefix(turn, prefix, text, _common_length(prefix, text)))
+        raise _broken_prefix(turn, prefix, text, _common_length(prefix, text))
     return prefix
 
 
@@ -145,14 +207,17 @@ def _render_part(plain: Sequence[dict], turn: int, template: ChatTemplate, add_g
     try:
         return template.render(plain, add_generation_prompt)
     except TemplateError as error:
-        raise RowError(f"messages[{turn}]: the conversation up to here cannot be rendered alone: {error}") from error
+        message = f"messages[{turn}]: the conversation up to here cannot be rendered alone: {error}"
+        raise _BrokenPrefixError(message, "", "template-prefix") from error
 
 
-def _broken_prefix(turn: int, prefix: str, text: str, place: int) -> str:
-    return (
+def _broken_prefix(turn: int, prefix: str, text: str, place: int) -> RowError:
+    return _BrokenPrefixError(
         f"messages[{turn}]: the chat template renders the conversation up to this turn differently than inside the "
         f"whole ({excerpt(prefix, place)!r} against {excerpt(text, place)!r}), so the assistant's words cannot be told "
-        "from the rest; a template with {% generation %} marks would help"
+        "from the rest",
+        "a template with {% generation %} marks would help",
+        "template-prefix",
     )
 
 
@@ -208,6 +273,8 @@ class _TokenPlaces:
         if list(self._ids[: len(part)]) != part:
             raise RowError(
                 f"the text before and after {excerpt(self._text, place)!r} melts into common tokens, so the "
-                "assistant's words cannot be told from the rest; remove white space at the start or end of the answer"
+                "assistant's words cannot be told from the rest",
+                "remove white space at the start or end of the answer",
+                "melted-token",
             )
         return len(part)

@@ -1,181 +1,231 @@
-"""What there is to know about a dataset before training on it: counts, token statistics, problems and warnings."""
+"""What there is to know about a dataset before training on it: formats, problems by kind, contents, tokens."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import math
-import re
-from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lora_lab.data.batches import EncodedRow
-from lora_lab.data.jsonl import Problem
-from lora_lab.data.schema import Conversation, Row
-from lora_lab.data.tokenizer import Tokenizer
+import numpy as np
+
+from lora_lab.data.batches import batch_order
+from lora_lab.data.content import ContentReport
+from lora_lab.data.mapping import ColumnMapping
+from lora_lab.data.packing import LENGTH_MULTIPLE, sequence_lengths
+from lora_lab.data.problems import Problem, ProblemGroup, ProblemLog, Severity
+from lora_lab.data.table import RowTable
 
 # OpenAI's fine-tuning guide asks for ten examples at least.
 _FEW_ROWS = 10
 _LENGTH_STEP = 32
+_HISTOGRAM_BARS = 40
 
 
 @dataclass(frozen=True)
-class DatasetReport:
-    """A dataset in numbers. Token counts are those before the cut to `max_length`, unless they say `kept`."""
+class TokenReport:
+    """A dataset in the model's own tokens. Lengths are those before the cut to `max_length`, unless they say `kept`."""
 
-    rows: int  # lines that are not blank
-    good: int  # rows that are trained on
-    kinds: dict[str, int]  # good rows by kind: messages, prompt-completion, text
-    problems: tuple[Problem, ...]  # bad rows, in the file's order
-    warnings: tuple[Problem, ...]  # good rows (and, on line 1, files) that deserve a look
     max_length: int
-    tokens_total: int
-    tokens_p50: int
-    tokens_p95: int
-    tokens_max: int
-    tokens_kept: int
-    trained_tokens: int  # after the cut
+    total: int
+    p50: int
+    p95: int
+    max: int
+    kept: int
+    trained: int  # after the cut
     truncated: int  # rows that were cut
-    duplicates: int  # rows that say the same as an earlier one
+    tokens_cut: int
+    histogram: tuple[tuple[int, int, int], ...]  # (from, to, rows): rows of from <= tokens < to
+    padding_share: float  # of the tokens computed when 8 rows at once are padded to the longest of them
+    packing_saves: float  # of the tokens computed, what packing rows into common sequences leaves out
 
     @property
     def trained_share(self) -> float:
         """The part of the kept tokens that is trained, 0 to 1."""
-        return self.trained_tokens / self.tokens_kept if self.tokens_kept else 0.0
+        return self.trained / self.kept if self.kept else 0.0
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """A dataset in numbers and words. `good` rows can be trained on as they are, `mendable` ones once mended."""
+
+    files: tuple[str, ...]
+    format: str
+    formats: dict[str, int]
+    rows: int
+    good: int
+    mendable: int
+    counts: dict[Severity, int]  # of problems, also of those that are not kept word for word
+    groups: tuple[ProblemGroup, ...]
+    noted: tuple[Problem, ...]  # the first 1,000 of each kind, by file and line
+    content: ContentReport
+    columns: dict[str, int]  # of rows whose format is not known, or that a mapping reads
+    mapping: ColumnMapping | None
+    suggested_mapping: ColumnMapping | None
+    tokens: TokenReport | None = None  # None: no model was there to count them
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The errors: rows (or files) that cannot be used as they are."""
+        return tuple(problem for problem in self.noted if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What deserves a look, but can be trained on."""
+        return tuple(problem for problem in self.noted if problem.severity == "warning")
+
+    @property
+    def bad(self) -> int:
+        """Rows that cannot be used as they are."""
+        return self.rows - self.good
 
     @property
     def suggested_max_length(self) -> int:
         """512, or the 95th percentile rounded up when that is less."""
-        return min(512, max(_LENGTH_STEP, math.ceil(self.tokens_p95 / _LENGTH_STEP) * _LENGTH_STEP))
+        p95 = self.tokens.p95 if self.tokens else 0
+        return min(512, max(_LENGTH_STEP, math.ceil(p95 / _LENGTH_STEP) * _LENGTH_STEP))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for the page and for JSON."""
+        """Return plain values for the page and for JSON; `problems` are those of every severity."""
         values = asdict(self)
-        values["problems"] = [{**asdict(problem), "text": str(problem)} for problem in self.problems]
-        values["warnings"] = [{**asdict(warning), "text": str(warning)} for warning in self.warnings]
-        return {**values, "trained_share": self.trained_share, "suggested_max_length": self.suggested_max_length}
+        del values["noted"]
+        values["problems"] = [problem.as_dict() for problem in self.noted]
+        values["bad"] = self.bad
+        if self.tokens is not None:
+            values["tokens"]["trained_share"] = self.tokens.trained_share
+            values["suggested_max_length"] = self.suggested_max_length
+        return values
 
     def as_text(self, max_problems: int = 20) -> str:
-        """Return the report for a terminal; the first `max_problems` problems and warnings are written out."""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds.items())
+        """Return the report for a terminal; the first `max_problems` errors and warnings are written out."""
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.formats.items())
         lines = [f"{self.rows} rows, {self.good} good" + (f" ({kinds})" if kinds else "")]
-        if self.good:
-            share = f"{self.trained_tokens} trained ({100 * self.trained_share:.0f} %)"
+        if self.mendable:
+            lines.append(f"{self.mendable} more could be mended")
+        if self.tokens is not None and self.good:
+            tokens = self.tokens
             lines.append(
-                f"tokens: {self.tokens_total} in all; p50 {self.tokens_p50}, p95 {self.tokens_p95}, "
-                f"max {self.tokens_max}; {share}; {self.truncated} rows cut to {self.max_length}"
+                f"tokens: {tokens.total} in all; p50 {tokens.p50}, p95 {tokens.p95}, max {tokens.max}; "
+                f"{tokens.trained} trained ({100 * tokens.trained_share:.0f} %); {tokens.truncated} rows cut to "
+                f"{tokens.max_length}"
             )
-        for name, entries in (("problem", self.problems), ("warning", self.warnings)):
-            if entries:
-                lines.append(f"{len(entries)} {name}{'s' if len(entries) != 1 else ''}:")
+        for name, severity, entries in (("problem", "error", self.problems), ("warning", "warning", self.warnings)):
+            count = self.counts[severity]  # type: ignore[index]
+            if count:
+                lines.append(f"{count} {name}{'s' if count != 1 else ''}:")
                 lines.extend(f"  {entry}" for entry in entries[:max_problems])
-            if len(entries) > max_problems:
-                lines.append(f"  … and {len(entries) - max_problems} more")
+            if count > min(max_problems, len(entries)):
+                lines.append(f"  … and {count - min(max_problems, len(entries))} more")
+        if self.suggested_mapping is not None and not self.good:
+            lines.append(f"The columns look like {self.suggested_mapping.describe()}; say so with --map")
         return "\n".join(lines)
 
 
-class ReportBuilder:
-    """Collects what is seen row by row; keeps numbers and hashes, not texts."""
-
-    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
-        self._tokenizer = tokenizer
-        self._max_length = max_length
-        self._rows = 0
-        self._kinds: Counter[str] = Counter()
-        self._problems: list[Problem] = []
-        self._warnings: list[Problem] = []
-        self._lengths: list[int] = []
-        self._kept = 0
-        self._trained = 0
-        self._truncated = 0
-        self._first_lines: dict[bytes, int] = {}
-        self._duplicates: list[tuple[int, int]] = []
-        names = [name for name in map(tokenizer.id_to_token, sorted(tokenizer.special_ids)) if name]
-        self._special = re.compile("|".join(map(re.escape, names))) if names else None
-
-    def add_problem(self, problem: Problem) -> None:
-        """Count a bad row."""
-        self._rows += 1
-        self._problems.append(problem)
-
-    def add_row(self, row: Row, encoded: EncodedRow) -> None:
-        """Count a good row."""
-        self._rows += 1
-        self._kinds[row.kind] += 1
-        self._lengths.append(encoded.full_length)
-        self._kept += len(encoded.example.tokens)
-        self._trained += encoded.example.trained_tokens
-        self._truncated += encoded.full_length > len(encoded.example.tokens)
-        # In the texts, not in the tokens: two long rows that begin alike are no duplicates.
-        key = hashlib.blake2b(repr((row.kind, row.texts)).encode("utf-8"), digest_size=16).digest()
-        first = self._first_lines.setdefault(key, row.line)
-        if first != row.line:
-            self._duplicates.append((row.line, first))
-        for message in (*encoded.warnings, *self._row_warnings(row)):
-            self._warnings.append(Problem(row.line, message))
-
-    def _row_warnings(self, row: Row) -> list[str]:
-        warnings = []
-        for text in row.texts:
-            match = self._special.search(text) if self._special else None
-            if match:
-                hint = " (was a chat template applied to it already?)" if isinstance(row, Conversation) else ""
-                warnings.append(f"the text holds the special token {match.group()}{hint}; it is taken as that token")
-                break
-            lost = self._tokenizer.lost_bytes(text)
-            if lost:
-                shown = ", ".join(f"0x{byte:02X}" for byte in sorted(set(lost)))
-                warnings.append(f"the model's vocabulary has no token for {shown}; {len(lost)} bytes are left out")
-                break
-        if isinstance(row, Conversation):
-            roles = [message.role for message in row.messages]
-            for index, (role, following) in enumerate(itertools.pairwise(roles)):
-                if role == following:
-                    warnings.append(f"messages[{index}] and messages[{index + 1}] are both {role} turns")
-                    break
-            if roles[-1] != "assistant":
-                warnings.append(f"the conversation ends with a {roles[-1]} turn, from which nothing is learned")
-        return warnings
-
-    def build(self) -> DatasetReport:
-        """Return the finished report."""
-        lengths = sorted(self._lengths)
-        warnings = self._file_warnings() + self._warnings
-        return DatasetReport(
-            rows=self._rows,
-            good=len(lengths),
-            kinds=dict(self._kinds),
-            problems=tuple(self._problems),
-            warnings=tuple(warnings),
-            max_length=self._max_length,
-            tokens_total=sum(lengths),
-            tokens_p50=_percentile(lengths, 50),
-            tokens_p95=_percentile(lengths, 95),
-            tokens_max=lengths[-1] if lengths else 0,
-            tokens_kept=self._kept,
-            trained_tokens=self._trained,
-            truncated=self._truncated,
-            duplicates=len(self._duplicates),
-        )
-
-    def _file_warnings(self) -> list[Problem]:
-        warnings = []
-        if 0 < len(self._lengths) < _FEW_ROWS:
-            warnings.append(Problem(1, f"only {len(self._lengths)} good rows; ten or more are usual"))
-        if len(self._kinds) > 1:
-            kinds = " and ".join(f"{count} {kind}" for kind, count in self._kinds.items())
-            warnings.append(Problem(1, f"the rows are of different kinds: {kinds}"))
-        if self._duplicates:
-            line, first = self._duplicates[0]
-            count = len(self._duplicates)
-            rows = "row repeats an earlier one" if count == 1 else "rows repeat earlier ones"
-            warnings.append(Problem(line, f"{count} {rows} (this one: line {first}); all are kept"))
-        return warnings
+def build_report(
+    table: RowTable, tokens: TokenReport | None = None, log: ProblemLog | None = None, good: int | None = None
+) -> DatasetReport:
+    """Return the report of a table; with a model also `tokens`, what encoding found (`log`), and the good rows."""
+    content = table.content.build()
+    good = table.good if good is None else good
+    gathered = ProblemLog()
+    for problem in _file_warnings(table, content, good):
+        gathered.add(problem)
+    gathered.extend(table.problems)
+    if log is not None:
+        gathered.extend(log)
+    order = {name: place for place, name in enumerate(table.sources)}
+    # Remarks about the whole stand first; then by file and line.
+    noted = sorted(gathered.kept, key=lambda problem: (order.get(problem.source, 0), problem.line))
+    return DatasetReport(
+        files=table.sources,
+        format=table.format,
+        formats=dict(table.formats),
+        rows=table.rows,
+        good=good,
+        mendable=0 if table.uses_mended else table.mendable,
+        counts=dict(gathered.counts),
+        groups=gathered.groups,
+        noted=tuple(noted),
+        content=content,
+        columns=dict(table.columns.most_common(100)),
+        mapping=table.mapping,
+        suggested_mapping=table.guess() if table.mapping is None else None,
+        tokens=tokens,
+    )
 
 
-def _percentile(ordered: list[int], percent: int) -> int:
+def _file_warnings(table: RowTable, content: ContentReport, good: int) -> list[Problem]:
+    found = []
+    if 0 < good < _FEW_ROWS:
+        found.append(Problem(1, f"only {good} good rows; ten or more are usual", kind="few-rows", severity="warning"))
+    if len(table.formats) > 1:
+        kinds = " and ".join(f"{count} {kind}" for kind, count in table.formats.items())
+        found.append(Problem(1, f"the rows are of different kinds: {kinds}", kind="mixed-formats", severity="warning"))
+    for kind, said, duplicates in (
+        ("duplicate", "repeat", content.exact_duplicates),
+        ("near-duplicate", "nearly repeat", content.near_duplicates),
+    ):
+        if duplicates.count:
+            line, first = duplicates.examples[0]
+            count = duplicates.count
+            rows = f"row {said}s an earlier one" if count == 1 else f"rows {said} earlier ones"
+            message = f"{count} {rows} (this one: line {first}); all are kept"
+            found.append(Problem(line, message, kind=kind, severity="warning"))
+    return found
+
+
+def token_report(lengths: list[int], kept: list[int], trained: int, max_length: int, seed: int = 0) -> TokenReport:
+    """Return the numbers of rows of `lengths` tokens, of which `kept` are left after the cut."""
+    ordered = sorted(lengths)
+    padding, saves = padding_and_packing(np.array(kept, np.int64), 8, seed)
+    return TokenReport(
+        max_length=max_length,
+        total=sum(lengths),
+        p50=percentile(ordered, 50),
+        p95=percentile(ordered, 95),
+        max=ordered[-1] if ordered else 0,
+        kept=sum(kept),
+        trained=trained,
+        truncated=sum(length > left for length, left in zip(lengths, kept, strict=True)),
+        tokens_cut=sum(lengths) - sum(kept),
+        histogram=histogram(ordered),
+        padding_share=padding,
+        packing_saves=saves,
+    )
+
+
+def percentile(ordered: list[int], percent: int) -> int:
     """Return the smallest value that `percent` of the values do not exceed (nearest rank), 0 for none."""
     if not ordered:
         return 0
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def histogram(ordered: list[int]) -> tuple[tuple[int, int, int], ...]:
+    """Return at most 40 bars (from, to, rows) of one round width that hold all values; none for no value."""
+    if not ordered:
+        return ()
+    least = ordered[-1] // _HISTOGRAM_BARS + 1
+    digits = 10 ** max(0, len(str(least)) - 1)
+    width = next(step * digits for step in (1, 2, 4, 5, 10) if step * digits >= least)
+    counts = np.bincount(np.array(ordered, np.intp) // width)
+    return tuple((bar * width, (bar + 1) * width, int(count)) for bar, count in enumerate(counts))
+
+
+def padding_and_packing(lengths: np.ndarray, batch: int, seed: int) -> tuple[float, float]:
+    """Return the share of padding in the tokens computed, and the share that packing would save (0 for none).
+
+    `lengths` (N) in tokens; N rows in the order of a first epoch, `batch` rows at once.
+    """
+    if not len(lengths):
+        return 0.0, 0.0
+    shuffled = lengths[batch_order(len(lengths), seed, 0)]
+    starts = np.arange(0, len(shuffled), batch)
+    longest = np.maximum.reduceat(shuffled, starts)
+    totals = np.add.reduceat(shuffled, starts)
+    sizes = np.diff(np.append(starts, len(shuffled)))
+    padded = int((-(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE * sizes).sum())
+    # The choice of lengths is quadratic in the distinct totals: of a long file, every so-manieth batch.
+    sample = totals[:: max(1, len(totals) // 20_000)]
+    room = np.array(sequence_lengths(sample), np.int64)
+    packed = int(room[np.minimum(np.searchsorted(room, totals), len(room) - 1)].sum())
+    return 1 - int(totals.sum()) / padded, max(0.0, 1 - packed / padded)

@@ -1,53 +1,38 @@
 """A row's JSON object -> a conversation or a text, with everything that cannot be trained on refused by name.
 
-Known rows: `messages`, `prompt` + `completion` (strings or lists of messages), `text`. Another kind of row becomes
-one more entry of `_READERS` and one function that returns a `Conversation` or a `TextRow`.
+Known formats, the first whose keys are all present being taken: conversational (`messages`), sharegpt
+(`conversations`), preference (`chosen`, `rejected`: recognised and kept aside), prompt-completion, alpaca
+(`instruction`, `output`), text. Another one becomes one more entry of `_READERS` and a function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lora_lab.data.jsonl import Problem, RawRow, RowError, json_kind
+from lora_lab.data.mapping import ColumnMapping
+from lora_lab.data.messages import Message, check_text, read_messages, refuse_tools
+from lora_lab.data.problems import Problem, RowError, json_kind, shown
 
-ROLES = ("system", "user", "assistant")
-# Words of other formats for the three roles, and what is said about each.
-_OTHER_ROLES = {
-    "human": '"user"',
-    "gpt": '"assistant"',
-    "bot": '"assistant"',
-    "model": '"assistant"',
-    "ai": '"assistant"',
-    "chatbot": '"assistant"',
-    "developer": '"system"',
-}
-_TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
+FORMATS = ("conversational", "prompt-completion", "text", "alpaca", "sharegpt", "preference")
 
 
 @dataclass(frozen=True)
-class Message:
-    """One turn. `trained` is false for an assistant turn that is context only (`"weight": 0`, or part of a prompt)."""
+class RawRow:
+    """One row's JSON object, not yet looked at. `line` is where it begins."""
 
-    role: str
-    content: str
-    trained: bool = True
-    # Further keys of the message (`name`, `reasoning_content`, …): templates may read them.
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the message as chat templates want it."""
-        return {"role": self.role, "content": self.content, **self.extra}
+    line: int
+    value: Any
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns that go through the chat template; the assistant's are trained."""
+    """Turns that go through the chat template; the assistant's are trained. `kind` is the row's format."""
 
     line: int
     messages: tuple[Message, ...]
-    kind: str = "messages"
+    kind: str = "conversational"
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -70,40 +55,61 @@ class TextRow:
 Row = Conversation | TextRow
 
 
-def read_row(raw: RawRow) -> Row | Problem:
-    """Return the row that a JSON object stands for, or what is wrong with it. Raises nothing."""
+def read_row(raw: RawRow, mapping: ColumnMapping | None = None) -> Row | Problem:
+    """Return the row that a JSON object stands for, or what is wrong with it. Raises nothing.
+
+    With a `mapping`, its columns say what the row is, and the row's other keys do not matter.
+    """
     try:
-        for keys, reader in _READERS:
-            # A null counts as absent: tables exported as JSON carry every column in every row.
-            if all(raw.value.get(key) is not None for key in keys):
-                return reader(raw.line, raw.value)
-        raise RowError(_unknown_row(raw.value))
+        if mapping is not None:
+            return _read_mapped(raw.line, mapping.apply(raw.value))
+        reader = _READERS.get(format_of(raw.value) or "")
+        if reader is None:
+            raise _unknown_row(raw.value)
+        return reader(raw.line, raw.value)
     except RowError as error:
-        return Problem(raw.line, str(error))
+        return error.at(raw.line)
 
 
-def read_rows(raw_rows: list[RawRow]) -> tuple[list[Row], list[Problem]]:
-    """Return the readable rows and the problems of the others, both in order."""
-    rows: list[Row] = []
-    problems: list[Problem] = []
-    for raw in raw_rows:
-        result = read_row(raw)
-        if isinstance(result, Problem):
-            problems.append(result)
-        else:
-            rows.append(result)
-    return rows, problems
+def format_of(value: dict[str, Any]) -> str | None:
+    """Return the format that a row's keys say it has, None for another."""
+    for name, keys in _KEYS:
+        # A null counts as absent: tables exported as JSON carry every column in every row.
+        if all(value.get(key) is not None for key in keys):
+            return name
+    return None
 
 
-def _read_messages_row(line: int, value: dict[str, Any]) -> Conversation:
-    _refuse_tools(value)
-    messages = _read_messages(value["messages"], "messages")
+def _read_mapped(line: int, value: dict[str, Any]) -> Row:
+    if "text" in value:
+        return _read_text(line, value)
+    row = _read_prompt_completion(line, value)
+    if value.get("system"):
+        check_text(value["system"], "system")
+        row = replace(row, messages=(Message("system", value["system"]), *row.messages))
+    return row
+
+
+def _read_conversational(line: int, value: dict[str, Any]) -> Conversation:
+    refuse_tools(value)
+    messages = read_messages(value["messages"], "messages")
     _want_assistant(messages, "messages")
     return Conversation(line, messages)
 
 
+def _read_sharegpt(line: int, value: dict[str, Any]) -> Conversation:
+    refuse_tools(value)
+    name = "conversations" if value.get("conversations") is not None else "conversation"
+    messages = read_messages(value[name], name, sharegpt=True)
+    if isinstance(value.get("system"), str) and value["system"] and messages[0].role != "system":
+        check_text(value["system"], "system")
+        messages = (Message("system", value["system"]), *messages)
+    _want_assistant(messages, name)
+    return Conversation(line, messages, "sharegpt")
+
+
 def _read_prompt_completion(line: int, value: dict[str, Any]) -> Conversation:
-    _refuse_tools(value)
+    refuse_tools(value)
     # What stands in the prompt is context, also the assistant's earlier turns.
     before = [replace(message, trained=False) for message in _read_side(value, "prompt", "user")]
     after = _read_side(value, "completion", "assistant")
@@ -115,118 +121,99 @@ def _read_side(value: dict[str, Any], name: str, role: str) -> tuple[Message, ..
     """Read a prompt or a completion: a string, which is one turn of that role, or a list of messages."""
     side = value[name]
     if isinstance(side, list):
-        return _read_messages(side, name)
+        return read_messages(side, name)
     if not isinstance(side, str):
-        raise RowError(f'"{name}" is {json_kind(side)}; it must be a string or a list of messages')
-    _check_text(side, name)
+        raise RowError(f'"{name}" is {json_kind(side)}', "it must be a string or a list of messages", "wrong-type")
+    check_text(side, name)
     return (Message(role, side),)
 
 
+def _read_alpaca(line: int, value: dict[str, Any]) -> Conversation:
+    messages: list[Message] = []
+    if value.get("system"):
+        check_text(value["system"], "system")
+        messages.append(Message("system", value["system"]))
+    history = value.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise RowError('"history" is no list of pairs', "it must be [[question, answer], …]", "wrong-type")
+    for number, (question, answer) in enumerate(history):
+        check_text(question, f"history[{number}][0]")
+        check_text(answer, f"history[{number}][1]")
+        messages += [Message("user", question), Message("assistant", answer)]
+    parts = [value["instruction"], value.get("input") or ""]
+    for name, part in zip(("instruction", "input"), parts, strict=True):
+        check_text(part, name, may_be_empty=any(isinstance(other, str) and other.strip() for other in parts))
+    check_text(value["output"], "output")
+    messages.append(Message("user", "\n\n".join(part for part in parts if part.strip())))
+    messages.append(Message("assistant", value["output"]))
+    return Conversation(line, tuple(messages), "alpaca")
+
+
+def _read_preference(line: int, value: dict[str, Any]) -> Conversation:
+    raise RowError(
+        "a preference row (chosen and rejected replies); training on preferences comes later, the row is kept aside",
+        "to learn the chosen replies, choose the columns: prompt and, as the reply, chosen",
+        "preference",
+    )
+
+
 def _read_text(line: int, value: dict[str, Any]) -> TextRow:
-    _check_text(value["text"], "text")
+    check_text(value["text"], "text")
     return TextRow(line, value["text"])
 
 
-# The first whose keys are all present is taken: rows with `messages` often carry a `prompt` or a `text` besides.
-_READERS: tuple[tuple[tuple[str, ...], Callable[[int, dict[str, Any]], Row]], ...] = (
-    (("messages",), _read_messages_row),
-    (("prompt", "completion"), _read_prompt_completion),
-    (("text",), _read_text),
+# Rows with `messages` often carry a `prompt` or a `text` besides.
+_KEYS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("conversational", ("messages",)),
+    ("sharegpt", ("conversations",)),
+    ("sharegpt", ("conversation",)),
+    ("preference", ("chosen", "rejected")),
+    ("prompt-completion", ("prompt", "completion")),
+    ("alpaca", ("instruction", "output")),
+    ("text", ("text",)),
 )
+_READERS: dict[str, Callable[[int, dict[str, Any]], Row]] = {
+    "conversational": _read_conversational,
+    "sharegpt": _read_sharegpt,
+    "preference": _read_preference,
+    "prompt-completion": _read_prompt_completion,
+    "alpaca": _read_alpaca,
+    "text": _read_text,
+}
 
 
-def _unknown_row(value: dict[str, Any]) -> str:
-    wanted = 'wanted is "messages", or "prompt" and "completion", or "text"'
+def _unknown_row(value: dict[str, Any]) -> RowError:
+    wanted = 'wanted is "messages", or "prompt" and "completion", or "instruction" and "output", or "text"'
     if not value:
-        return f"the row is an empty object; {wanted}"
-    for key in ("messages", "prompt", "completion", "text"):
+        return RowError("the row is an empty object", wanted, "unknown-columns")
+    for key in ("messages", "conversations", "prompt", "completion", "instruction", "output", "text"):
         if key in value and value[key] is None:
-            return f'"{key}" is null; {wanted}'
-    for key, partner in (("prompt", "completion"), ("completion", "prompt")):
-        if key in value:
-            return f'the row has "{key}" but no "{partner}"; {wanted}'
+            return RowError(f'"{key}" is null', wanted, "missing-key")
+    pairs = (("prompt", "completion"), ("instruction", "output"))
+    for one, other in (*pairs, *((b, a) for a, b in pairs)):
+        if one in value:
+            return RowError(f'the row has "{one}" but no "{other}"', wanted, "missing-key")
     if "role" in value and "content" in value:
-        return f'the row is a single message; put a conversation\'s turns into one row: {{"messages": [ … ]}}; {wanted}'
-    keys = ", ".join(f'"{key}"' for key in list(value)[:6])
+        hint = f'put a conversation\'s turns into one row: {{"messages": [ … ]}}; {wanted}'
+        return RowError("the row is a single message", hint, "unknown-columns")
+    lists = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    if len(lists) == 1 and len(value[lists[0]]) > 1 and "role" not in value[lists[0]][0]:
+        hint = "write that list by itself, as the whole file"
+        return RowError(f'the rows seem to stand in a list called "{shown(lists[0], 40)}"', hint, "unknown-columns")
+    keys = ", ".join(f'"{shown(key, 40)}"' for key in list(value)[:6])
     more = ", …" if len(value) > 6 else ""
-    return f"the row has the keys {keys}{more}; {wanted}"
-
-
-def _refuse_tools(value: dict[str, Any]) -> None:
-    for key in ("tools", "functions"):
-        if value.get(key):
-            raise RowError(f'the row has "{key}"; tool calls are not supported, remove them or the row')
-
-
-def _read_messages(value: Any, name: str) -> tuple[Message, ...]:
-    if not isinstance(value, list):
-        raise RowError(
-            f'"{name}" is {json_kind(value)}; it must be a list of messages: [{{"role": …, "content": …}}, …]'
-        )
-    if not value:
-        raise RowError(f'"{name}" is an empty list; it must hold at least one user and one assistant message')
-    return tuple(_read_message(message, f"{name}[{index}]") for index, message in enumerate(value))
-
-
-def _read_message(value: Any, name: str) -> Message:
-    if not isinstance(value, dict):
-        raise RowError(f'{name} is {json_kind(value)}; a message must be an object: {{"role": …, "content": …}}')
-    role = value.get("role")
-    for key in _TOOL_KEYS:
-        if value.get(key):
-            raise RowError(f'{name} has "{key}"; tool calls are not supported, remove them or the row')
-    if "role" not in value:
-        hint = '; ShareGPT\'s "from" is called "role" here' if "from" in value else ""
-        raise RowError(f'{name} has no "role"; it must be "system", "user" or "assistant"{hint}')
-    if not isinstance(role, str):
-        raise RowError(f'{name}.role is {json_kind(role)}; it must be "system", "user" or "assistant"')
-    if role not in ROLES:
-        raise RowError(f"{name}: {_unknown_role(role)}")
-    if "content" not in value:
-        hint = '; ShareGPT\'s "value" is called "content" here' if "value" in value else ""
-        raise RowError(f'{name} ({role}) has no "content"; it must be a string{hint}')
-    content = value["content"]
-    weight = value.get("weight")
-    trained = weight is None or weight != 0
-    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
-        raise RowError(f"{name}.weight is {weight!r}; it must be 0 (do not train this turn) or 1")
-    # An empty system turn is meaningful (it stands in place of a template's default); other empty turns are not.
-    _check_text(content, f"{name}.content ({role})", may_be_empty=role == "system" or not trained)
-    extra = {key: item for key, item in value.items() if key not in ("role", "content", "weight") and item is not None}
-    return Message(role, content, trained, extra)
-
-
-def _unknown_role(role: str) -> str:
-    if role in ("tool", "function", "ipython", "observation"):
-        return f'the role "{role}" belongs to tool calls, which are not supported; remove them or the row'
-    plain = role.strip().lower()
-    other = f'"{plain}"' if plain in ROLES else _OTHER_ROLES.get(plain)
-    hint = f"; write {other}" if other else ""
-    return f'unknown role "{role}"; roles are "system", "user" and "assistant"{hint}'
-
-
-def _check_text(value: Any, name: str, may_be_empty: bool = False) -> None:
-    parts = [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
-    if any(part.get("type") not in (None, "text") for part in parts):
-        raise RowError(f"{name} is a list with pictures or other media; only text is supported")
-    if not isinstance(value, str):
-        raise RowError(f"{name} is {json_kind(value)}; it must be a string")
-    if not value.strip() and not may_be_empty:
-        raise RowError(f"{name} is empty; fill it in or remove the row")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = ord(value[error.start])
-        raise RowError(
-            f"{name} holds half a character (\\u{half:04x} at character {error.start + 1}); write both halves or none"
-        ) from None
+    return RowError(f"the row has the keys {keys}{more}", f"{wanted}; or choose which column is which",
+                    "unknown-columns")  # fmt: skip
 
 
 def _want_assistant(messages: tuple[Message, ...], name: str) -> None:
     assistant = [message for message in messages if message.role == "assistant"]
     if not assistant:
-        raise RowError(
-            f'"{name}" has no assistant turn, so nothing could be learned; add {{"role": "assistant", "content": …}}'
-        )
+        hint = 'add {"role": "assistant", "content": …}'
+        raise RowError(f'"{name}" has no assistant turn, so nothing could be learned', hint, "no-assistant")
     if not any(message.trained for message in assistant):
-        raise RowError(f'every assistant turn of "{name}" has weight 0, so nothing could be learned; give one weight 1')
+        message = f'every assistant turn of "{name}" has weight 0, so nothing could be learned'
+        raise RowError(message, "give one weight 1", "no-assistant")
+
+
+__all__ = ["FORMATS", "Conversation", "Message", "RawRow", "Row", "TextRow", "format_of", "read_row"]

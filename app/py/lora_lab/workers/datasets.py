@@ -59,8 +59,9 @@ class OpenDataset:
         cls, name: str, title: str, raw: bytes, tokenizer: Tokenizer, template: ChatTemplate | None,
         context_length: int, about: dict[str, Any], on_progress: Callable[[int, int], None],
     ) -> OpenDataset:  # fmt: skip
-        """Read a JSONL file; bad rows are in its report, nothing is raised. `about` is a sample's JSON, else empty."""
-        dataset = await read_dataset(raw, tokenizer, template, min(READ_LENGTH, context_length), on_progress)
+        """Read a dataset; bad rows are in its report, nothing is raised. `about` is a sample's JSON, else empty."""
+        length = min(READ_LENGTH, context_length)
+        dataset = await read_dataset(raw, tokenizer, template, length, on_progress, name=name)
         names = {f.name for f in fields(TrainSettings)}
         own = {name: value for name, value in about.get("settings", {}).items() if name in names}
         return cls(name, title, dataset, tokenizer, template, _sample_probes(about), own)
@@ -88,7 +89,7 @@ class OpenDataset:
             examples=examples,
             rows=rows,
             lost=tuple(lost),
-            truncated=truncated + self.dataset.report.truncated,
+            truncated=truncated + self.dataset.tokens.truncated,
             tokens=sum(len(example.tokens) for example in examples),
             trained_tokens=sum(example.trained_tokens for example in examples),
         )
@@ -103,8 +104,8 @@ class OpenDataset:
             title=self.title,
             rows=self.dataset.report.rows,
             good_rows=len(cut.examples),
-            problem_count=len(problems),
-            problems=tuple(RowProblem(p.line, p.message, p.column, p.near) for p in problems[:SHOWN_PROBLEMS]),
+            problem_count=self.dataset.report.counts["error"] + len(cut.lost),
+            problems=tuple(RowProblem(p.line, p.said, p.column, p.near) for p in problems[:SHOWN_PROBLEMS]),
             facts=self._facts(cut),
             notes=self._notes(),
             preview=tuple(self._preview(index) for index in cut.rows[:SHOWN_ROWS]),
@@ -114,7 +115,7 @@ class OpenDataset:
         )
 
     def _facts(self, cut: Cut) -> tuple[Fact, ...]:
-        report = self.dataset.report
+        report, tokens = self.dataset.report, self.dataset.tokens
         good = len(cut.examples)
         rows = f"{good:,}" if good == report.rows else f"{good:,} of {report.rows:,}"
         if not good:
@@ -122,18 +123,18 @@ class OpenDataset:
         share = round(100 * cut.trained_tokens / cut.tokens)
         truncated = f"{cut.truncated:,} at {cut.max_length}" if cut.truncated else "none"
         return (
-            Fact("Rows" if good == report.rows else "Good rows", rows, _kinds(report.kinds)),
-            Fact("Tokens", f"{report.tokens_total:,}", "Counted by the model's own tokenizer"),
+            Fact("Rows" if good == report.rows else "Good rows", rows, _kinds(report.formats)),
+            Fact("Tokens", f"{tokens.total:,}", "Counted by the model's own tokenizer"),
             Fact("Trained", f"{share} %", "Share of the tokens that the model learns to write; the rest is only read"),
-            Fact("Typical row", f"{report.tokens_p50:,} tokens", "Half of the rows are shorter"),
-            Fact("Longest row", f"{report.tokens_max:,} tokens", f"95 % have at most {report.tokens_p95:,}"),
+            Fact("Typical row", f"{tokens.p50:,} tokens", "Half of the rows are shorter"),
+            Fact("Longest row", f"{tokens.max:,} tokens", f"95 % have at most {tokens.p95:,}"),
             Fact("Rows cut", truncated, "Rows longer than the setting “Longest row” lose their end"),
         )
 
     def _notes(self) -> tuple[str, ...]:
         warnings = self.dataset.report.warnings
         places = ("" if w.line == 1 else f"line {w.line}: " for w in warnings[:SHOWN_NOTES])
-        notes = [_sentence(f"{place}{w.message}.") for place, w in zip(places, warnings, strict=False)]
+        notes = [_sentence(f"{place}{w.said}.") for place, w in zip(places, warnings, strict=False)]
         if len(warnings) > SHOWN_NOTES:
             notes.append(f"… and {len(warnings) - SHOWN_NOTES:,} more remarks like these.")
         return tuple(notes)

@@ -243,7 +243,7 @@ class TrainWorker(AdapterKeeper):
         if problems := check_settings(command.settings, opened.files.config):
             raise LoraLabError("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
         cut = self.dataset.cut(command.settings.max_length)
-        bad = len(self.dataset.dataset.report.problems) + len(cut.lost)
+        bad = self.dataset.dataset.report.counts["error"] + len(cut.lost)
         if bad and not command.accept_problems:
             raise DatasetError(f"{bad} rows cannot be used. Mend them, or agree to train on the good rows only.")
         if not cut.examples:

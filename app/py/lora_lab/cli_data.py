@@ -1,0 +1,113 @@
+"""`lora-lab data check`: reads datasets as training would, and tells what is in them and what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+
+from lora_lab.cli_terminal import ByteBar, run_interruptible, say
+from lora_lab.data import ColumnMapping, DataSource, RowTable, build_report, encode_table, read_table
+from lora_lab.data.problems import Problem
+from lora_lab.data.report import DatasetReport
+from lora_lab.data.source import CHUNK_BYTES
+from lora_lab.data.split import find_overlap
+from lora_lab.data.template import ChatTemplate
+from lora_lab.data.tokenizer import load_tokenizer
+from lora_lab.errors import ModelError
+from lora_lab.formats.source import sources_from_path
+from lora_lab.model.files import open_model
+
+EXIT_ERRORS_FOUND = 1
+
+
+def check(options: argparse.Namespace) -> int:
+    """Print the report on standard output. Return 1 when there are errors, or nothing to train on, else 0."""
+    report = run_interruptible(_check(options))
+    if options.json:
+        print(json.dumps(report.as_dict(), ensure_ascii=True, indent=2))
+    else:
+        print(describe(report))
+    return EXIT_ERRORS_FOUND if report.counts["error"] or not report.good else 0
+
+
+async def _check(options: argparse.Namespace) -> DatasetReport:
+    sources = [DataSource.from_path(path) for path in options.files]
+    mapping = ColumnMapping.parse(options.map) if options.map else None
+    table = await _read(sources, mapping, options.repair)
+    if options.validation is not None:
+        other = await _read([DataSource.from_path(options.validation)], mapping, options.repair)
+        await _compare(table, other)
+    if options.cleaned is not None:
+        await _write_cleaned(table, options.cleaned)
+    if options.model is None:
+        return build_report(table)
+    if not options.model.exists():
+        raise ModelError(f"{options.model} does not exist; wanted a .gguf file or a Hugging Face folder")
+    files = (await open_model(sources_from_path(options.model))).tokenizer
+    template = ChatTemplate(files.chat_template, files.special_tokens) if files.chat_template is not None else None
+    bar = ByteBar("tokens", unit="row")
+    try:
+        dataset = await encode_table(
+            table, load_tokenizer(files), template, options.max_length, bar, options.mask, options.on_long
+        )
+    finally:
+        bar.close()
+    return dataset.report
+
+
+async def _read(sources: list[DataSource], mapping: ColumnMapping | None, repair: bool) -> RowTable:
+    bar = ByteBar("reading")
+    try:
+        return await read_table(sources, mapping, repair, bar)
+    finally:
+        bar.close()
+
+
+async def _compare(table: RowTable, validation: RowTable) -> None:
+    overlap = await find_overlap(table, validation)
+    if overlap.indices:
+        line, other = overlap.lines[0]
+        count = len(overlap.indices)
+        rows = "row stands" if count == 1 else "rows stand"
+        message = f"{count} {rows} in the validation file too (this one: its line {other})"
+        hint = "leave them out of one of the two, or the measured loss flatters"
+        table.problems.add(Problem(line, message, kind="in-validation", severity="warning", hint=hint))
+
+
+async def _write_cleaned(table: RowTable, path: Path) -> None:
+    count = len(table)
+    with path.open("wb", buffering=CHUNK_BYTES) as out:
+        async for piece in table.cleaned():
+            await asyncio.to_thread(out.write, piece)
+    mended = f", {table.mendable} of them mended" if table.mendable else ""
+    say(f"{count} rows{mended} are in {path}")
+
+
+def describe(report: DatasetReport) -> str:
+    """Return the report for a terminal: what is there, then what is wrong, by kind."""
+    lines = [f"format: {report.format}", *report.as_text(0 if len(report.groups) > 40 else 10).split("\n")]
+    content = report.content
+    if report.good:
+        turns = ", ".join(f"{count:,} {role}" for role, count in content.turns.items())
+        if turns:
+            lines.append(f"turns: {turns}")
+        if content.scripts:
+            lines.append("scripts: " + ", ".join(f"{name} {count:,} rows" for name, count in content.scripts.items()))
+        if content.system_prompt_count:
+            text, count = content.system_prompts[0]
+            lines.append(f"system prompts: {content.system_prompt_count}, most often ({count:,}): {text[:80]!r}")
+        if report.tokens is not None:
+            tokens = report.tokens
+            padding, packing = 100 * tokens.padding_share, 100 * tokens.packing_saves
+            lines.append(
+                f"padding: {padding:.0f} % of 8 rows at once; packing would save {packing:.0f} % of the tokens"
+            )
+    if report.groups:
+        lines.append("by kind:")
+        for group in report.groups:
+            first = ", ".join(map(str, group.first_lines[:5])) + (", …" if group.count > 5 else "")
+            mend = f", {group.repairable} can be mended (--repair)" if group.repairable else ""
+            lines.append(f"  {group.severity:8}{group.kind}: {group.count:,} (line {first}){mend}")
+    return "\n".join(lines)

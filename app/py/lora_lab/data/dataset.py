@@ -1,0 +1,180 @@
+"""A dataset as it is trained on: the rows of a `RowTable` in the model's tokens, and which of them are trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lora_lab.data.batches import Example, OnLong, encode_row
+from lora_lab.data.mapping import ColumnMapping
+from lora_lab.data.mask import Masking
+from lora_lab.data.problems import Problem, ProblemLog
+from lora_lab.data.read import read_table
+from lora_lab.data.report import DatasetReport, TokenReport, build_report, token_report
+from lora_lab.data.schema import Conversation, Row
+from lora_lab.data.source import DataSource
+from lora_lab.data.table import Progress, RowTable, Turns
+from lora_lab.data.template import ChatTemplate
+from lora_lab.data.tokenizer import Tokenizer
+from lora_lab.errors import DatasetError
+
+Raw = bytes | bytearray | memoryview | str | DataSource | Sequence[DataSource]
+# Reading takes about this part of the time; the tokenizer the rest.
+_READING_SHARE = 8
+
+
+class Rows(Sequence[Row]):
+    """The rows behind a dataset's examples; each is made from its JSON when it is asked for."""
+
+    def __init__(self, table: RowTable, places: np.ndarray) -> None:
+        self._table, self._places = table, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [self._table.row(int(place)) for place in self._places[index]]
+        return self._table.row(int(self._places[index]))
+
+
+@dataclass(frozen=True, repr=False)
+class Dataset:
+    """The good rows of the files in their order: `examples[i]` comes from `rows[i]`, row `places[i]` of the `table`.
+
+    `lengths` (N) int64 are the rows' tokens before the cut. What is wrong with the others: `report.problems`.
+    """
+
+    examples: list[Example]
+    report: DatasetReport
+    rows: Sequence[Row]
+    table: RowTable
+    places: np.ndarray
+    lengths: np.ndarray
+    masking: Masking = "assistant"
+
+    def __repr__(self) -> str:
+        # Short: asyncio.run puts its task's result into words on the way out, and every array with it.
+        return f"<Dataset of {len(self.examples)} examples>"
+
+    @property
+    def tokens(self) -> TokenReport:
+        """The numbers of the report that a model gives."""
+        assert self.report.tokens is not None, "a dataset is made with a model"
+        return self.report.tokens
+
+    def require(self, skip_bad_rows: bool) -> None:
+        """Raise DatasetError (with the problems) unless all rows are good, or the good ones suffice."""
+        count = self.report.counts["error"]
+        if count and not skip_bad_rows:
+            problems = self.report.problems
+            raise DatasetError(f"{count} bad row{'s' if count != 1 else ''}\n{self.report.as_text()}", problems)
+        if not self.examples:
+            raise DatasetError(f"no row can be trained on\n{self.report.as_text()}", self.report.problems)
+
+
+async def read_dataset(
+    raw: Raw,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    max_length: int,
+    on_progress: Progress | None = None,
+    *,
+    name: str = "",
+    mapping: ColumnMapping | None = None,
+    use_mended: bool = False,
+    masking: Masking = "assistant",
+    on_long: OnLong = "truncate",
+) -> Dataset:
+    """Read, check, template, tokenize and mask a dataset. Bad rows are reported, never raised.
+
+    `raw` is a file's bytes or text (`name` is its name then), or one or several `DataSource`. `template` is None for a
+    model that has no chat template. `on_progress(done_bytes, total_bytes)` is called now and then; the event loop gets
+    its turn as often, so that a long reading can be cancelled.
+    """
+    if isinstance(raw, (bytes, bytearray, memoryview, str)):
+        raw = [DataSource.from_bytes(raw, name)]
+    sources = [raw] if isinstance(raw, DataSource) else list(raw)
+    size = sum(source.size_bytes for source in sources)
+    first_part = size // _READING_SHARE
+
+    def tell_reading(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(first_part * done // max(1, total), size)
+
+    def tell_encoding(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(first_part + (size - first_part) * done // max(1, total) if total else size, size)
+
+    table = await read_table(sources, mapping, use_mended, tell_reading)
+    return await encode_table(table, tokenizer, template, max_length, tell_encoding, masking, on_long)
+
+
+async def encode_table(
+    table: RowTable,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    max_length: int,
+    on_progress: Progress | None = None,
+    masking: Masking = "assistant",
+    on_long: OnLong = "truncate",
+) -> Dataset:
+    """Turn a table's usable rows into examples. `on_progress(done_rows, total_rows)`."""
+    usable = table.usable()
+    turns = Turns(len(usable), on_progress)
+    marks = _SpecialTokens(tokenizer)
+    log = ProblemLog()
+    examples: list[Example] = []
+    places: list[int] = []
+    lengths: list[int] = []
+    name_files = len(table.sources) > 1
+    for done, place in enumerate(usable):
+        row = table.row(place)
+        result = encode_row(row, tokenizer, template, max_length, masking, on_long)
+        if isinstance(result, Problem):
+            found = [result]
+        else:
+            found = [Problem(row.line, message, kind="mask", severity="warning") for message in result.warnings]
+            found += marks.remarks(row)
+            examples.append(result.example)
+            places.append(place)
+            lengths.append(result.full_length)
+        for problem in found:
+            log.add(replace(problem, source=table.source(place)) if name_files else problem)
+        if turns.is_due():
+            await turns.give(done)
+    turns.end()
+    kept = [len(example.tokens) for example in examples]
+    tokens = token_report(lengths, kept, sum(example.trained_tokens for example in examples), max_length)
+    report = build_report(table, tokens, log, len(examples))
+    return Dataset(
+        examples, report, Rows(table, np.array(places, np.int64)), table, np.array(places, np.int64),
+        np.array(lengths, np.int64), masking,
+    )  # fmt: skip
+
+
+class _SpecialTokens:
+    """Finds what the model's tokenizer reads differently than a person does."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        names = [name for name in map(tokenizer.id_to_token, sorted(tokenizer.special_ids)) if name]
+        self._special = re.compile("|".join(map(re.escape, names))) if names else None
+
+    def remarks(self, row: Row) -> list[Problem]:
+        """Return at most one remark about a row's texts."""
+        for text in row.texts:
+            match = self._special.search(text) if self._special else None
+            if match:
+                hint = "was a chat template applied to it already?" if isinstance(row, Conversation) else ""
+                message = f"the text holds the special token {match.group()}; it is taken as that token"
+                return [Problem(row.line, message, kind="special-token", severity="warning", hint=hint)]
+            lost = self._tokenizer.lost_bytes(text)
+            if lost:
+                names = ", ".join(f"0x{byte:02X}" for byte in sorted(set(lost)))
+                message = f"the model's vocabulary has no token for {names}; {len(lost)} bytes are left out"
+                return [Problem(row.line, message, kind="lost-bytes", severity="warning")]
+        return []

@@ -1,0 +1,117 @@
+"""One row as the model sees it: its tokens, which are trained, which are special, and why."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lora_lab.data.batches import encode_row
+from lora_lab.data.dataset import Dataset
+from lora_lab.data.problems import Problem, well_formed
+from lora_lab.data.schema import Conversation, Row
+from lora_lab.data.template import ChatTemplate
+from lora_lab.data.tokenizer import StreamDecoder, Tokenizer
+
+_WHOLE = 1 << 40
+Jump = Literal["longest", "shortest", "truncated", "random", "most-trained", "least-trained"]
+
+
+@dataclass(frozen=True)
+class RowView:
+    """A row's tokens side by side: numbers, texts (which joined are the whole text), trained, special.
+
+    `kept` tokens are left after the cut to the length; `trained` is what is trained of them. A token that ends inside
+    a character has an empty text; the token that completes the character has it. `notes` explain the mask in words.
+    """
+
+    index: int
+    line: int
+    source: str
+    format: str
+    token_ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    trained: tuple[bool, ...]
+    special: tuple[bool, ...]
+    kept: int
+    notes: tuple[str, ...]
+
+
+def view_row(
+    dataset: Dataset, index: int, tokenizer: Tokenizer, template: ChatTemplate | None, max_length: int
+) -> RowView:
+    """Return row `index` of a dataset as it is trained on at this length. IndexError for one that is not there."""
+    if not 0 <= index < len(dataset.rows):
+        raise IndexError(f"row {index} of {len(dataset.rows)}")
+    row, place = dataset.rows[index], int(dataset.places[index])
+    result = encode_row(row, tokenizer, template, _WHOLE, dataset.masking)
+    assert not isinstance(result, Problem), "the row was encoded before"
+    ids, trained = result.example.tokens.tolist(), result.example.trained.copy()
+    trained[max_length:] = False
+    return RowView(
+        index=index,
+        line=row.line,
+        source=dataset.table.source(place),
+        format=row.kind,
+        token_ids=tuple(ids),
+        texts=token_texts(ids, tokenizer),
+        trained=tuple(trained.tolist()),
+        special=tuple(token in tokenizer.special_ids for token in ids),
+        kept=min(len(ids), max_length),
+        notes=(*_notes(row, dataset.masking, trained, len(ids), max_length), *result.warnings),
+    )
+
+
+def token_texts(ids: list[int], tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return each token's part of the text; special tokens are shown by name."""
+    decoder = StreamDecoder(tokenizer, skip_special_tokens=False)
+    texts = [decoder.push(token) for token in ids]
+    rest = decoder.finish()
+    if rest and texts:
+        texts[-1] += rest
+    return tuple(well_formed(text) for text in texts)
+
+
+def _notes(row: Row, masking: str, trained: np.ndarray, length: int, max_length: int) -> list[str]:
+    count = int(np.count_nonzero(trained))
+    notes = [f"{count:,} of {min(length, max_length):,} tokens are trained."]
+    if not isinstance(row, Conversation):
+        notes.append("A text row is trained whole, with the end-of-text token; nothing predicts its first token.")
+    elif masking == "all":
+        notes.append("Everything is trained: what the others say and the template's own words too.")
+    elif masking == "last":
+        notes.append("Only the last answer is trained, with its end-of-turn token; the rest is read.")
+    else:
+        notes.append("Trained are the assistant's words and the end-of-turn token behind them; the rest is read.")
+    if isinstance(row, Conversation):
+        for number, message in enumerate(row.messages):
+            if message.role == "assistant" and message.excluded:
+                notes.append(f"Message {number + 1} has weight 0: it is read, not trained.")
+            elif message.role == "assistant" and not message.trained and masking != "all":
+                notes.append(f"Message {number + 1} stands in the prompt: it is read, not trained.")
+    if length > max_length:
+        lost = length - max_length
+        notes.append(f"The row has {length:,} tokens; the last {lost:,} are cut off at {max_length:,}.")
+    return notes
+
+
+def find_row(dataset: Dataset, jump: Jump, max_length: int, current: int = -1, seed: int = 0) -> int | None:
+    """Return the row that a jump leads to: `truncated` is the next one behind `current`, going round; None for none."""
+    count = len(dataset.rows)
+    if not count:
+        return None
+    if jump == "random":
+        return random.Random(f"{seed} {current}").randrange(count)
+    if jump == "longest":
+        return int(np.argmax(dataset.lengths))
+    if jump == "shortest":
+        return int(np.argmin(dataset.lengths))
+    if jump == "truncated":
+        places = np.flatnonzero(dataset.lengths > max_length)
+        if not len(places):
+            return None
+        return int(places[np.searchsorted(places, current, "right") % len(places)])
+    shares = np.array([np.count_nonzero(e.trained[:max_length]) / len(e.tokens) for e in dataset.examples])
+    return int(np.argmax(shares) if jump == "most-trained" else np.argmin(shares))

@@ -1,0 +1,50 @@
+"""A validation part of its own: rows of one file that must not stand in the other."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from lora_lab.data.batches import Example
+from lora_lab.data.content import row_key
+from lora_lab.data.dataset import Dataset
+from lora_lab.data.table import RowTable, Turns
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Rows of a training table that a validation table holds too: their indices, and some (line, other's line)."""
+
+    indices: frozenset[int]
+    lines: tuple[tuple[int, int], ...]
+
+
+async def find_overlap(training: RowTable, validation: RowTable) -> Overlap:
+    """Return which rows of the training table say the same as a row of the validation table."""
+    turns = Turns(len(training) + len(validation), None)
+    held: dict[bytes, int] = {}
+    for place in validation.usable():
+        row = validation.row(place)
+        held.setdefault(row_key(row), row.line)
+        if turns.is_due():
+            await asyncio.sleep(0)
+    found: set[int] = set()
+    lines: list[tuple[int, int]] = []
+    for place in training.usable():
+        row = training.row(place)
+        other = held.get(row_key(row))
+        if other is not None:
+            found.add(place)
+            if len(lines) < _SHOWN:
+                lines.append((row.line, other))
+        if turns.is_due():
+            await asyncio.sleep(0)
+    return Overlap(frozenset(found), tuple(lines))
+
+
+def without_overlap(training: Dataset, overlap: Overlap) -> list[Example]:
+    """Return the examples to train on: those whose row does not stand in the validation file."""
+    pairs = zip(training.examples, training.places.tolist(), strict=True)
+    return [example for example, place in pairs if place not in overlap.indices]

@@ -1,0 +1,142 @@
+"""Over a hundred files as people drop them: each gets the report that was worked out for it by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+
+import pytest
+
+from lora_lab.data import DataSource, RowTable, build_report, read_table
+from tests.unit.corpus.cases import CASES, Case
+from tests.unit.data_helpers import run
+
+pytestmark = pytest.mark.unit
+
+QUIET = ("few-rows", "container", "crlf", "blank-lines")
+
+
+def read(case: Case, **options: object) -> RowTable:
+    return run(read_table([DataSource.from_bytes(case.raw, case.name)], **options))
+
+
+def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
+    assert len(CASES) >= 60
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_file_gets_its_report(case: Case) -> None:
+    table = read(case)
+    report = build_report(table)
+    found = Counter(problem.kind for problem in report.noted)
+    wanted = {kind: count for kind, count in case.kinds.items() if count}
+    assert {k: c for k, c in found.items() if k not in QUIET or k in wanted} == wanted, report.as_text()
+    assert (report.format, report.rows, report.good) == (case.format, case.rows, case.good)
+    assert report.mendable == case.mendable
+    places = {(problem.kind, problem.line, problem.column) for problem in report.noted}
+    assert set(case.at) <= places, places
+    # Everything can be shown, printed and sent, whatever the file holds.
+    plain = json.loads(json.dumps(report.as_dict()))
+    report.as_text().encode("utf-8")
+    assert len(plain["problems"]) == len(report.noted)
+    for problem in report.noted:
+        assert problem.line >= 1 and problem.message and problem.kind
+        assert len(problem.near) <= 200 and problem.near.isprintable() and problem.message.isprintable()
+        assert problem.severity != "error" or problem.hint, problem
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_cleaned_file_reads_without_errors_and_holds_every_good_row(case: Case) -> None:
+    table = read(case)
+
+    async def cleaned() -> bytes:
+        return b"".join([piece async for piece in table.cleaned()])
+
+    raw = run(cleaned())
+    again = run(read_table([DataSource.from_bytes(raw, "cleaned.jsonl")]))
+    assert again.good == again.rows == case.good + case.mendable
+    assert not [p for p in again.problems if p.severity == "error" and p.kind != "empty-file"]
+    assert [again.row(i).texts for i in range(len(again))] == [table.row(i).texts for i in range(len(table))]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.mendable], ids=lambda case: case.name)
+def test_mended_rows_are_good_where_they_are_asked_for(case: Case) -> None:
+    table = read(case, use_mended=True)
+    report = build_report(table)
+    assert len(table.usable()) == case.good + case.mendable
+    assert report.mendable == 0
+    assert any(problem.message.startswith("mended: ") for problem in report.warnings)
+
+
+def test_a_wrong_expectation_would_be_seen() -> None:
+    """The negative control: a corpus case read under another one's expectations fails."""
+    case = next(case for case in CASES if case.name == "trailing-comma.jsonl")
+    with pytest.raises(AssertionError):
+        test_a_file_gets_its_report(Case(case.name, case.raw, case.format, case.rows, case.good + 1, case.kinds))
+    with pytest.raises(AssertionError):
+        test_a_file_gets_its_report(Case(case.name, case.raw, case.format, case.rows, case.good, {}))
+
+
+def test_files_cut_into_any_chunks_read_the_same() -> None:
+    for case in CASES:
+        if len(case.raw) > 5000:
+            continue
+        whole = build_report(read(case)).as_dict()
+        for size in (1, 2, 7):
+            raw = case.raw
+
+            async def chunks(raw: bytes = raw, size: int = size):
+                for start in range(0, len(raw), size):
+                    yield raw[start : start + size]
+
+            table = run(read_table([DataSource(case.name, chunks, len(raw))]))
+            assert build_report(table).as_dict() == whole, (case.name, size)
+
+
+def test_several_files_name_their_problems_sources() -> None:
+    sources = [DataSource.from_bytes(b'{"text": "a"}\n{', "one.jsonl"), DataSource.from_bytes(b"PAR1", "two.parquet")]
+    table = run(read_table(sources))
+    assert [(p.source, p.line, p.kind) for p in table.problems] == [
+        ("one.jsonl", 2, "unclosed"), ("two.parquet", 1, "parquet"),
+    ]  # fmt: skip
+    assert table.source(0) == "one.jsonl"
+
+
+def test_a_long_reading_can_be_cancelled_and_tells_its_progress() -> None:
+    raw = b'{"text": "some words"}\n' * 200_000
+    seen: list[tuple[int, int]] = []
+
+    async def main() -> None:
+        task = asyncio.ensure_future(
+            read_table([DataSource.from_bytes(raw)], on_progress=lambda d, t: seen.append((d, t)))
+        )
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert 2 < len(seen) < 700
+    assert seen == sorted(seen) and seen[0][1] == len(raw)
+
+
+def test_problems_without_number_are_counted_not_kept() -> None:
+    table = run(read_table([DataSource.from_bytes(b"{}\n" * 5000)]))
+    report = build_report(table)
+    assert report.counts["error"] == 5000
+    assert len(report.problems) == 1000
+    assert report.groups[0].count == 5000
+    assert "4990 more" in report.as_text(10)
+
+
+def test_a_gzip_bomb_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gzip
+
+    from lora_lab.data import read
+    from lora_lab.data.source import TextStream
+
+    monkeypatch.setattr(read, "TextStream", lambda source: TextStream(source, max_bytes=3 << 20))
+    table = run(read_table([DataSource.from_bytes(gzip.compress(b" \n" * (8 << 20)), "bomb.gz")]))
+    assert [problem.kind for problem in table.problems if problem.severity == "error"] == ["too-large"]
