@@ -8,6 +8,7 @@ text from the beginning of a word on). Two signatures agree in about the share o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import unicodedata
 from array import array
@@ -160,7 +161,11 @@ def _group_firsts(order: np.ndarray, same_as_before: np.ndarray) -> np.ndarray:
     return firsts
 
 
-_ODD = np.random.default_rng(20240117).integers(1, 1 << 63, (NUM_HASHES + 2,), np.uint64) * np.uint64(2) + np.uint64(1)
+@functools.cache
+def _odd_numbers() -> np.ndarray:
+    """Return (NUM_HASHES + 2,) odd uint64, the same in each run. Not at import: numpy.random is slow to load."""
+    random = np.random.default_rng(20240117)
+    return random.integers(1, 1 << 63, (NUM_HASHES + 2,), np.uint64) * np.uint64(2) + np.uint64(1)
 
 
 def signatures(texts: list[bytes]) -> np.ndarray:
@@ -177,11 +182,12 @@ def signatures(texts: list[bytes]) -> np.ndarray:
         return result
     windows = body[np.minimum(starts[:, None] + np.arange(_SHINGLE_BYTES), len(body) - 1)]
     words = np.ascontiguousarray(windows).view(np.uint64)
-    base = words[:, 0] * _ODD[-1] ^ ((words[:, 1] + np.uint64(0x9E3779B97F4A7C15)) * _ODD[-2])
+    odd = _odd_numbers()
+    base = words[:, 0] * odd[-1] ^ ((words[:, 1] + np.uint64(0x9E3779B97F4A7C15)) * odd[-2])
     base ^= base >> np.uint64(29)
     rows, firsts = np.unique(row_of[starts], return_index=True)
     for number in range(NUM_HASHES):
-        hashed = (base * _ODD[number]) >> np.uint64(32)
+        hashed = (base * odd[number]) >> np.uint64(32)
         result[rows, number] = np.minimum.reduceat(hashed, firsts).astype(np.uint32)
     return result
 
