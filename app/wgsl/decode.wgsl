@@ -216,7 +216,8 @@ fn norm_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     }
     if (ADAPTER && params.units > 0u) {
         make_u(lane);
-        if (lane >= LANES) {
+        // Only those that have a rank: past the units, u holds whatever was there, and zero times NaN is no zero.
+        if (lane >= LANES && lane - LANES < params.rank) {
             near = b.b0 * u_four(column0, lane - LANES);
             far = b.b1 * u_four(column0 + 4u, lane - LANES);
             for (var r = lane - LANES + HELPERS; r < params.rank; r += HELPERS) {
@@ -270,7 +271,8 @@ fn norm_swiglu(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     }
     if (ADAPTER && params.units > 0u) {
         make_u(lane);
-        if (lane >= LANES) {
+        // Only those that have a rank: past the units, u holds whatever was there, and zero times NaN is no zero.
+        if (lane >= LANES && lane - LANES < params.rank) {
             let helper = lane - LANES;
             gate_near = b.b0 * u[min(helper, UNITS - 1u)];
             gate_far = b.b1 * u[min(helper, UNITS - 1u)];
@@ -352,7 +354,8 @@ fn add_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
     }
     if (ADAPTER && params.units > 0u) {
         make_u(lane);
-        if (lane >= LANES) {
+        // Only those that have a rank: past the units, u holds whatever was there, and zero times NaN is no zero.
+        if (lane >= LANES && lane - LANES < params.rank) {
             near = b.b0 * u_four(column0, lane - LANES);
             far = b.b1 * u_four(column0 + 4u, lane - LANES);
             for (var r = lane - LANES + HELPERS; r < params.rank; r += HELPERS) {

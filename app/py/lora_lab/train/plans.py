@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -14,9 +13,9 @@ from ..config import TrainConfig
 from ..data.batches import Batch
 from ..data.packing import Shape
 from ..gpu.device import Device, Pool, Progress
-from ..gpu.plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
+from ..gpu.plan import Buffer, Plan, Tensor, Trace, ceil_div, lay_out, params_size_bytes
 from ..gpu.recompute import recompute
-from ..model.lora import Adapter
+from ..model.lora import ALIGN, Adapter
 from ..model.transformer import Model, transformer
 from ..ops.adamw import Moments, Report, adamw, grad_norm, report
 from ..ops.attention import attention
@@ -31,14 +30,27 @@ HALTED_OFFSET, RING_OFFSET = 256, 512  # likewise
 SLOTS = 8  # steps whose loss and norm can be read: more than are ever in flight
 
 
-@dataclass(frozen=True)
 class BatchInputs:
-    """Where a micro-batch is written: one buffer each, as large as the largest shape needs."""
+    """Where a micro-batch is written: tokens, positions, trained rows and their targets, behind one another.
 
-    tokens: Buffer
-    positions: Buffer
-    rows: Buffer
-    targets: Buffer
+    One buffer, because every write from a browser's Python costs a tenth of a millisecond, whatever its size.
+    """
+
+    def __init__(self, device: Device, largest: int) -> None:
+        self.stride = ceil_div(largest, ALIGN) * ALIGN
+        self.buffer = device.plan_buffer(4 * 4 * self.stride, "batch")
+        self.host = np.zeros((4, self.stride), np.uint32)
+
+    def view(self, part: int, size: int) -> Tensor:
+        """Return `size` numbers of a part: 0 tokens, 1 positions, 2 trained rows, 3 targets."""
+        label = ("tokens", "positions", "loss rows", "targets")[part]
+        return Tensor((size,), self.buffer, 4 * part * self.stride, label)
+
+    def write(self, *parts: np.ndarray) -> None:
+        """Write all four parts, each no longer than the largest micro-batch."""
+        for row, values in zip(self.host, parts, strict=True):
+            row[: values.size] = values.reshape(-1)
+        self.buffer.device.write(self.buffer, 0, self.host)
 
 
 class TrainPlans:
@@ -53,9 +65,8 @@ class TrainPlans:
         self.device: Device = model.device
         self.pool = Pool(self.device, "activations")
         self.step = StepBuffer(self.device, "train")
-        count = 4 * largest[0] * largest[1]
         make = self.device.plan_buffer
-        self.inputs = BatchInputs(*(make(count, name) for name in ("tokens", "positions", "loss rows", "targets")))
+        self.inputs = BatchInputs(self.device, largest[0] * largest[1])
         self.grads, self.m, self.v = (make(4 * adapter.size, name) for name in ("gradients", "adamw.m", "adamw.v"))
         self.stats = make(NORM_OFFSET + 4, "loss and norm")
         self.loss = Tensor((1,), self.stats, 0, "loss")
@@ -92,18 +103,14 @@ class TrainPlans:
         config = self.model.config
         tape = Tape(self.device, self.step.tensor, grad_enabled)
 
-        def view(buffer: Buffer) -> Tensor:
-            return Tensor((batch * length,), buffer, 0, buffer.label)
-
-        positions = view(self.inputs.positions)
+        tokens, positions, rows, targets = (self.inputs.view(part, batch * length) for part in range(4))
 
         def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             heads, kv_heads = config.num_heads, config.num_kv_heads
             return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=self.longest_row)
 
         pairs = self.adapter.pairs(self.grads if grad_enabled else None)
-        hidden = transformer(tape, self.model, view(self.inputs.tokens), positions, self.table, attend, pairs)
-        rows, targets = view(self.inputs.rows), view(self.inputs.targets)
+        hidden = transformer(tape, self.model, tokens, positions, self.table, attend, pairs)
         cross_entropy(tape, hidden, self.model.lm_head, rows, targets, self.loss)
         tape.backward()
         return tape
@@ -142,8 +149,7 @@ class TrainPlans:
         self.flops = sum(dispatch.flops for dispatch in batch.dispatches)
         align = self.device.limits.min_uniform_buffer_offset_alignment
         params = sum(params_size_bytes(trace, align) for trace in traces)
-        inputs = sum(buffer.size_bytes for buffer in vars(self.inputs).values())
-        inputs += self.stats.size_bytes + self.reports.size_bytes
+        inputs = self.inputs.buffer.size_bytes + self.stats.size_bytes + self.reports.size_bytes
         table = self.table.buffer.size_bytes
         return {
             "activations": activations,
@@ -177,7 +183,7 @@ class TrainPlans:
 
     async def allocate(self, on_progress: Progress | None = None) -> None:
         """Take the memory, compile every kernel, build the plans that every run needs."""
-        for buffer in (*vars(self.inputs).values(), self.grads, self.m, self.v, self.stats, self.reports):
+        for buffer in (self.inputs.buffer, self.grads, self.m, self.v, self.stats, self.reports):
             buffer.allocate()
         await self.batch_plan(self.largest, on_progress=on_progress)
         self.zero_plan = await self.device.build(self._trace_zero(), self.pool, "zero")
@@ -199,13 +205,7 @@ class TrainPlans:
     def write_batch(self, batch: Batch) -> int:
         """Write a micro-batch's tokens and which of its rows are trained; return the number of those."""
         trained = np.flatnonzero(batch.weights.reshape(-1) > 0)
-        targets = batch.targets.reshape(-1)[trained]
-        write = self.device.write
-        write(self.inputs.tokens, 0, np.ascontiguousarray(batch.tokens, np.uint32))
-        write(self.inputs.positions, 0, np.ascontiguousarray(batch.positions, np.uint32))
-        if len(trained):
-            write(self.inputs.rows, 0, trained.astype(np.uint32))
-            write(self.inputs.targets, 0, targets.astype(np.uint32))
+        self.inputs.write(batch.tokens, batch.positions, trained, batch.targets.reshape(-1)[trained])
         return len(trained)
 
     def set_step(self, values: StepValues) -> None:
@@ -223,7 +223,7 @@ class TrainPlans:
                 plan.close()
         self._built.clear()
         own = (self.grads, self.m, self.v, self.stats, self.reports, self.table.buffer)
-        for buffer in (*vars(self.inputs).values(), *own):
+        for buffer in (self.inputs.buffer, *own):
             buffer.destroy()
         self.step.close()
         self.pool.close()

@@ -121,7 +121,6 @@ class Trainer:
 
     async def _submit_step(self, batches: Sequence[Batch], step: int) -> _StepInFlight:
         rate = learning_rate(step, self.total_steps, self.config)
-        await self.accumulate(batches)
         plans = self.plans
         t = step + 1
         values = StepValues(
@@ -130,36 +129,39 @@ class Trainer:
             bias_correction2=1 - self.config.beta2**t,
             slot=step % SLOTS,
         )
-        plans.set_step(values)
+        await self.accumulate(batches, values)
         assert plans.update_plan is not None
         plans.device.submit(plans.update_plan)
         trained = sum(batch.trained_tokens for batch in batches)
         tokens = sum(batch.real_tokens for batch in batches)
         return _StepInFlight(step, rate, trained, tokens, plans.start_reading())
 
-    async def accumulate(self, batches: Sequence[Batch]) -> None:
-        """Leave the gradients of the mean loss over `batches` in the plans' gradient buffer."""
+    async def accumulate(self, batches: Sequence[Batch], values: StepValues | None = None) -> None:
+        """Leave the gradients of the mean loss over `batches` in the plans' gradients, and `values` in their step.
+
+        `values` is what comes after needs; what a micro-batch needs is filled in here.
+        """
         plans = self.plans
         assert plans.zero_plan is not None
         plans.device.submit(plans.zero_plan)
-        await self._forward_all(batches, grad_enabled=True)
+        await self._forward_all(batches, True, values or StepValues())
 
     async def validate(self) -> float:
         """Return the mean loss over the trained tokens of the rows held back."""
         batches = [self.layout.make_batch(group) for group in self.layout.groups(self.validation)]
         assert self.plans.zero_plan is not None
         self.plans.device.submit(self.plans.zero_plan)
-        await self._forward_all(batches, grad_enabled=False)
+        await self._forward_all(batches, False, StepValues())
         return (await self._read_stats())[0]
 
-    async def _forward_all(self, batches: Sequence[Batch], grad_enabled: bool) -> None:
+    async def _forward_all(self, batches: Sequence[Batch], grad_enabled: bool, values: StepValues) -> None:
         plans = self.plans
         total = sum(batch.trained_tokens for batch in batches)
         for batch in batches:
             shape = (batch.tokens.shape[0], batch.tokens.shape[1])
             plan = await plans.batch_plan(shape, grad_enabled)
-            rows = plans.write_batch(batch)
-            plans.set_step(StepValues(inv_tokens=1 / max(1, total), loss_rows=rows))
+            values.inv_tokens, values.loss_rows = 1 / max(1, total), plans.write_batch(batch)
+            plans.set_step(values)
             if plan.replayed:
                 plans.device.submit(plan)
             else:
