@@ -15,7 +15,9 @@ import pytest
 from lora_lab.config import LoraConfig
 from lora_lab.gpu import Device, Trace
 from lora_lab.gpu.kernel import Kernel
+from lora_lab.ops.step import StepValues
 from lora_lab.ops.tape import Tape
+from lora_lab.train.plans import TrainPlans
 from tests.gpu.conftest import Tiny
 from tests.gpu.test_tiny_llama import compare_gradients
 
@@ -82,15 +84,13 @@ def test_the_same_comparison_passes_without_a_fault(each_device: Device, tiny: T
 
 def test_a_mean_of_means_is_caught(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """The classic mistake of gradient accumulation: each micro-batch divided by its own trained tokens."""
-    from lora_lab.train import trainer as trainer_module
+    honest = TrainPlans.set_step
 
-    honest = trainer_module.StepValues
+    def mean_of_means(plans: TrainPlans, values: StepValues) -> None:
+        values.inv_tokens = 1 / (4 * values.loss_rows)
+        honest(plans, values)
 
-    def mean_of_means(**values: Any) -> Any:
-        rows = values.get("loss_rows", 0)
-        return honest(**(values | {"inv_tokens": 1 / (4 * rows)} if rows else values))
-
-    monkeypatch.setattr(trainer_module, "StepValues", mean_of_means)
+    monkeypatch.setattr(TrainPlans, "set_step", mean_of_means)
     with pytest.raises(AssertionError, match="loss: the relative error is"):
         compare_gradients(tiny, LORA, batch=1, accumulate=4)
 
