@@ -42,7 +42,7 @@ class ReplyStats:
 
 
 class ChatEngine:
-    """Holds one conversation's cache. One reply at a time; `stop` ends it after the token in flight."""
+    """Holds one conversation's cache. One reply at a time; `stop` ends it after the piece last given."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, template: ChatTemplate, context_length: int = 2048) -> None:
         self.model, self.tokenizer, self.template = model, tokenizer, template
@@ -70,7 +70,7 @@ class ChatEngine:
         self.adapter = new
 
     def stop(self) -> None:
-        """Let the token in flight be the reply's last one."""
+        """Let the piece last given be the reply's last one. What was drawn ahead of it is dropped."""
         self._stop = True
 
     async def reply(
