@@ -31,8 +31,8 @@ ETA_WINDOW = 20  # steps that the remaining time is reckoned from
 class Trainer:
     """Trains an adapter on examples. `prepare`, then iterate `run`, then `close`; `stop` from anywhere in between.
 
-    The adapter holds what was learned after every step, also after a stop; while `run` goes on, it may be a step ahead of
-    the event last given.
+    The adapter holds what was learned after every step, also after a stop; while `run` goes on, it may be a step ahead
+    of the event last given.
     """
 
     def __init__(
