@@ -11,7 +11,7 @@ import pytest
 from lora_lab.config import LINEAR_LAYERS, LoraConfig
 from lora_lab.gpu import Device, Pool, Tensor
 from lora_lab.model import Adapter, Model
-from lora_lab.model.decode import can_decode, decode_logits
+from lora_lab.model.decode import PackedAdapter, can_decode, decode_logits
 from lora_lab.model.transformer import transformer
 from lora_lab.ops.attention import attention_decode
 from lora_lab.ops.elementwise import copy
@@ -59,8 +59,9 @@ def run_token(
         return attention_decode(tape, q, *caches[layer], config.num_heads, config.num_kv_heads)
 
     async def go() -> tuple[np.ndarray, np.ndarray]:
+        packed = await PackedAdapter.pack(model, adapter) if fused and adapter else None
         if fused:
-            logits = decode_logits(tape, model, tokens, table, lambda layer: caches[layer], pairs, adapter)
+            logits = decode_logits(tape, model, tokens, table, lambda layer: caches[layer], packed)
         else:
             hidden = transformer(tape, model, tokens, positions, table, attend, pairs)
             logits = tape.tensor((1, config.vocab_size), "logits")
@@ -70,6 +71,8 @@ def run_token(
         device.submit(plan)
         found = await device.download(result), np.stack([await device.download(t) for pair in caches for t in pair])
         plan.close()
+        if packed is not None:
+            packed.release()
         return found
 
     try:

@@ -24,6 +24,7 @@ from lora_lab.generate.plans import PREFILL_SIZES, GenerationPlans
 from lora_lab.gpu import Device, Tensor, Trace
 from lora_lab.gpu.kernel import Kernel
 from lora_lab.model import Adapter, Model
+from lora_lab.model.decode import PackedAdapter
 from lora_lab.model.transformer import Block
 from lora_lab.ops.tiling import Tiling
 from lora_lab.ops.weight import BLOCKS, Weight, packed_words
@@ -80,7 +81,11 @@ def trace_everything(device: Device, form: str, head_dim: int) -> Iterator[Trace
     chat = GenerationPlans(model, 64)
     for size in (1, *PREFILL_SIZES):
         for applied in (None, adapter):
-            yield chat._trace(size, applied)
+            packed = PackedAdapter(model, applied) if applied and size == 1 else None
+            yield chat._trace(size, applied, packed)
+            if packed is not None:
+                yield packed.trace()
+                packed.release()
     chat.close()
     training.close()
     some.close()

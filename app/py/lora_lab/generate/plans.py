@@ -8,7 +8,7 @@ import numpy as np
 
 from ..gpu.device import Pool, Progress
 from ..gpu.plan import Plan, Tensor
-from ..model.decode import can_decode, decode_logits
+from ..model.decode import PackedAdapter, can_decode, decode_logits
 from ..model.lora import Adapter
 from ..model.transformer import Adapters, Model, transformer
 from ..ops.attention import attention, attention_decode
@@ -43,11 +43,13 @@ class GenerationPlans:
         self.seen = device.upload(np.zeros(model.config.vocab_size, np.uint32), "seen")
         self._plans: dict[tuple[int, bool], Plan] = {}
         self._adapter: Adapter | None = None
+        self._packed: PackedAdapter | None = None  # what decode reads of it, made with its first plan
 
     def set_adapter(self, adapter: Adapter | None) -> None:
         """Use other matrices from now on. Plans over the old ones are thrown away, those without stay."""
         for key in [key for key in self._plans if key[1]]:
             self._plans.pop(key).close()
+        self._release_packed()
         self._adapter = adapter
         self.cache.clear()
 
@@ -101,16 +103,19 @@ class GenerationPlans:
         key = (size, adapter_on)
         if key not in self._plans:
             adapter = self._adapter if adapter_on else None
+            if size == 1 and adapter is not None and can_decode(self.device, self.model, adapter):
+                self._packed = await PackedAdapter.pack(self.model, adapter)
             name = "decode" if size == 1 else f"prefill {size}"
-            self._plans[key] = await self.device.build(self._trace(size, adapter), self.pool, name, on_progress)
+            trace = self._trace(size, adapter, self._packed if adapter else None)
+            self._plans[key] = await self.device.build(trace, self.pool, name, on_progress)
         return self._plans[key]
 
-    def _trace(self, size: int, adapter: Adapter | None) -> Tape:
+    def _trace(self, size: int, adapter: Adapter | None, packed: PackedAdapter | None) -> Tape:
         model, config, cache = self.model, self.model.config, self.cache
         adapters: Adapters = adapter.pairs() if adapter else {}
         tape = Tape(self.device, self.step.tensor, grad_enabled=False)
         if size == 1 and can_decode(self.device, model, adapter):
-            logits = decode_logits(tape, model, self.token, self.table, cache.layer, adapters, adapter)
+            logits = decode_logits(tape, model, self.token, self.table, cache.layer, packed)
             sample(tape, logits, self.seen, self.token, self.drawn)
             return tape
         positions = Tensor((size,), self.positions.buffer, 0, "positions")
@@ -136,7 +141,13 @@ class GenerationPlans:
         sample(tape, logits, self.seen, self.token, self.drawn)
         return tape
 
+    def _release_packed(self) -> None:
+        if self._packed is not None:
+            self._packed.release()
+            self._packed = None
+
     def close(self) -> None:
+        self._release_packed()
         for plan in self._plans.values():
             plan.close()
         self._plans.clear()

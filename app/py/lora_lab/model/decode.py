@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..config import JOINED_LAYERS
-from ..gpu.device import Device
-from ..gpu.plan import Tensor, ceil_div
+from ..gpu.device import Device, Pool
+from ..gpu.plan import Tensor, Trace, ceil_div
 from ..ops import decode
-from ..ops.decode import NO_ADAPTER, AdapterPlaces, Scratch
+from ..ops.decode import NO_GROUP, Group, Scratch
 from ..ops.tape import Tape
 from .lora import Adapter
-from .transformer import Adapters, Model
+from .transformer import Model
 
 Caches = Callable[[int], tuple[Tensor, Tensor]]  # k and v of a layer, (length, Hkv * D)
 MAX_PARTS = 1 << 15  # floats that every workgroup of the next dispatch adds up: more would cost more than a dispatch
@@ -19,75 +19,113 @@ MAX_PARTS = 1 << 15  # floats that every workgroup of the next dispatch adds up:
 
 def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
     """Say whether `decode_logits` is made for this: a GPU, and sizes that its workgroups hold."""
-    config = model.config
-    if not device.use_workgroup_memory or config.head_dim % 8 or config.head_dim // 4 > decode.LANES:
+    config, limits = model.config, device.limits
+    if not device.use_workgroup_memory or config.head_dim % 8 or config.head_dim // 4 > decode.MIN_LANES:
+        return False
+    if config.hidden_size % decode.COLUMNS or config.intermediate_size % decode.COLUMNS:
+        return False
+    if decode.workgroup_bytes(adapter is not None, config.num_heads) > limits.max_workgroup_storage_size:
         return False
     if adapter is None:
         return True
-    rank, limits = adapter.config.rank, device.limits
-    if adapter.params.size_bytes > limits.max_storage_buffer_binding_size or 3 * rank > decode.MAX_UNITS:
+    whole = 4 * ceil_div(adapter.config.rank, 4)
+    if 3 * whole > decode.MAX_UNITS or whole > decode.MIN_LANES or _region(model, whole) > MAX_PARTS:
         return False
-    return _region(model, rank) <= MAX_PARTS and _workgroup_bytes(rank, config.num_heads) <= (
-        limits.max_workgroup_storage_size
-    )
+    return 4 * _places(model, adapter)[1] <= limits.max_storage_buffer_binding_size
 
 
-def _region(model: Model, rank: int) -> int:
+def _region(model: Model, ranks: int) -> int:
     config = model.config
-    whole = ceil_div(rank, 4) * 4
-    of_hidden = decode.part_floats(config.hidden_size, 3 * whole)
-    of_mlp = decode.part_floats(config.intermediate_size, whole)
-    return max(of_hidden, of_mlp, decode.SPLITS * config.num_heads * whole, 64)
+    of_hidden = decode.part_floats(config.hidden_size, 3 * ranks)
+    of_mlp = decode.part_floats(config.intermediate_size, ranks)
+    return max(of_hidden, of_mlp, decode.SPLITS * config.num_heads * ranks, 64)
 
 
-def _workgroup_bytes(rank: int, heads: int) -> int:
-    helpers = decode.HELPERS if rank else 0
-    vectors = 4 * (decode.LANES + helpers) + helpers + 1
-    return 16 * vectors + 4 * (decode.LANES + 3 * rank + 4 + decode.COLUMNS + decode.SPLITS * heads)
+def _places(model: Model, adapter: Adapter) -> tuple[dict[tuple[int, tuple[str, ...]], Group], int]:
+    """Return where every group's matrices lie when packed, and how many floats that takes."""
+    config, quads, at = model.config, ceil_div(adapter.config.rank, 4), 0
+    groups = {}
+    for layer in range(config.num_layers):
+        for names in JOINED_LAYERS:
+            if not any((layer, name) in adapter.places for name in names):
+                continue
+            size_a = config.linear_shape(names[0])[1] * len(names) * 4 * quads
+            groups[layer, names] = Group(len(names), quads, at, at + size_a)
+            at += size_a + sum(config.linear_shape(name)[0] for name in names) * 4 * quads
+    return groups, at
+
+
+class PackedAdapter:
+    """An adapter as `decode_logits` reads it: a copy, as it was at `pack`, in the order of wgsl/decode_pack.wgsl."""
+
+    def __init__(self, model: Model, adapter: Adapter) -> None:
+        self.model, self.adapter = model, adapter
+        self.groups, size = _places(model, adapter)
+        self.buffer = model.device.create_buffer(4 * size, "packed adapter")
+        self.tensor = Tensor((size,), self.buffer, 0, "packed adapter")
+
+    @classmethod
+    async def pack(cls, model: Model, adapter: Adapter) -> PackedAdapter:
+        """Return the adapter's matrices packed."""
+        packed = cls(model, adapter)
+        device = model.device
+        pool = Pool(device, "packing")
+        plan = await device.build(packed.trace(), pool, "pack the adapter")
+        device.submit(plan)
+        await device.finished()
+        plan.close()
+        pool.close()
+        return packed
+
+    def trace(self) -> Trace:
+        """Return the dispatches that pack it."""
+        tape = Trace()
+        config, lora = self.model.config, self.adapter.config
+        for (layer, names), group in self.groups.items():
+            block = self.model.blocks[layer]
+            gain = {JOINED_LAYERS[0]: block.input_norm, JOINED_LAYERS[2]: block.post_attention_norm}.get(names)
+            places = [self.adapter.places.get((layer, name)) for name in names]
+            columns = config.linear_shape(names[0])[1]
+            width = config.head_dim if names == JOINED_LAYERS[1] else decode.COLUMNS
+            source, rank = self.adapter.params, lora.rank
+            of_a, of_b = ([None if place is None else place[which] for place in places] for which in (0, 1))
+            decode.pack_a(tape, source, self.tensor, group, rank, lora.scale, of_a, columns, width, gain)
+            widths = [config.linear_shape(name)[0] for name in names]
+            decode.pack_b(tape, source, self.tensor, group, rank, of_b, widths)
+        return tape
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self.buffer.destroy()
 
 
 def decode_logits(
-    tape: Tape, model: Model, token: Tensor, table: Tensor, caches: Caches, adapters: Adapters, adapter: Adapter | None
+    tape: Tape, model: Model, token: Tensor, table: Tensor, caches: Caches, adapter: PackedAdapter | None
 ) -> Tensor:
     """Return logits (1, V) after token (1), which stands at step.past; its keys and values join the caches.
 
-    table: angles for every position (Model.rope_table). `adapters` are `adapter`'s pairs, or empty.
+    table: angles for every position (Model.rope_table).
     """
     config = model.config
-    rank = adapter.config.rank if adapter else 0
-    region = _region(model, rank)
+    region = _region(model, 4 * ceil_div(adapter.adapter.config.rank, 4) if adapter else 0)
     parts = tape.tensor((2 * region,), "parts of u")
-    scratch = Scratch(
-        tape, adapter.params if adapter else model.norm, parts, region, ceil_div(3 * rank, 4) * 4, config.num_heads,
-        config.num_kv_heads, config.head_dim,
-    )  # fmt: skip
+    source = adapter.tensor if adapter else model.norm
+    scratch = Scratch(tape, source, parts, region, config.num_heads, config.num_kv_heads, config.head_dim)
     attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS
     eps = config.rms_norm_eps
 
-    def places(layer: int, names: tuple[str, ...]) -> AdapterPlaces:
-        if layer == config.num_layers:
-            return NO_ADAPTER
-        widths = [config.linear_shape(name)[0] for name in names]
-        if (layer, names) in adapters:
-            return AdapterPlaces.of(widths, [adapters[layer, names]])
-        return AdapterPlaces.of(widths, [adapters.get((layer, (name,))) for name in names])
+    def group(layer: int, names: tuple[str, ...]) -> Group:
+        return adapter.groups.get((layer, names), NO_GROUP) if adapter else NO_GROUP
 
-    x = decode.embed(scratch, token, model.embedding, model.blocks[0].input_norm, places(0, attention_in))
+    x = decode.embed(scratch, token, model.embedding, group(0, attention_in))
     for i, block in enumerate(model.blocks):
-        following = model.blocks[i + 1].input_norm if i + 1 < config.num_layers else model.norm
         weights = block.linears
         widths = [config.linear_shape(name)[0] for name in attention_in]
-        here = places(i, attention_in)
+        here = group(i, attention_in)
         qkv = decode.norm_linear(scratch, x, block.input_norm, eps, weights[attention_in], widths, here)
-        attended = decode.attention(scratch, qkv, table, *caches(i), places(i, attention_out))
-        x = decode.add_linear(
-            scratch, attended, x.x, weights[attention_out], places(i, attention_out), block.post_attention_norm,
-            places(i, mlp_in), attention=True,
-        )  # fmt: skip
-        h = decode.norm_swiglu(
-            scratch, x, block.post_attention_norm, eps, weights[mlp_in], places(i, mlp_in), places(i, mlp_out)
-        )
-        x = decode.add_linear(
-            scratch, h, x.x, weights[mlp_out], places(i, mlp_out), following, places(i + 1, attention_in)
-        )
-    return decode.norm_linear(scratch, x, model.norm, eps, model.lm_head, (model.lm_head.shape[0],), NO_ADAPTER)
+        of_o, of_mlp, of_down = (group(i, names) for names in (attention_out, mlp_in, mlp_out))
+        attended = decode.attention(scratch, qkv, table, *caches(i), of_o)
+        x = decode.add_linear(scratch, attended, x.x, weights[attention_out], of_o, of_mlp, attended=True)
+        h = decode.norm_swiglu(scratch, x, block.post_attention_norm, eps, weights[mlp_in], of_mlp, of_down)
+        x = decode.add_linear(scratch, h, x.x, weights[mlp_out], of_down, group(i + 1, attention_in))
+    return decode.norm_linear(scratch, x, model.norm, eps, model.lm_head, (model.lm_head.shape[0],), NO_GROUP)

@@ -10,80 +10,83 @@ from dataclasses import dataclass
 
 from ..gpu.kernel import Kernel, kernel
 from ..gpu.plan import Tensor, Trace, ceil_div, grid_1d
-from .linear import LoraPair
+from .tape import Tape
 from .weight import Weight
 
 NONE = 0xFFFFFFFF
-COLUMNS = 8  # results of a workgroup, as in decode.wgsl
-LANES = 128
-HELPERS = 128  # invocations of a workgroup that fetch what an adapter needs, while LANES multiply
+COLUMNS = 8  # results of a workgroup, as in decode.wgsl; widths are multiples of it
+MIN_LANES, MAX_LANES = 128, 384  # of a workgroup, for the weights
+HELPERS = 128  # more of them, for the adapter
 SPLITS = 8  # of the keys: enough workgroups for a GPU at 9 heads, and no more work when there are few keys
-MAX_UNITS = 4 * HELPERS  # of u: every helper adds up parts of four of them at most
+MAX_UNITS = 4 * HELPERS  # of a u: every helper leaves a part of four of them at most
 
 
-@dataclass(frozen=True, eq=False)
-class AdapterPlaces:
-    """Where the LoRA matrices of layers that share an input lie in the adapter's flat buffer, in floats.
+@dataclass(frozen=True)
+class Group:
+    """The LoRA of layers that share an input, in the order of decode_pack.wgsl; the empty one is none.
 
-    `a` and `b` have one place a layer, NONE for a layer without LoRA. Without any, `rank` is 0.
+    Every layer has `layer_quads` vectors of units, used or not. a, b: where the packed matrices begin, in floats.
     """
 
-    rank: int = 0
-    scale: float = 0.0
-    a: tuple[int, ...] = ()
-    b: tuple[int, ...] = ()
+    layers: int = 0
+    layer_quads: int = 0
+    a: int = 0
+    b: int = 0
 
     @property
-    def units(self) -> int:
-        """The length of u: rank numbers for every layer, used or not, filled up to whole vectors of four."""
-        return ceil_div(self.rank * len(self.a), 4) * 4
-
-    @classmethod
-    def of(cls, widths: Sequence[int], pairs: Sequence[LoraPair | None]) -> AdapterPlaces:
-        """Return the places of `pairs`: one for every layer, or a single one that stacks all of them."""
-        known = [pair for pair in pairs if pair is not None]
-        if not known:
-            return cls()
-        rank, scale = known[0].rank, known[0].scale
-        if len(pairs) == len(widths):
-            a = [NONE if pair is None else pair.a.offset // 4 for pair in pairs]
-            b = [NONE if pair is None else pair.b.offset // 4 for pair in pairs]
-            return cls(rank, scale, tuple(a), tuple(b))
-        inner = known[0].a.shape[-1]
-        a = [known[0].a.offset // 4 + index * rank * inner for index in range(len(widths))]
-        b = [known[0].b.offset // 4 + sum(widths[:index]) * rank for index in range(len(widths))]
-        return cls(rank, scale, tuple(a), tuple(b))
+    def quads(self) -> int:
+        """Vectors of units: the length of u over four."""
+        return self.layers * self.layer_quads
 
 
-NO_ADAPTER = AdapterPlaces()
+NO_GROUP = Group()
 
 
 @dataclass(frozen=True, eq=False)
 class Scratch:
-    """What every dispatch of a decode shares: the adapter's flat buffer, and the parts of every u."""
+    """What every dispatch of a decode shares: the packed adapter, and the parts of every u."""
 
-    trace: Trace
+    trace: Tape
     adapter: Tensor  # anything that is never written where there is none
     parts: Tensor
     region: int  # floats of the largest set of parts: one set is written while another is read
-    units: int
     heads: int
     kv_heads: int
     head_dim: int
 
-    def kernel(self, entry: str, weight: Weight, attention: bool = False, helped: bool = True) -> Kernel:
-        helpers = HELPERS if self.units and helped else 0
+    def kernel(self, entry: str, weight: Weight, here: Group, given: Half | None, coming: Group) -> Kernel:
+        """Return an entry of decode.wgsl; with helpers if there is an adapter here, or one is coming."""
+        helpers = HELPERS if here.quads or coming.quads else 0
+        wide = 2 * COLUMNS if entry == "norm_swiglu" else COLUMNS
+        attention = entry == "add_attended"
+        quads = weight.shape[1] // 4
+        lanes = self._lanes(quads, wide, helpers)
+        num_parts = given.num_parts if given and here.quads else 1
+        sharers = HELPERS // max(1, wide // COLUMNS * here.layer_quads)
         constants = (
-            ("LANES", LANES), ("HELPERS", helpers), ("ADAPTER", helpers > 0),
-            ("UNITS", self.units if helpers else 1), ("VECTORS", 4 if entry == "norm_swiglu" else 2),
-            ("ATTENTION", attention), ("SPLITS", SPLITS), ("SPLIT_WEIGHTS", SPLITS * self.heads if attention else 1),
-            ("HEAD_QUADS", self.head_dim // 4),
+            ("LANES", lanes), ("TRIPS", ceil_div(quads, lanes)), ("HELPERS", helpers), ("WIDE", wide),
+            ("NORM", entry.startswith("norm")), ("LAYER_QUADS", here.layer_quads), ("PARTS_QUADS", here.quads),
+            ("NUM_PARTS", num_parts), ("FETCHED", 8 if num_parts > 4 * sharers else 4), ("NEXT_QUADS", coming.quads),
+            ("ATTENTION", attention), ("SPLITS", SPLITS), ("HEADS", self.heads),
+            ("SPLIT_WEIGHTS", SPLITS * self.heads if attention else 1), ("HEAD_QUADS", self.head_dim // 4),
         )  # fmt: skip
         return kernel("decode", entry, constants, (weight.loader,))
+
+    def _lanes(self, quads: int, wide: int, helpers: int) -> int:
+        """Return how many invocations multiply the weights: one for each quad of a row, if a workgroup has them."""
+        limits = self.trace.device.limits
+        room = limits.max_workgroup_storage_size - 4 * SPLITS * self.heads - 16 * (wide // 4) * helpers
+        most = min(MAX_LANES, limits.max_invocations_per_workgroup - helpers, room // (4 * wide + 4)) // 32 * 32
+        return max(MIN_LANES, min(most, ceil_div(quads, 32) * 32))
 
     def tensors(self, **more: Tensor) -> dict[str, Tensor]:
         assert self.trace.step is not None
         return {"step": self.trace.step, **more, "adapter": self.adapter, "parts": self.parts}
+
+
+def workgroup_bytes(helped: bool, heads: int) -> int:
+    """Return the workgroup memory of the largest kernel at its fewest invocations."""
+    return 16 * 4 * (MIN_LANES + (HELPERS if helped else 0)) + 4 * MIN_LANES + 4 * SPLITS * heads
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,19 +103,57 @@ def part_floats(columns: int, units: int) -> int:
     return ceil_div(columns, COLUMNS) * units
 
 
-def _params(
-    scratch: Scratch, columns: int, inner: int, eps: float, widths: Sequence[int], here: AdapterPlaces,
-    given: Half | None, coming: AdapterPlaces, parts_out: int, next_norm: bool,
-) -> dict[str, int | float]:  # fmt: skip
-    starts = [sum(widths[:index]) if index < len(widths) else NONE for index in (1, 2)]
-    a = [*coming.a, NONE, NONE, NONE]
-    b = [*here.b, NONE, NONE, NONE]
+def pack_a(
+    trace: Trace, adapter: Tensor, packed: Tensor, group: Group, rank: int, scale: float, offsets: Sequence[int | None],
+    columns: int, block: int, gain: Tensor | None,
+) -> None:  # fmt: skip
+    """Write the group's As (R, columns), at `offsets` floats of the adapter, in blocks; times gain (columns).
+
+    None in place of an offset: that layer has no adapter.
+    """
+    size = columns * 4 * group.quads
+    params = _pack_params(rank, group, offsets, size, group.a) | {
+        "columns": columns, "block": block, "scale": scale, "normed": int(gain is not None), "start1": 0, "start2": 0,
+    }  # fmt: skip
+    tensors = {"adapter": adapter, "gain": gain or adapter, "packed": packed}
+    trace.dispatch(kernel("decode_pack", "a"), tensors, params, grid_1d(ceil_div(size, 64)))
+
+
+def pack_b(
+    trace: Trace, adapter: Tensor, packed: Tensor, group: Group, rank: int, offsets: Sequence[int | None],
+    widths: Sequence[int],
+) -> None:  # fmt: skip
+    """Write the group's Bs (width, R), at `offsets` floats of the adapter, behind one another."""
+    size = sum(widths) * 4 * group.layer_quads
+    starts = _starts(widths)
+    params = _pack_params(rank, group, offsets, size, group.b) | {
+        "columns": 1, "block": COLUMNS, "scale": 1.0, "normed": 0, "start1": starts[0], "start2": starts[1],
+    }  # fmt: skip
+    tensors = {"adapter": adapter, "packed": packed}
+    trace.dispatch(kernel("decode_pack", "b"), tensors, params, grid_1d(ceil_div(size, 64)))
+
+
+def _pack_params(rank: int, group: Group, offsets: Sequence[int | None], size: int, out: int) -> dict[str, int | float]:
+    at = [NONE if offset is None else offset for offset in (*offsets, None, None)]
     return {
-        "columns": columns, "inner": inner, "eps": eps, "rank": here.rank, "units": here.units, "scale": here.scale,
-        "parts_in": given.parts_at if given else 0, "num_parts": given.num_parts if given else 0,
-        "start1": starts[0], "start2": starts[1], "b0": b[0], "b1": b[1], "b2": b[2],
-        "next_rank": coming.rank, "next_layers": len(coming.a), "next_units": coming.units, "parts_out": parts_out,
-        "a0": a[0], "a1": a[1], "a2": a[2], "next_norm": int(next_norm), "heads": scratch.heads,
+        "rank": rank, "ranks": 4 * group.layer_quads, "layers": group.layers, "out": out, "size": size,
+        "at0": at[0], "at1": at[1], "at2": at[2],
+    }  # fmt: skip
+
+
+def _starts(widths: Sequence[int]) -> list[int]:
+    """Return where the second and the third layer begin among rows of W; NONE for one that is not there."""
+    return [sum(widths[:index]) if index < len(widths) else NONE for index in (1, 2)]
+
+
+def _params(
+    columns: int, inner: int, eps: float, widths: Sequence[int], here: Group, given: Half | None, coming: Group,
+    parts_out: int,
+) -> dict[str, int | float]:  # fmt: skip
+    starts = _starts(widths)
+    return {
+        "columns": columns, "inner": inner, "eps": eps, "parts_in": given.parts_at if given else 0,
+        "parts_out": parts_out, "b_in": here.b, "a_out": coming.a, "start1": starts[0], "start2": starts[1],
     }  # fmt: skip
 
 
@@ -120,82 +161,78 @@ def _other_region(scratch: Scratch, given: Half) -> int:
     return scratch.region if given.parts_at == 0 else 0
 
 
-def embed(scratch: Scratch, token: Tensor, table: Weight, gain: Tensor, coming: AdapterPlaces) -> Half:
-    """Return the embedding (C) of token (1), with its parts for `coming`, whose input is normed with gain (C)."""
+def embed(scratch: Scratch, token: Tensor, table: Weight, coming: Group) -> Half:
+    """Return the embedding (C) of token (1), with its parts for `coming`."""
     columns = table.shape[1]
     y = scratch.trace.tensor((1, columns), "embedding")
-    params = _params(scratch, columns, columns, 0.0, (columns,), NO_ADAPTER, None, coming, 0, True)
+    params = _params(columns, columns, 0.0, (columns,), NO_GROUP, None, coming, 0)
     groups = ceil_div(columns, COLUMNS)
-    tensors = scratch.tensors(weight=table.tensor, gain=gain, y=y, token=token)
+    tensors = scratch.tensors(weight=table.tensor, y=y, token=token)
     del tensors["step"]
-    scratch.trace.dispatch(scratch.kernel("embed", table), tensors, params, (groups,))
+    step = scratch.kernel("embed", table, NO_GROUP, None, coming)
+    scratch.trace.dispatch(step, tensors, params, (groups,))
     return Half(y, 0, groups)
 
 
 def norm_linear(
-    scratch: Scratch, given: Half, gain: Tensor, eps: float, weight: Weight, widths: Sequence[int], here: AdapterPlaces
+    scratch: Scratch, given: Half, gain: Tensor, eps: float, weight: Weight, widths: Sequence[int], here: Group
 ) -> Tensor:
     """Return (1, sum of widths): the layers' results, one behind another, for rmsnorm(x) as their input."""
     columns, inner = weight.shape
     y = scratch.trace.tensor((1, columns), "norm_linear")
-    params = _params(scratch, columns, inner, eps, widths, here, given, NO_ADAPTER, 0, False)
+    params = _params(columns, inner, eps, widths, here, given, NO_GROUP, 0)
     tensors = scratch.tensors(weight=weight.tensor, x=given.x, gain=gain, y=y)
-    flops = 2.0 * columns * (inner + here.rank)
+    flops = 2.0 * columns * (inner + 4 * here.layer_quads)
     grid = grid_1d(ceil_div(columns, COLUMNS))
-    step = scratch.kernel("norm_linear", weight, helped=here.rank > 0)
+    step = scratch.kernel("norm_linear", weight, here, given, NO_GROUP)
     scratch.trace.dispatch(step, tensors, params, grid, flops)
     return y
 
 
 def norm_swiglu(
-    scratch: Scratch, given: Half, gain: Tensor, eps: float, weight: Weight, here: AdapterPlaces, coming: AdapterPlaces
+    scratch: Scratch, given: Half, gain: Tensor, eps: float, weight: Weight, here: Group, coming: Group
 ) -> Half:
     """Return h (1, I) = silu(gate) * up of rmsnorm(x), with its parts for down. weight: gate's rows, then up's."""
     channels, inner = weight.shape[0] // 2, weight.shape[1]
     y = scratch.trace.tensor((1, channels), "swiglu")
     parts_out = _other_region(scratch, given)
-    params = _params(scratch, channels, inner, eps, (channels,), here, given, coming, parts_out, False)
+    params = _params(channels, inner, eps, (channels, channels), here, given, coming, parts_out)
     tensors = scratch.tensors(weight=weight.tensor, x=given.x, gain=gain, y=y)
     groups = ceil_div(channels, COLUMNS)
-    flops = 4.0 * channels * (inner + here.rank)
-    scratch.trace.dispatch(scratch.kernel("norm_swiglu", weight), tensors, params, (groups,), flops)
+    flops = 4.0 * channels * (inner + 4 * here.layer_quads)
+    step = scratch.kernel("norm_swiglu", weight, here, given, coming)
+    scratch.trace.dispatch(step, tensors, params, (groups,), flops)
     return Half(y, parts_out, groups)
 
 
 def add_linear(
-    scratch: Scratch, given: Half, residual: Tensor, weight: Weight, here: AdapterPlaces, next_gain: Tensor,
-    coming: AdapterPlaces, attention: bool = False,
-) -> Half:  # fmt: skip
-    """Return residual + linear(h) (1, C), with its parts for `coming`, whose input is normed with next_gain (C).
-
-    With `attention`, h is what `attention` below returned.
-    """
+    scratch: Scratch, given: Half, residual: Tensor, weight: Weight, here: Group, coming: Group, attended: bool = False
+) -> Half:
+    """Return residual + linear(h) (1, C), with its parts for `coming`. `attended`: h is what `attention` returned."""
     columns, inner = weight.shape
     y = scratch.trace.tensor((1, columns), "residual")
     parts_out = _other_region(scratch, given)
-    params = _params(scratch, columns, inner, 0.0, (columns,), here, given, coming, parts_out, True)
-    tensors = scratch.tensors(weight=weight.tensor, x=given.x, residual=residual, gain=next_gain, y=y)
+    params = _params(columns, inner, 0.0, (columns,), here, given, coming, parts_out)
+    tensors = scratch.tensors(weight=weight.tensor, x=given.x, residual=residual, y=y)
     groups = ceil_div(columns, COLUMNS)
-    flops = 2.0 * columns * (inner + here.rank)
-    scratch.trace.dispatch(scratch.kernel("add_linear", weight, attention), tensors, params, (groups,), flops)
+    flops = 2.0 * columns * (inner + 4 * here.layer_quads)
+    step = scratch.kernel("add_attended" if attended else "add_linear", weight, here, given, coming)
+    scratch.trace.dispatch(step, tensors, params, (groups,), flops)
     return Half(y, parts_out, groups)
 
 
-def attention(
-    scratch: Scratch, qkv: Tensor, table: Tensor, k_cache: Tensor, v_cache: Tensor, coming: AdapterPlaces
-) -> Half:
+def attention(scratch: Scratch, qkv: Tensor, table: Tensor, k_cache: Tensor, v_cache: Tensor, coming: Group) -> Half:
     """Turn q and k of qkv, append k and v to the caches (length, Hkv * D) and return every head's sums in SPLITS parts.
 
-    Only add_linear(..., attention=True) understands the result. `coming` is the adapter of o.
+    Only add_linear(..., attended=True) understands the result. `coming` is the adapter of o.
     """
     heads, head_dim = scratch.heads, scratch.head_dim
     out = scratch.trace.tensor((SPLITS, heads, head_dim + 4), "attention")
     params = {
-        "heads": heads, "kv_heads": scratch.kv_heads, "scale": head_dim**-0.5, "next_rank": coming.rank,
-        "next_units": coming.units, "parts_out": 0, "a0": coming.a[0] if coming.a else 0,
+        "heads": heads, "kv_heads": scratch.kv_heads, "scale": head_dim**-0.5, "parts_out": 0, "a_out": coming.a,
     }  # fmt: skip
     tensors = scratch.tensors(qkv=qkv, table=table, k=k_cache, v=v_cache, out=out)
-    constants = (("HEAD_QUADS", head_dim // 4), ("LANES", LANES), ("SPLITS", SPLITS))
+    constants = (("HEAD_QUADS", head_dim // 4), ("LANES", MIN_LANES), ("SPLITS", SPLITS), ("UNITS", 4 * coming.quads))
     flops = 4.0 * k_cache.shape[0] * heads * head_dim
     step = kernel("decode_attention", "forward", constants)
     scratch.trace.dispatch(step, tensors, params, (heads, SPLITS), flops)
