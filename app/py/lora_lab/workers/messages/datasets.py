@@ -60,11 +60,15 @@ class ShowRow(Command):
     """Ask for one row as the model sees it (RowShown): row `index`, or where `jump` or `search` leads from there.
 
     `search` finds the next row behind `index` that holds the words, going round; with `jump="previous"` the one before.
+    `line` asks for the row that begins on this line, as duplicates and problems are told (of several files the first
+    that has such a row, or the one named by `source`).
     """
 
     index: int = 0
     jump: RowJump | None = None
     search: str = ""
+    line: int | None = None
+    source: str = ""
     request: int = 0
 
 
