@@ -105,14 +105,14 @@ train.on("storage", ({ available, persistent, used_bytes, reason }) => {
 
 // ---------------------------------------------------------------------------------------------------------- dataset
 
-function readDataset({ file, sample }) {
+function readDataset(wanted) {
   if (isRunning()) return toast("Another dataset can be read when the run is over.");
   if (state.reading) return;
   showProblem("dataset-problem", null);
-  const name = file ? file.name : "the sample";
-  update({ reading: { done_bytes: 0, total_bytes: 0, name }, dataset: null, consent: false, plan: null });
-  lastRead = { file, sample };
-  train.send("read_dataset", file ? { file } : { sample });
+  const name = wanted.files ? wanted.files[0].name : "the sample";
+  update({ reading: { done: 0, total: 0, unit: "bytes", name }, dataset: null, consent: false, plan: null });
+  lastRead = wanted;
+  train.send("read_dataset", wanted);
 }
 
 function clearDataset() {
@@ -305,7 +305,7 @@ train.on("failed", failed);
 // ------------------------------------------------------------------------------------------------------------ begin
 
 setUpStrip({ openModel });
-setUpData({ read: readDataset, clear: clearDataset });
+setUpData(train, { read: readDataset, clear: clearDataset });
 setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
 setUpTraining(train);
 setUpChart();
@@ -322,6 +322,6 @@ setUpAdapters({
 dropAnywhere((use, files) => {
   if (use === "model") openModel(files);
   else if (use === "adapter") addAdapter(files);
-  else readDataset({ file: files[0] });
+  else readDataset({ files });
 });
 train.send("open_model", wanted);

@@ -89,6 +89,7 @@ class DatasetReport:
         values = asdict(self)
         del values["noted"]
         values["problems"] = [problem.as_dict() for problem in self.noted]
+        values["groups"] = [group.as_dict() for group in self.groups]
         values["bad"] = self.bad
         if self.tokens is not None:
             values["tokens"]["trained_share"] = self.tokens.trained_share
