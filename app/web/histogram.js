@@ -16,9 +16,9 @@ export function drawHistogram(tokens, onLong) {
   for (const [from, to, count] of histogram) svg.append(...bar(from, to, count, highest, max_length));
   const said = { p50: "Half up to", p95: "95 % up to", max: "Longest", cut: onLong === "drop" ? "Left out over" : "Cut at" };
   const lines = Object.entries({ p50, p95, max, cut: max_length });
-  const drawn = lines.filter(([, value]) => value <= end).map(([name, value]) => {
+  const drawn = lines.filter(([, value]) => value < end).map(([name, value]) => {
     const line = create("span", { class: `rule ${name}` });
-    line.style.left = `${(100 * value) / end}%`;
+    line.style.left = `${(100 * (value + 0.5)) / end}%`;
     return line;
   });
   byId("histogram-plot").replaceChildren(svg, ...drawn);
@@ -36,7 +36,7 @@ export function drawHistogram(tokens, onLong) {
 function bar(from, to, rows, highest, maxLength) {
   const height = rows ? Math.max(2, (100 * rows) / highest) : 0;
   const gap = (to - from) * 0.08;
-  const split = Math.min(Math.max(maxLength, from), to);
+  const split = Math.min(Math.max(maxLength + 1, from), to); // a row of the length itself is whole
   const parts = [[from, split, ""], [split, to, " beyond"]].filter(([left, right]) => right > left && height).map(([left, right, name]) =>
     shape("rect", { class: `bar-fill${name}`, x: left === from ? left + gap : left, width: Math.max(right - left - (left === from ? gap : 0) - (right === to ? gap : 0), 0.01), y: 100 - height, height }));
   const hit = shape("rect", { class: "bar-hit", x: from, width: to - from, y: 0, height: 100 });
