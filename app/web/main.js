@@ -4,7 +4,7 @@ import { setUpAdapters } from "./adapters.js";
 import { begunMs } from "./begin.js";
 import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
 import { setUpChart, showCurve } from "./chart.js";
-import { setUpData } from "./data.js";
+import { dropData, readDataAgain, setUpData } from "./data.js";
 import { byId, formatBytes, saveFile, setText } from "./dom.js";
 import { dropAnywhere } from "./files.js";
 import { WorkerLink } from "./loader.js";
@@ -25,7 +25,6 @@ let chatWaits = false; // it got ready in the middle of a run and has not been g
 let planRequest = 0;
 let wanted = { model_id: new URL(location.href).searchParams.get("model"), files: null, title: null };
 let afterRestart = null; // the adapter to apply again
-let lastRead = null; // the dataset that is open, as it was asked for: read anew when another model comes
 
 // ------------------------------------------------------------------------------------------------ model and workers
 
@@ -93,7 +92,7 @@ train.on("model_opened", (event) => {
   if (state.gpu.state === "found") reached("ready_ms");
   chatCanStart();
   chatOpens();
-  if (lastRead && !state.reading) readDataset(lastRead);
+  readDataAgain();
   if (afterRestart) useAdapter(afterRestart.id);
   afterRestart = null;
 });
@@ -103,32 +102,7 @@ train.on("storage", ({ available, persistent, used_bytes, reason }) => {
   byId("storage-note").classList.toggle("warn", !available || Boolean(reason));
 });
 
-// ---------------------------------------------------------------------------------------------------------- dataset
-
-function readDataset(wanted) {
-  if (isRunning()) return toast("Another dataset can be read when the run is over.");
-  if (state.reading) return;
-  showProblem("dataset-problem", null);
-  const name = wanted.files ? wanted.files[0].name : "the sample";
-  update({ reading: { done: 0, total: 0, unit: "bytes", name }, dataset: null, consent: false, plan: null });
-  lastRead = wanted;
-  train.send("read_dataset", wanted);
-}
-
-function clearDataset() {
-  lastRead = null;
-  train.send("clear_dataset");
-}
-
-train.on("dataset_progress", (event) => update({ reading: { ...state.reading, ...event } }));
-train.on("dataset_ready", (event) => {
-  const same = state.dataset?.name === event.name && state.dataset.problem_count === event.problem_count && !event.suggested;
-  update({ dataset: event, reading: null, consent: same && state.consent });
-  if (!event.suggested) return; // only the cut has changed: the plan is on its way
-  suggest(event.suggested);
-  plan();
-});
-train.on("dataset_cleared", () => update({ dataset: null, plan: null, consent: false }));
+// ------------------------------------------------------------------------------------------------------------- plan
 
 function plan() {
   if (!state.dataset?.can_train || !state.model || isRunning()) return;
@@ -305,7 +279,12 @@ train.on("failed", failed);
 // ------------------------------------------------------------------------------------------------------------ begin
 
 setUpStrip({ openModel });
-setUpData(train, { read: readDataset, clear: clearDataset });
+setUpData(train, {
+  fits: (settings) => {
+    suggest(settings);
+    plan();
+  },
+});
 setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
 setUpTraining(train);
 setUpChart();
@@ -322,6 +301,6 @@ setUpAdapters({
 dropAnywhere((use, files) => {
   if (use === "model") openModel(files);
   else if (use === "adapter") addAdapter(files);
-  else readDataset({ files });
+  else dropData(files);
 });
 train.send("open_model", wanted);

@@ -81,6 +81,12 @@ export function readSettings() {
   return problems.length ? { problems } : { settings };
 }
 
+/** The settings to read a dataset with, null where the person has set none that matters then. */
+export function readingSettings() {
+  if (!["max_length", "masking", "on_long"].some((name) => touched.has(name))) return null;
+  return readSettings().settings ?? null;
+}
+
 /** Fill in what suits a dataset, except where the person has already decided. */
 export function suggest(settings) {
   const all = { ...settings, validation_percent: Math.round(settings.validation_fraction * 100) };
