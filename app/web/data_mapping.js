@@ -88,10 +88,11 @@ function draw({ dataset }) {
       if (columns.length) fill(dataset.report);
     }
   }
-  const { mapping } = dataset.report;
-  const some = columns.length > 0;
+  const { mapping, good, groups } = dataset.report;
+  // A row with a prompt alone has columns too, but choosing others would not help it.
+  const some = columns.length > 0 && (mapping || good === 0 || groups.some(({ kind: found }) => found === "unknown-columns"));
   byId("mapping").hidden = !some || !open;
-  byId("mapping-cancel").hidden = !mapping && dataset.report.good === 0;
+  byId("mapping-cancel").hidden = !mapping && good === 0;
   byId("mapped").hidden = !some || open;
   if (!some) return;
   const auto = isFromMemory();

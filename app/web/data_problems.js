@@ -101,8 +101,8 @@ function drawKind(group, report, open) {
   setText(rest, own.length ? `… and ${formatCount(group.count - own.length)} more of this kind.` : group.message);
   list_more(LISTED);
   if (!own.length) rest.hidden = false;
-  if (oneHint && group.hint) box.append(create("p", { class: "kind-hint" }, sentence(group.hint)));
   box.append(list, more, rest);
+  if (oneHint && group.hint) box.append(create("p", { class: "kind-hint" }, sentence(group.hint)));
   return box;
 }
 
@@ -126,6 +126,6 @@ function drawProblem({ line, column, message, hint, near, before, after, repair,
 const labelled = (label, tag, text) => create("p", { class: tag === "code" && label === "mended" ? "after" : "before" },
   create("span", {}, label), create(tag, {}, text));
 const sentence = (text) => {
-  const whole = text.charAt(0).toUpperCase() + text.slice(1);
+  const whole = /^[a-z]+[ ,]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text; // names stay as they are
   return /[.!?…]$/.test(whole) ? whole : `${whole}.`;
 };
