@@ -29,7 +29,7 @@ export function drawChips({ texts, trained, special, kept, length }) {
     line = create("div", { class: "chip-line" });
   }
   if (line.childNodes.length) all.append(line);
-  if (kept < length && kept >= texts.length) all.append(cutLine(kept));
+  if (kept < length && kept === texts.length) all.append(cutLine(kept));
   if (texts.length < length) all.append(more(texts.length, length));
   return all;
 }
@@ -48,7 +48,7 @@ export function drawText({ texts, trained, special, kept, length }) {
     index = end;
   }
   all.append(text);
-  if (kept < length && kept >= texts.length) all.append(cutLine(kept));
+  if (kept < length && kept === texts.length) all.append(cutLine(kept));
   if (texts.length < length) all.append(more(texts.length, length));
   return all;
 

@@ -54,10 +54,10 @@ function draw(state) {
   const same = state.dataset && dataset && state.dataset.title === dataset.title && row;
   dataset = state.dataset;
   sent = next = null;
-  byId("preview").hidden = !dataset?.good_rows;
+  byId("preview").hidden = !dataset?.report.tokens || !dataset.rows;
   if (byId("preview").hidden) return forget();
   // Where it was, cut or masked in another way; it may have been left out by that.
-  if (same) ask({ line: row.line, source: row.source, index: Math.min(row.index, dataset.good_rows - 1) });
+  if (same) ask({ line: row.line, source: row.source, index: row.index });
   else {
     forget();
     ask({ index: 0 });

@@ -15,6 +15,7 @@ import { setUpStrip } from "./setup.js";
 import { listenToPhases, pagePhase, reached } from "./startup.js";
 import { isRunning, state, update } from "./store.js";
 import { setUpTraining } from "./train.js";
+import { setUpValidation } from "./validation.js";
 
 const train = new WorkerLink("train");
 pagePhase("page", 0, begunMs);
@@ -104,8 +105,15 @@ train.on("storage", ({ available, persistent, used_bytes, reason }) => {
 
 // ------------------------------------------------------------------------------------------------------------- plan
 
+/** Is there a row to train on, or one that other settings would bring back? */
+function canPlan() {
+  const { model, dataset } = state;
+  if (!model || !dataset) return false;
+  return dataset.can_train || dataset.report.groups.some(({ kind }) => ["nothing-to-train", "too-long"].includes(kind));
+}
+
 function plan() {
-  if (!state.dataset?.can_train || !state.model || isRunning()) return;
+  if (!canPlan() || isRunning()) return;
   const { settings, problems } = readSettings();
   if (problems) return update({ plan: { problems } }), showFieldProblems(problems);
   planRequest += 1; // late answers to earlier questions are told by it
@@ -268,6 +276,7 @@ const slots = {
 function failed(event) {
   if (event.where === "chat") return; // chat.js shows it beside the conversation
   if (event.where === "model") update({ modelProblem: state.model ? null : event, modelProgress: null, reading: null });
+  if (event.where === "dataset" && state.validationReading) return; // validation.js shows it beside the file
   if (event.where === "dataset") update({ reading: null });
   if (event.where === "training") update({ phase: "error", phaseDetail: "" });
   if (event.where === "compare") failAnswer();
@@ -287,6 +296,7 @@ setUpData(train, {
 });
 setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
 setUpTraining(train);
+setUpValidation(train, { plan });
 setUpChart();
 setUpChat();
 setUpResult({ compare, download: (id) => train.send("export_adapter", { id }) });

@@ -6,31 +6,37 @@ import { showProblem } from "./problems.js";
 import { isRunning, state, subscribe, update } from "./store.js";
 
 let train = null; // the train worker's link
-let read = null; // the files that are in use, to be read again when the dataset is
+let used = null; // {files, of: the dataset's title}: to be read again when that dataset is
+let asking = false; // the worker was told of another file, or of none
 
-/** Take a validation file. `link` is the train worker's. */
-export function setUpValidation(link) {
+/** Take a validation file. `link` is the train worker's; `plan()` when there is another part to check on. */
+export function setUpValidation(link, { plan }) {
   train = link;
   dropZone(byId("validation"), byId("validation-input"), (files) => {
     if (state.dataset && !isRunning() && !state.reading && !state.validationReading) take(files);
   });
   byId("validation-remove").addEventListener("click", () => {
-    read = null;
+    used = null;
+    asking = true;
     train.send("read_validation", { files: [] });
     byId("validation-input").focus();
   });
-  train.on("dataset_ready", ({ suggested, validation }) => {
-    if (suggested && !validation && read) return take(read); // read anew, with another mapping, model or mended rows
-    if (!state.validationReading) return;
-    read = state.validationReading.files;
-    update({ validationReading: null });
+  train.on("dataset_ready", ({ title, suggested, validation }) => {
+    if (validation && state.validationReading) used = { files: state.validationReading.files, of: title };
+    if (asking) queueMicrotask(plan);
+    asking = false;
+    if (state.validationReading) return update({ validationReading: null });
+    if (!suggested || validation || !used) return;
+    if (used.of === title) take(used.files); // the dataset was read anew, with other columns or mended rows
+    else used = null;
   });
   train.on("dataset_cleared", () => {
-    read = null;
+    used = null;
     update({ validationReading: null });
   });
   train.on("failed", (event) => {
     if (event.where !== "dataset" || !state.validationReading) return;
+    asking = false;
     update({ validationReading: null });
     showProblem("validation-problem", event);
   });
@@ -40,6 +46,7 @@ export function setUpValidation(link) {
 function take(files) {
   showProblem("validation-problem", null);
   update({ validationReading: { files, name: files.map(({ name }) => name).join(", "), done: 0, total: 0 } });
+  asking = true;
   train.send("read_validation", { files });
 }
 
