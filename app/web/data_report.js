@@ -22,10 +22,9 @@ function draw({ dataset }) {
   if (dataset === shown) return;
   shown = dataset;
   if (!dataset) return;
-  const { report, facts, notes } = dataset;
+  const { report, facts } = dataset;
   byId("dataset-summary").replaceChildren(...facts.map(({ label, value, hint }) =>
     create("div", { title: hint || null }, create("dt", {}, label), create("dd", {}, value))));
-  byId("dataset-notes").replaceChildren(...notes.map((note) => create("li", {}, note)));
   byId("no-tokens").hidden = report.tokens !== null || !report.good;
   drawHistogram(report.tokens, dataset.on_long);
   const parts = [...contents(dataset)];
