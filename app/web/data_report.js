@@ -22,10 +22,9 @@ function draw({ dataset }) {
   if (dataset === shown) return;
   shown = dataset;
   if (!dataset) return;
-  const { report, facts, notes } = dataset;
+  const { report, facts } = dataset;
   byId("dataset-summary").replaceChildren(...facts.map(({ label, value, hint }) =>
     create("div", { title: hint || null }, create("dt", {}, label), create("dd", {}, value))));
-  byId("dataset-notes").replaceChildren(...notes.map((note) => create("li", {}, note)));
   byId("no-tokens").hidden = report.tokens !== null || !report.good;
   drawHistogram(report.tokens, dataset.on_long);
   const parts = [...contents(dataset)];
@@ -92,7 +91,7 @@ function* repeats({ count, examples }, one, many, none) {
 /** Pairs of lines. The first of each, and with `both` the second, leads to its row. */
 function pairs(lines, count, word, both) {
   const items = lines.slice(0, SHOWN_PAIRS).map(([line, other]) =>
-    create("li", {}, both ? lineButton(line) : `line ${formatCount(line)}`, ` ${word} `, both ? lineButton(other) : formatCount(other)));
+    create("li", {}, lineButton(line), ` ${word} `, both ? lineButton(other) : formatCount(other)));
   if (count > items.length) items.push(create("li", {}, `… and ${formatCount(count - items.length)} more`));
   return create("ul", { class: "pairs" }, ...items);
 }
