@@ -11,6 +11,7 @@ import { showProblem, toast } from "./problems.js";
 import { readingSettings } from "./settings.js";
 import { isRunning, state, subscribe, update } from "./store.js";
 
+const COUNTING = { counting: true, done: 0, total: 0, unit: "rows", name: "" };
 const QUICK_MS = 300; // a reading again that is over so soon does not take the panel's place
 let link; // to the train worker
 // What is open or being read, as it was asked for: {files | text | sample, mapping, use_mended}; read anew with another model.
@@ -36,7 +37,7 @@ export function setUpData(train, { fits }) {
   });
   setUpProblems({ mend: (use_mended) => read({ ...asked, use_mended }, true) });
   setUpMapping(train, { use: useMapping, wasRemembered: () => fromMemory });
-  train.on("dataset_progress", (event) => state.reading && update({ reading: { ...state.reading, ...event } }));
+  train.on("dataset_progress", progress);
   train.on("dataset_ready", (event) => ready(event, fits));
   train.on("dataset_cleared", () => {
     if (state.reading && !state.reading.stopping) return; // what it is about was given up before this reading began
@@ -54,9 +55,9 @@ export function dropData(files) {
   if (good.length) take({ files: good });
 }
 
-/** Another model has come, with another tokenizer: what was open is read again. */
+/** A model has come. What is open counts its tokens by itself; what a worker has taken along with it is read again. */
 export function readDataAgain() {
-  if (asked && !state.reading) read(asked);
+  if (asked && !state.reading && !state.dataset) read(asked);
 }
 
 /** Read something in place of what is there. */
@@ -65,14 +66,7 @@ function take(wanted) {
   [fromMemory, declined] = [false, false];
   if (!read(wanted) || !before || !canGrow(before) || !canGrow(wanted)) return;
   const both = () => read({ files: merge(filesOf(before), filesOf(wanted)) });
-  toast("This took the place of what was there.", { label: "Keep both", run: () => (state.reading ? keepBothLater(both) : both()) });
-}
-
-function keepBothLater(both) {
-  asked = null;
-  link.send("stop_reading");
-  update({ reading: null });
-  both();
+  toast("This took the place of what was there.", { label: "Keep both", run: both });
 }
 
 /** Read more files together with what is there. */
@@ -95,7 +89,6 @@ function merge(files, more) {
 /** Ask the worker to read. `again`: the same data otherwise, so the panel stays as it is while that is quick. */
 function read(wanted, again = false) {
   if (isRunning()) return toast("Another dataset can be read when the run is over."), false;
-  if (state.reading) return toast("A dataset is being read. Stop that first."), false;
   showProblem("dataset-problem", null);
   asked = wanted;
   const name = wanted.sample ? "the sample" : wanted.text ? "the pasted text" : wanted.files.length > 1
@@ -116,17 +109,29 @@ function stop() {
 }
 
 function ready(event, fits) {
-  if (state.reading?.stopping) return; // it was done before it heard of the stop; what it cleared then is on its way
+  if (state.reading?.stopping) return link.send("clear_dataset"); // it was done before it heard of the stop
+  if (state.reading && asked && !answers(event)) return; // of what was asked before
   const names = Object.keys(event.report.columns);
-  const known = event.suggested && !event.report.mapping && !declined && event.report.good === 0 && names.length && remembered(names);
-  if (known && asked) {
+  const known = !event.report.mapping && !declined && event.report.good === 0 && names.length && remembered(names);
+  if (known && asked && state.reading) {
     fromMemory = true;
-    update({ reading: null });
     return read({ ...asked, mapping: known }, true);
   }
+  // Tokens are counted next, which can take long: meanwhile there is a lot to look at already.
+  const counts = !event.report.tokens && state.model && event.report.good > 0;
   const same = state.dataset?.name === event.name && state.dataset.problem_count === event.problem_count && !event.suggested;
-  update({ dataset: event, reading: null, consent: same && state.consent });
+  update({ dataset: event, reading: counts ? { ...COUNTING } : null, consent: same && state.consent });
   if (event.suggested) fits(event.suggested); // else only the cut has changed: the plan is on its way
+}
+
+const answers = ({ report, use_mended }) =>
+  Boolean(report.mapping) === Boolean(asked.mapping) && use_mended === Boolean(asked.use_mended);
+
+/** How far the reading is, or the counting of tokens, which also comes by itself: with another model, another mask. */
+function progress(event) {
+  if (state.validationReading) return;
+  if (state.reading) return update({ reading: { ...state.reading, ...event, counting: event.unit === "rows" && Boolean(state.dataset) } });
+  if (event.unit === "rows" && state.dataset && event.done < event.total) update({ reading: { ...COUNTING, ...event } });
 }
 
 function useMapping(mapping) {
@@ -139,11 +144,12 @@ function useMapping(mapping) {
 function draw({ dataset, reading }) {
   const isQuick = reading?.again && performance.now() - reading.began < QUICK_MS;
   const body = byId("data-body");
-  const now = reading && !isQuick ? "reading" : dataset || isQuick ? "ready" : "empty";
+  const now = reading && !isQuick && !reading.counting ? "reading" : dataset || isQuick ? "ready" : "empty";
   const hadFocus = body.contains(document.activeElement);
   const before = body.dataset.state;
   body.dataset.state = now;
   body.setAttribute("aria-busy", String(Boolean(reading)));
+  byId("reading").hidden = now !== "reading" && !reading?.counting;
   if (reading) drawReading(reading);
   for (const button of document.querySelectorAll(".sample-button")) button.disabled = Boolean(reading);
   byId("dataset-remove").disabled = isRunning();
@@ -186,10 +192,10 @@ function drawReading({ done, total, unit, name, left_ms, stopping }) {
   byId("reading-stop").disabled = Boolean(stopping);
   if (total && !stopping) bar.value = done / total;
   else bar.removeAttribute("value");
-  const waits = !total && (state.worker.phase !== "ready" || !state.model);
+  const waits = !total && state.worker.phase !== "ready";
   setText(byId("reading-text"), stopping ? "Stopping…"
-    : waits ? `${sentence(name)} comes next, as soon as the model’s tokenizer is there.`
-    : unit === "rows" ? "Counting tokens" : `Reading ${name}`);
+    : waits ? `${sentence(name)} comes next, as soon as Python is there.`
+    : unit === "rows" ? "Counting the tokens" : `Reading ${name}`);
   const amount = !total || stopping ? ""
     : unit === "rows" ? `${formatCount(done)} of ${formatCount(total)} rows` : `${formatBytes(done)} of ${formatBytes(total)}`;
   setText(byId("reading-left"), left_ms > 1000 && !stopping ? `${amount} · about ${formatTime(left_ms)} left` : amount);

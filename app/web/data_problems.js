@@ -37,7 +37,8 @@ function drawErrors({ report, problem_count, rows, good_rows, can_train }) {
   byId("dataset-errors").hidden = groups.length === 0;
   byId("consent-row").hidden = problem_count === 0 || !can_train;
   setText(byId("errors-title"), groups.length ? errorsTitle(report, problem_count, rows, good_rows) : "");
-  byId("errors-kinds").replaceChildren(...kinds(groups, report));
+  const asksForColumns = report.good === 0 && Object.keys(report.columns).length > 0; // the editor above says it all
+  byId("errors-kinds").replaceChildren(...kinds(groups, report, !asksForColumns));
   setText(byId("consent-text"), `Leave the bad rows out and go on with the ${count(good_rows, "good row")}`);
 }
 
@@ -65,16 +66,12 @@ function drawMend({ report, use_mended }) {
 function drawRemarks({ report }) {
   const groups = report.groups.filter(({ severity }) => severity !== "error");
   byId("remarks").hidden = groups.length === 0;
-  const looks = groups.filter(({ severity }) => severity === "warning").length;
-  const goods = groups.length - looks;
-  const parts = [looks ? `${formatCount(looks)} worth a look` : "", goods ? `${formatCount(goods)} good to know` : ""];
-  setText(byId("remarks-title"), `Remarks: ${parts.filter(Boolean).join(", ")}`);
   byId("remarks-kinds").replaceChildren(...kinds(groups, report, false));
 }
 
 function kinds(groups, report, mayOpen = true) {
   const total = groups.reduce((sum, group) => sum + group.count, 0);
-  return groups.map((group, index) => drawKind(group, report, mayOpen && (total <= OPEN_AT_ONCE || (groups.length === 1 && index === 0))));
+  return groups.map((group) => drawKind(group, report, mayOpen && (total <= OPEN_AT_ONCE || groups.length === 1)));
 }
 
 function drawKind(group, report, open) {
