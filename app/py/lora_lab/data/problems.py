@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from lora_lab.data.kinds import is_about_file, title_of
+
 # error: the row cannot be used as it is; warning: it can, but deserves a look; info: good to know.
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
@@ -15,6 +17,9 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 KEPT_PER_KIND = 1000
 _FIRST_LINES = 10
 _MESSAGE_CHARACTERS = 600
+_QUOTES = (
+    ("message", _MESSAGE_CHARACTERS), ("hint", _MESSAGE_CHARACTERS), ("near", 200), ("before", 200), ("after", 400),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,9 @@ class Problem:
     """One thing about a dataset that a person should know. Lines and columns count from 1, columns in characters.
 
     `kind` is a short fixed name (`trailing-comma`), `near` the text around the place, `repair` the row as it would be
-    mended where that can be done, `source` the file's name. What the texts quote from the file can be shown anywhere:
-    control characters and half characters are replaced, and it is short.
+    mended where that can be done, `before` and `after` the place where mending changes it, `source` the file's name.
+    What the texts quote from the file (`repair` quotes it all) can be shown anywhere: control characters and half
+    characters are replaced, and it is short.
     """
 
     line: int
@@ -35,9 +41,11 @@ class Problem:
     hint: str = ""
     repair: str = ""
     source: str = ""
+    before: str = ""
+    after: str = ""
 
     def __post_init__(self) -> None:
-        for name, limit in (("message", _MESSAGE_CHARACTERS), ("near", 200), ("hint", _MESSAGE_CHARACTERS)):
+        for name, limit in _QUOTES:
             value = getattr(self, name)
             if len(value) > limit or not value.isprintable():
                 object.__setattr__(self, name, shown(value, limit))
@@ -81,6 +89,10 @@ class ProblemGroup:
     hint: str
     repairable: int  # rows of these that can be mended
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, with a title for people and whether it is about a file as a whole."""
+        return {**vars(self), "title": title_of(self.kind), "about_file": is_about_file(self.kind)}
+
 
 class ProblemLog:
     """Gathers problems: all are counted, the first KEPT_PER_KIND of a kind kept."""
@@ -108,9 +120,13 @@ class ProblemLog:
         for problem in other.kept:
             self.add(problem)
         for key, group in other._groups.items():
-            unkept = group.count - min(group.count, KEPT_PER_KIND)
-            self.counts[group.severity] += unkept
-            self._groups[key] = replace(self._groups[key], count=self._groups[key].count + unkept)
+            self.count_more(*key, group.count - min(group.count, KEPT_PER_KIND))
+
+    def count_more(self, kind: str, severity: Severity, count: int) -> None:
+        """Count further problems of a kind that is there already, without their words."""
+        group = self._groups[kind, severity]
+        self._groups[kind, severity] = replace(group, count=group.count + count)
+        self.counts[severity] += count
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.kept)

@@ -1,0 +1,192 @@
+"""What the page asks of a worker, but for datasets (datasets.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lora_lab.workers.messages.parts import (
+    ChatMessage,
+    Command,
+    NamedBlob,
+    Probe,
+    SampleAnswer,
+    Sampling,
+    TrainSettings,
+)
+
+
+@dataclass(frozen=True)
+class OpenModel(Command):
+    """Open a model: one that the site holds (`model_id`, None is the default) or the files a person dropped.
+
+    The chat worker always gets `files`: the very ones that the train worker has found good (`ModelOpened.files`).
+    """
+
+    model_id: str | None = None
+    files: tuple[NamedBlob, ...] | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseModel(Command):
+    """Chat worker: give the weights' GPU memory back. The next Reply, Compare or WakeModel loads them again."""
+
+
+@dataclass(frozen=True)
+class WakeModel(Command):
+    """Chat worker: load the weights again after ReleaseModel, before a reply asks for them."""
+
+
+@dataclass(frozen=True)
+class PlanTraining(Command):
+    """Ask for the number of steps and the memory of a run. `request` comes back, so that late answers can be told."""
+
+    settings: TrainSettings
+    request: int = 0
+
+
+@dataclass(frozen=True)
+class StartTraining(Command):
+    """Train. `accept_problems` is the person's consent to train on the good rows only."""
+
+    settings: TrainSettings
+    accept_problems: bool = False
+
+
+@dataclass(frozen=True)
+class TimeTraining(Command):
+    """Measure a few steps of the run that these settings mean, on the GPU, and forget what they learned.
+
+    TrainingTimed follows. A trial that another PlanTraining, TimeTraining or StartTraining overtakes is given up.
+    """
+
+    settings: TrainSettings
+    request: int = 0
+
+
+@dataclass(frozen=True)
+class StopTraining(Command):
+    """Finish what the GPU has been given (two steps at most), keep what was learned."""
+
+
+@dataclass(frozen=True)
+class GetAdapter(Command):
+    """Ask for an adapter's files (AdapterFiles), to be handed to the chat worker."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class ExportAdapter(Command):
+    """Ask for an adapter as a zip that PEFT loads (AdapterExported)."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class ImportAdapter(Command):
+    """Check a PEFT adapter against the open model and keep it: two files, a folder's files, or one zip."""
+
+    files: tuple[NamedBlob, ...]
+
+
+@dataclass(frozen=True)
+class RenameAdapter(Command):
+    """Give an adapter another name; the store makes it differ from all others."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class DeleteAdapter(Command):
+    """Hide an adapter; RestoreAdapter brings it back until the worker starts anew."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class RestoreAdapter(Command):
+    """Undo DeleteAdapter."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class SaveSampleAnswers(Command):
+    """Keep what the validation card showed with the adapter."""
+
+    id: str
+    answers: tuple[SampleAnswer, ...]
+
+
+@dataclass(frozen=True)
+class ApplyAdapter(Command):
+    """Chat worker: use this adapter from now on, without reloading the model."""
+
+    id: str
+    name: str
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class RemoveAdapter(Command):
+    """Chat worker: use no adapter from now on."""
+
+
+@dataclass(frozen=True)
+class Reply(Command):
+    """Chat worker: continue a conversation. Pieces come back under the same `turn`."""
+
+    turn: int
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling
+    use_adapter: bool = True
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class StopReply(Command):
+    """Chat worker: stop the reply or the comparison that is being written; what is there stays."""
+
+
+@dataclass(frozen=True)
+class Compare(Command):
+    """Chat worker: answer a probe greedily, without the adapter and with it. `adapter_id` must be the one applied."""
+
+    adapter_id: str
+    index: int  # of the probe among the adapter's
+    probe: Probe
+    max_new_tokens: int = 96
+
+
+@dataclass(frozen=True)
+class ReadLogits(Command):
+    """Chat worker: the logits of a text as it stands, with the applied adapter or without. For scripts and tests."""
+
+    text: str
+    use_adapter: bool = True
+
+
+COMMANDS: tuple[type[Command], ...] = (
+    OpenModel,
+    ReleaseModel,
+    WakeModel,
+    PlanTraining,
+    StartTraining,
+    TimeTraining,
+    StopTraining,
+    GetAdapter,
+    ExportAdapter,
+    ImportAdapter,
+    RenameAdapter,
+    DeleteAdapter,
+    RestoreAdapter,
+    SaveSampleAnswers,
+    ApplyAdapter,
+    RemoveAdapter,
+    Reply,
+    StopReply,
+    Compare,
+    ReadLogits,
+)

@@ -1,0 +1,149 @@
+"""Parts of messages, and the base of every message."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Where = Literal["device", "model", "dataset", "settings", "training", "adapter", "chat", "compare", "storage", "worker"]
+TrainPhase = Literal["idle", "loading", "compiling", "training", "stopping", "done", "error"]
+
+
+@dataclass(frozen=True)
+class NamedBlob:
+    """A file that the page holds: its name (with the folder part, if any) and the JavaScript Blob."""
+
+    name: str
+    blob: Any
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What the settings form says. `batch` is rows an optimizer step; `rows_at_once` None lets Python split it.
+
+    `save_memory`: recompute every layer, and one row at once unless `rows_at_once` says otherwise.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    rank: int
+    alpha: float
+    max_length: int
+    seed: int
+    targets: tuple[str, ...]
+    schedule: str = "cosine"
+    warmup_steps: int | None = None
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    shuffle: bool = True
+    validation_fraction: float = 0.0
+    rows_at_once: int | None = None
+    save_memory: bool = False
+    packing: str = "auto"  # or on, off: short rows in one sequence, which changes no result
+    masking: str = "assistant"  # or last, all: what of a row is trained
+    on_long: str = "truncate"  # or drop: what becomes of a row longer than max_length
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the chat picks its tokens. Temperature 0 is greedy; 0, 1, 0 and 1 switch the others off."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.7
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ChatMessage:
+    """One turn of a conversation; `role` is system, user, assistant, or text for a row without turns."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question of the validation card, with the data's own answer where there is one."""
+
+    prompt: str
+    messages: tuple[ChatMessage, ...]
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class SampleAnswer:
+    """A probe answered by the base model and by the tuned one; kept with the adapter."""
+
+    prompt: str
+    base: str
+    tuned: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of a summary, already worded for people."""
+
+    label: str
+    value: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """A setting that cannot be used, by the name of its field in TrainSettings."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """A stored adapter as the list shows it.
+
+    `model_shape` sums up the dimensions of the model it was made for; `fits` says whether the open model has them, and
+    is None while none is open.
+    """
+
+    id: str
+    name: str
+    created_at: str
+    base_model: str
+    dataset: str
+    rows: int
+    steps: int
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    size_bytes: int
+    model_shape: str = ""
+    imported: bool = False
+    learning_rate: float | None = None
+    recomputed_layers: int = 0
+    final_loss: float | None = None
+    loss_curve: tuple[tuple[float, float], ...] = ()
+    validation_curve: tuple[tuple[float, float], ...] = ()
+    sample_answers: tuple[SampleAnswer, ...] = ()
+    fits: bool | None = None
+
+
+class Message:
+    """Base of every command and every event; knows its name on the wire."""
+
+    @classmethod
+    def wire_type(cls) -> str:
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+class Command(Message):
+    """What the page asks of a worker."""
+
+
+class Event(Message):
+    """What a worker tells the page."""
