@@ -376,8 +376,7 @@ def test_markup_long_words_and_strange_characters_stay_text(open_lab: OpenLab) -
     ]
     lab.give(f"{attack[:40].replace('/', '')}.jsonl", ("\n".join([*lines(rows), *broken])).encode("utf-8"))
     check_alive(lab)
-    for summary_of_kind in lab.page.locator("#data .kind:not([open]) > summary").all():
-        summary_of_kind.click()
+    lab.page.evaluate("() => document.querySelectorAll('#data details').forEach((fold) => (fold.open = true))")
     check_alive(lab)
     assert "\u202e" not in lab.part("dataset-errors").inner_text()
     lab.replace_data()
