@@ -342,6 +342,30 @@ def test_a_stopped_validation_file_leaves_the_dataset(tiny_model_folder: Path, m
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_validation_file_that_comes_in_between_costs_no_counting(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    async def work(session: Session) -> None:
+        reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(3000)),))))
+        while not any(event.unit == "rows" for event in session.page.all(DatasetProgress)):
+            await asyncio.sleep(0)
+        other = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(500, 5000)),))))
+        if stopped:
+            while not any(event.name == "v.jsonl" for event in session.page.all(DatasetProgress)):
+                await asyncio.sleep(0)
+            await session.worker.answer(StopReading())
+        await asyncio.gather(reading, other)
+        await session.settle()
+        assert session.ready.can_train and session.ready.suggested is not None
+        assert (session.ready.validation is None) is stopped
+        await session.worker.answer(PlanTraining(replace(SETTINGS, masking="all"), 5))
+        await session.send(ReadValidation((named("w.jsonl", pairs(5, 9000)),)))
+        assert session.page.last(TrainingPlanned).request == 5 and session.ready.masking == "all"
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
 def test_a_part_held_back_holds_no_copy_of_a_trained_row(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
