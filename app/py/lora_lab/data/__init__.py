@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lora_lab.data.batches import Example, OnLong
-from lora_lab.data.dataset import Dataset, encode_table, read_dataset
+from lora_lab.data.batches import OnLong
+from lora_lab.data.dataset import Dataset, EncodedTable, encode_rows, encode_table, read_dataset
+from lora_lab.data.examples import Example, Examples
 from lora_lab.data.mapping import ColumnMapping, guess_mapping
 from lora_lab.data.mask import MASKINGS, Masking
 from lora_lab.data.problems import Problem, ProblemGroup
@@ -18,7 +19,9 @@ __all__ = [
     "DataSource",
     "Dataset",
     "DatasetReport",
+    "EncodedTable",
     "Example",
+    "Examples",
     "Masking",
     "OnLong",
     "Problem",
@@ -26,6 +29,7 @@ __all__ = [
     "RowTable",
     "TokenReport",
     "build_report",
+    "encode_rows",
     "encode_table",
     "guess_mapping",
     "read_dataset",

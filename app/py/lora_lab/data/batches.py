@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
+from lora_lab.data.examples import Example, Examples
 from lora_lab.data.mask import Masking, mask_conversation
 from lora_lab.data.problems import Problem, RowError
 from lora_lab.data.schema import Conversation, Row, TextRow
 from lora_lab.data.template import ChatTemplate, TemplateError
 from lora_lab.data.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as tokens (T,) int32 and `trained` (T,) bool.
-
-    trained[i] says that token i is a target: its prediction from the tokens before it is trained. The first token
-    has none before it, so trained[0] is always false.
-    """
-
-    tokens: np.ndarray
-    trained: np.ndarray
-
-    @property
-    def trained_tokens(self) -> int:
-        return int(np.count_nonzero(self.trained))
-
-    @cached_property
-    def input_length(self) -> int:
-        """How many tokens go into the model: those before the last trained one, which is only a target; at least 1.
-
-        What stands behind it is left out: attention is causal, so it can change neither the loss nor any gradient.
-        """
-        places = np.flatnonzero(self.trained)
-        return max(1, int(places[-1])) if len(places) else 1
 
 
 @dataclass(frozen=True)
@@ -88,38 +64,41 @@ def encode_row(
     A row of more than `max_length` tokens is cut at the right, or with `on_long="drop"` a problem. A row that has
     nothing left to train on is always one.
     """
+    result = encode_whole(row, tokenizer, template, masking)
+    if isinstance(result, Problem):
+        return result
+    example, length = result.example, result.full_length
+    tokens, trained = example.tokens[:max_length], example.trained[:max_length]
+    if problem := unusable(row.line, length, bool(trained.any()), max_length, on_long):
+        return problem
+    return EncodedRow(Example(tokens, trained), length, result.warnings)
+
+
+def encode_whole(
+    row: Row, tokenizer: Tokenizer, template: ChatTemplate | None, masking: Masking = "assistant"
+) -> EncodedRow | Problem:
+    """Return one row's example uncut, even where nothing of it is trained; or what keeps it from being rendered."""
     try:
         if isinstance(row, TextRow):
             tokens, trained, warnings = _encode_text(row, tokenizer)
         else:
             tokens, trained, warnings = _encode_conversation(row, tokenizer, template, masking)
-        full_length = len(tokens)
-        if on_long == "drop" and full_length > max_length:
-            hint = "raise the maximum length, or cut rows instead of leaving them out"
-            raise RowError(f"the row has {full_length} tokens, more than {max_length}", hint, "too-long")
-        tokens, trained = tokens[:max_length], trained[:max_length]
-        if not trained.any():
-            raise _nothing_to_train(full_length, max_length)
-        return EncodedRow(Example(tokens, trained), full_length, warnings)
     except RowError as error:
         return error.at(row.line)
     except TemplateError as error:
         return Problem(row.line, str(error), kind="template")
+    return EncodedRow(Example(tokens, trained), len(tokens), warnings)
 
 
-def encode_rows(
-    rows: Sequence[Row], tokenizer: Tokenizer, template: ChatTemplate | None, max_length: int
-) -> tuple[list[Example], list[Problem]]:
-    """Return the examples of the rows that can be trained on, and the problems of the others, both in order."""
-    examples: list[Example] = []
-    problems: list[Problem] = []
-    for row in rows:
-        result = encode_row(row, tokenizer, template, max_length)
-        if isinstance(result, Problem):
-            problems.append(result)
-        else:
-            examples.append(result.example)
-    return examples, problems
+def unusable(line: int, full_length: int, is_trained: bool, max_length: int, on_long: OnLong) -> Problem | None:
+    """Return what keeps a row of `full_length` tokens out of training at this length, None for nothing.
+
+    `is_trained`: some of its first `max_length` tokens are trained.
+    """
+    if on_long == "drop" and full_length > max_length:
+        hint = "raise the maximum length, or cut rows instead of leaving them out"
+        return RowError(f"the row has {full_length} tokens, more than {max_length}", hint, "too-long").at(line)
+    return None if is_trained else _nothing_to_train(full_length, max_length).at(line)
 
 
 def _encode_conversation(
@@ -201,31 +180,46 @@ def batch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) 
     return order
 
 
-def split_validation(examples: Sequence[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Return (training, validation) examples, each in the given order.
+def split_validation(
+    examples: Sequence[Example], fraction: float, seed: int
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Return (training, validation) examples, each in the given order: see `split_indices`."""
+    trained, held = split_indices(examples, fraction, seed)
+    if isinstance(examples, Examples):
+        return examples.subset(trained), examples.subset(held)
+    return [examples[i] for i in trained.tolist()], [examples[i] for i in held.tolist()]
 
-    About `fraction` of the examples are held back, at least one of two different ones. Equal examples always go to
-    the same side, so that nothing that is trained on is validated on; when all are equal none is held back.
+
+def split_indices(examples: Sequence[Example], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices (int64, in order) of the examples to train on, and of those to validate on.
+
+    About `fraction` of the examples are held back, at least one of two different ones. Examples of the same tokens
+    always go to the same side, so that nothing that is trained on is validated on; when all are equal none is held
+    back.
     """
-    groups: dict[tuple[bytes, bytes], list[int]] = {}
-    for index, example in enumerate(examples):
-        groups.setdefault((example.tokens.tobytes(), example.trained.tobytes()), []).append(index)
-    if fraction <= 0 or len(groups) < 2:
-        return list(examples), []
+    nothing, everything = np.zeros(0, np.int64), np.arange(len(examples))
+    if fraction <= 0 or len(examples) < 2:
+        return everything, nothing
+    groups: dict[bytes, list[int]] = {}
+    for index in range(len(examples)):
+        # The digest stands for the tokens: of half a million rows they would take as much room again.
+        digest = hashlib.blake2b(examples[index].tokens.tobytes(), digest_size=16).digest()
+        groups.setdefault(digest, []).append(index)
+    if len(groups) < 2:
+        return everything, nothing
     order: list[list[int]] = list(groups.values())
     _shuffle(order, f"validation {seed}")
     wanted = min(max(1, round(fraction * len(examples))), len(examples) - 1)
-    held: set[int] = set()
+    held: list[int] = []
     for group in order:
         if len(held) + len(group) <= wanted:
-            held.update(group)
+            held.extend(group)
     if not held:  # every group is larger than the part: the smallest is nearest to it
         smallest = min(len(group) for group in order)
-        held.update(next(group for group in order if len(group) == smallest))
-    return (
-        [example for index, example in enumerate(examples) if index not in held],
-        [example for index, example in enumerate(examples) if index in held],
-    )
+        held.extend(next(group for group in order if len(group) == smallest))
+    is_held = np.zeros(len(examples), np.bool_)
+    is_held[held] = True
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
 def _shuffle(items: list, seed: str) -> None:

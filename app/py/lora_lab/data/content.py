@@ -73,9 +73,11 @@ class ContentCounter:
         self._scripts: Counter[str] = Counter()
         self._script_of: dict[str, str] = {}
         self._characters = 0
+        self._built: ContentReport | None = None
 
     def add(self, row: Row) -> None:
         """Count a row."""
+        self._built = None
         self._lines.append(row.line)
         self._keys += row_key(row)
         text = "\n".join(row.texts)
@@ -113,6 +115,11 @@ class ContentCounter:
 
     def build(self) -> ContentReport:
         """Return what was counted."""
+        if self._built is None:  # it takes a second for 500,000 rows
+            self._built = self._build()
+        return self._built
+
+    def _build(self) -> ContentReport:
         self._sign()
         exact = _exact_firsts(self._keys)
         near = _near_firsts(np.concatenate(self._signatures), exact) if self._signatures else exact

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lora_lab.data.batches import Example, OnLong, encode_row
+from lora_lab.data.batches import OnLong, encode_whole, unusable
+from lora_lab.data.examples import Examples, ExamplesBuilder
 from lora_lab.data.mapping import ColumnMapping
 from lora_lab.data.mask import Masking
-from lora_lab.data.problems import Problem, ProblemLog
+from lora_lab.data.problems import KEPT_PER_KIND, Problem, ProblemLog
 from lora_lab.data.read import read_table
 from lora_lab.data.report import DatasetReport, TokenReport, build_report, token_report
 from lora_lab.data.schema import Conversation, Row
@@ -48,7 +51,7 @@ class Dataset:
     `lengths` (N) int64 are the rows' tokens before the cut. What is wrong with the others: `report.problems`.
     """
 
-    examples: list[Example]
+    examples: Examples
     report: DatasetReport
     rows: Sequence[Row]
     table: RowTable
@@ -123,37 +126,107 @@ async def encode_table(
     on_long: OnLong = "truncate",
 ) -> Dataset:
     """Turn a table's usable rows into examples. `on_progress(done_rows, total_rows)`."""
+    encoded = await encode_rows(table, tokenizer, template, max_length, on_progress, masking)
+    return encoded.cut(max_length, on_long)
+
+
+@dataclass(frozen=True, repr=False)
+class EncodedTable:
+    """A table's usable rows in tokens, of each the first `keep`: cut to any length up to that in no time.
+
+    `examples[i]` is row `places[i]` of the table and has `lengths[i]` tokens in all; some may have nothing trained.
+    `found` is what there is to say about the rows at any length.
+    """
+
+    table: RowTable
+    examples: Examples
+    places: np.ndarray
+    lengths: np.ndarray
+    found: ProblemLog
+    keep: int
+    masking: Masking = "assistant"
+
+    def __repr__(self) -> str:
+        return f"<EncodedTable of {len(self.examples)} rows>"
+
+    def cut(self, max_length: int, on_long: OnLong = "truncate") -> Dataset:
+        """Return the rows as they are trained on at this length. ValueError for more tokens than were kept."""
+        if max_length > self.keep:
+            raise ValueError(f"{max_length} tokens of a row wanted; {self.keep} were kept")
+        whole = self.examples.cut(max_length)
+        usable = whole.trained_counts > 0
+        if on_long == "drop":
+            usable &= self.lengths <= max_length
+        chosen = np.flatnonzero(usable)
+        log = self._say_lost(np.flatnonzero(~usable), whole, max_length, on_long)
+        examples, places, lengths = whole.subset(chosen), self.places[chosen], self.lengths[chosen]
+        tokens = token_report(lengths, examples.sizes, int(examples.trained_counts.sum()), max_length)
+        report = build_report(self.table, tokens, log, len(examples))
+        return Dataset(examples, report, Rows(self.table, places), self.table, places, lengths, self.masking)
+
+    def _say_lost(self, lost: np.ndarray, whole: Examples, max_length: int, on_long: OnLong) -> ProblemLog:
+        log = ProblemLog()
+        log.extend(self.found)
+        counts: Counter[str] = Counter()
+        for index in lost.tolist():
+            length = int(self.lengths[index])
+            kind = "too-long" if on_long == "drop" and length > max_length else "nothing-to-train"
+            counts[kind] += 1
+            if counts[kind] > KEPT_PER_KIND:
+                continue
+            place = int(self.places[index])
+            problem = unusable(self.table.line(place), length, bool(whole.trained_counts[index]), max_length, on_long)
+            assert problem is not None, "the row was found to be unusable"
+            log.add(named(problem, self.table, place))
+        for kind, count in counts.items():
+            log.count_more(kind, "error", max(0, count - KEPT_PER_KIND))
+        return log
+
+
+async def encode_rows(
+    table: RowTable,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    keep: int,
+    on_progress: Progress | None = None,
+    masking: Masking = "assistant",
+) -> EncodedTable:
+    """Template, tokenize and mask a table's usable rows, keeping `keep` tokens of each.
+
+    `on_progress(done_rows, total_rows)`.
+    """
     usable = table.usable()
     turns = Turns(len(usable), on_progress)
     marks = _SpecialTokens(tokenizer)
-    log = ProblemLog()
-    examples: list[Example] = []
-    places: list[int] = []
-    lengths: list[int] = []
-    name_files = len(table.sources) > 1
+    log, builder = ProblemLog(), ExamplesBuilder()
+    places, lengths = array("q"), array("q")
     for done, place in enumerate(usable):
         row = table.row(place)
-        result = encode_row(row, tokenizer, template, max_length, masking, on_long)
+        result = encode_whole(row, tokenizer, template, masking)
         if isinstance(result, Problem):
             found = [result]
         else:
             found = [Problem(row.line, message, kind="mask", severity="warning") for message in result.warnings]
             found += marks.remarks(row)
-            examples.append(result.example)
+            example = result.example
+            is_long = result.full_length > keep  # a slice would hold on to the whole
+            builder.add(*((example.tokens[:keep].copy(), example.trained[:keep].copy()) if is_long else
+                          (example.tokens, example.trained)))  # fmt: skip
             places.append(place)
             lengths.append(result.full_length)
         for problem in found:
-            log.add(replace(problem, source=table.source(place)) if name_files else problem)
+            log.add(named(problem, table, place))
         if turns.is_due():
             await turns.give(done)
     turns.end()
-    kept = [len(example.tokens) for example in examples]
-    tokens = token_report(lengths, kept, sum(example.trained_tokens for example in examples), max_length)
-    report = build_report(table, tokens, log, len(examples))
-    return Dataset(
-        examples, report, Rows(table, np.array(places, np.int64)), table, np.array(places, np.int64),
-        np.array(lengths, np.int64), masking,
-    )  # fmt: skip
+    return EncodedTable(
+        table, builder.build(), np.array(places, np.int64), np.array(lengths, np.int64), log, keep, masking
+    )
+
+
+def named(problem: Problem, table: RowTable, place: int) -> Problem:
+    """Return a row's problem with its file's name, where there are several files."""
+    return replace(problem, source=table.source(place)) if len(table.sources) > 1 else problem
 
 
 class _SpecialTokens:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lora_lab.config import TrainConfig
 from lora_lab.data.batches import Batch, Example, make_batch
+from lora_lab.data.examples import input_lengths
 from lora_lab.errors import LoraLabError
 
 LENGTH_MULTIPLE = 32  # unpacked lengths are rounded up to this, so that only a few plans ever exist
@@ -84,7 +85,8 @@ def plan_layout(
 
     Raises LoraLabError where packing is asked for and a sequence would be longer than the kernels can do.
     """
-    longest_row = max(example.input_length for example in (*rows, *validation))
+    row_lengths, held_lengths = input_lengths(rows), input_lengths(validation)
+    longest_row = int(max(row_lengths.max(initial=1), held_lengths.max(initial=1)))
     unpacked_length = _round_up(longest_row, LENGTH_MULTIPLE)
     padded = -(-micro.longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     unpacked_tokens = config.batch * int(padded.sum())
@@ -92,7 +94,7 @@ def plan_layout(
     packed_tokens = int(np.array(lengths, np.int64)[np.searchsorted(lengths, micro.totals)].sum())
     saved = 1 - packed_tokens / unpacked_tokens
     # The largest always fits: a long run's unseen micro-batch, and a row held back that is longer than all others.
-    needed = max(micro.largest_total, max((example.input_length for example in validation), default=0))
+    needed = max(micro.largest_total, int(held_lengths.max(initial=0)))
     if needed > lengths[-1]:
         lengths = (*lengths, int(_bucket(np.array([needed]))[0]))
     fits = lengths[-1] <= MAX_SEQUENCE

@@ -108,9 +108,13 @@ class ProblemLog:
         for problem in other.kept:
             self.add(problem)
         for key, group in other._groups.items():
-            unkept = group.count - min(group.count, KEPT_PER_KIND)
-            self.counts[group.severity] += unkept
-            self._groups[key] = replace(self._groups[key], count=self._groups[key].count + unkept)
+            self.count_more(*key, group.count - min(group.count, KEPT_PER_KIND))
+
+    def count_more(self, kind: str, severity: Severity, count: int) -> None:
+        """Count further problems of a kind that is there already, without their words."""
+        group = self._groups[kind, severity]
+        self._groups[kind, severity] = replace(group, count=group.count + count)
+        self.counts[severity] += count
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.kept)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,16 +86,30 @@ class DatasetReport:
         p95 = self.tokens.p95 if self.tokens else 0
         return min(512, max(_LENGTH_STEP, math.ceil(p95 / _LENGTH_STEP) * _LENGTH_STEP))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for the page and for JSON; `problems` are those of every severity."""
-        values = asdict(self)
+    def as_dict(self, max_problems: int | None = None) -> dict[str, Any]:
+        """Return plain values for the page and for JSON; `problems` are those of every severity.
+
+        Of more than `max_problems`, each kind gets an even share, its first lines first.
+        """
+        values = asdict(replace(self, noted=()))
         del values["noted"]
-        values["problems"] = [problem.as_dict() for problem in self.noted]
+        values["problems"] = [problem.as_dict() for problem in self.some_problems(max_problems)]
         values["bad"] = self.bad
         if self.tokens is not None:
             values["tokens"]["trained_share"] = self.tokens.trained_share
             values["suggested_max_length"] = self.suggested_max_length
         return values
+
+    def some_problems(self, limit: int | None) -> list[Problem]:
+        """Return at most `limit` of what is noted, by file and line: of each kind the first, then the second, …"""
+        if limit is None or len(self.noted) <= limit:
+            return list(self.noted)
+        turn_of: Counter[tuple[str, str]] = Counter()
+        turns = []
+        for place, problem in enumerate(self.noted):
+            turn_of[problem.kind, problem.severity] += 1
+            turns.append((turn_of[problem.kind, problem.severity], place))
+        return [self.noted[place] for place in sorted(place for _, place in sorted(turns)[:limit])]
 
     def as_text(self, max_problems: int = 20) -> str:
         """Return the report for a terminal; the first `max_problems` errors and warnings are written out."""
@@ -173,38 +189,39 @@ def _file_warnings(table: RowTable, content: ContentReport, good: int) -> list[P
     return found
 
 
-def token_report(lengths: list[int], kept: list[int], trained: int, max_length: int, seed: int = 0) -> TokenReport:
-    """Return the numbers of rows of `lengths` tokens, of which `kept` are left after the cut."""
-    ordered = sorted(lengths)
-    padding, saves = padding_and_packing(np.array(kept, np.int64), 8, seed)
+def token_report(lengths: np.ndarray, kept: np.ndarray, trained: int, max_length: int, seed: int = 0) -> TokenReport:
+    """Return the numbers of rows of `lengths` (N) tokens, of which `kept` (N) are left after the cut; both int64."""
+    ordered = np.sort(lengths)
+    padding, saves = padding_and_packing(kept, 8, seed)
+    total, left = int(lengths.sum()), int(kept.sum())
     return TokenReport(
         max_length=max_length,
-        total=sum(lengths),
+        total=total,
         p50=percentile(ordered, 50),
         p95=percentile(ordered, 95),
-        max=ordered[-1] if ordered else 0,
-        kept=sum(kept),
+        max=int(ordered[-1]) if len(ordered) else 0,
+        kept=left,
         trained=trained,
-        truncated=sum(length > left for length, left in zip(lengths, kept, strict=True)),
-        tokens_cut=sum(lengths) - sum(kept),
+        truncated=int(np.count_nonzero(lengths > kept)),
+        tokens_cut=total - left,
         histogram=histogram(ordered),
         padding_share=padding,
         packing_saves=saves,
     )
 
 
-def percentile(ordered: list[int], percent: int) -> int:
+def percentile(ordered: Sequence[int] | np.ndarray, percent: int) -> int:
     """Return the smallest value that `percent` of the values do not exceed (nearest rank), 0 for none."""
-    if not ordered:
+    if not len(ordered):
         return 0
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+    return int(ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)])
 
 
-def histogram(ordered: list[int]) -> tuple[tuple[int, int, int], ...]:
+def histogram(ordered: Sequence[int] | np.ndarray) -> tuple[tuple[int, int, int], ...]:
     """Return at most 40 bars (from, to, rows) of one round width that hold all values; none for no value."""
-    if not ordered:
+    if not len(ordered):
         return ()
-    least = ordered[-1] // _HISTOGRAM_BARS + 1
+    least = int(ordered[-1]) // _HISTOGRAM_BARS + 1
     digits = 10 ** max(0, len(str(least)) - 1)
     width = next(step * digits for step in (1, 2, 4, 5, 10) if step * digits >= least)
     counts = np.bincount(np.array(ordered, np.intp) // width)

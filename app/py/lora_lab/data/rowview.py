@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from lora_lab.data.batches import encode_row
-from lora_lab.data.dataset import Dataset
+from lora_lab.data.dataset import Dataset, EncodedTable
 from lora_lab.data.problems import Problem, well_formed
 from lora_lab.data.schema import Conversation, Row
 from lora_lab.data.template import ChatTemplate
@@ -60,7 +60,7 @@ def view_row(
         trained=tuple(trained.tolist()),
         special=tuple(token in tokenizer.special_ids for token in ids),
         kept=min(len(ids), max_length),
-        notes=(*_notes(row, dataset.masking, trained, len(ids), max_length), *result.warnings),
+        notes=(*row_notes(row, dataset.masking, trained, len(ids), max_length), *result.warnings),
     )
 
 
@@ -74,7 +74,8 @@ def token_texts(ids: list[int], tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(well_formed(text) for text in texts)
 
 
-def _notes(row: Row, masking: str, trained: np.ndarray, length: int, max_length: int) -> list[str]:
+def row_notes(row: Row, masking: str, trained: np.ndarray, length: int, max_length: int) -> list[str]:
+    """Return the mask in words, for a row of `length` tokens, `trained` (T,) saying which of them are trained."""
     count = int(np.count_nonzero(trained))
     notes = [f"{count:,} of {min(length, max_length):,} tokens are trained."]
     if not isinstance(row, Conversation):
@@ -97,21 +98,22 @@ def _notes(row: Row, masking: str, trained: np.ndarray, length: int, max_length:
     return notes
 
 
-def find_row(dataset: Dataset, jump: Jump, max_length: int, current: int = -1, seed: int = 0) -> int | None:
+def find_row(rows: Dataset | EncodedTable, jump: Jump, max_length: int, current: int = -1, seed: int = 0) -> int | None:
     """Return the row that a jump leads to: `truncated` is the next one behind `current`, going round; None for none."""
-    count = len(dataset.rows)
+    count = len(rows.examples)
     if not count:
         return None
     if jump == "random":
         return random.Random(f"{seed} {current}").randrange(count)
     if jump == "longest":
-        return int(np.argmax(dataset.lengths))
+        return int(np.argmax(rows.lengths))
     if jump == "shortest":
-        return int(np.argmin(dataset.lengths))
+        return int(np.argmin(rows.lengths))
     if jump == "truncated":
-        places = np.flatnonzero(dataset.lengths > max_length)
+        places = np.flatnonzero(rows.lengths > max_length)
         if not len(places):
             return None
         return int(places[np.searchsorted(places, current, "right") % len(places)])
-    shares = np.array([np.count_nonzero(e.trained[:max_length]) / len(e.tokens) for e in dataset.examples])
+    cut = rows.examples.cut(max_length)
+    shares = cut.trained_counts / np.maximum(1, cut.sizes)
     return int(np.argmax(shares) if jump == "most-trained" else np.argmin(shares))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from lora_lab.data.batches import Example
+import numpy as np
+
 from lora_lab.data.content import row_key
 from lora_lab.data.dataset import Dataset
+from lora_lab.data.examples import Examples
 from lora_lab.data.table import RowTable, Turns
 
 _SHOWN = 20
@@ -44,7 +46,6 @@ async def find_overlap(training: RowTable, validation: RowTable) -> Overlap:
     return Overlap(frozenset(found), tuple(lines))
 
 
-def without_overlap(training: Dataset, overlap: Overlap) -> list[Example]:
+def without_overlap(training: Dataset, overlap: Overlap) -> Examples:
     """Return the examples to train on: those whose row does not stand in the validation file."""
-    pairs = zip(training.examples, training.places.tolist(), strict=True)
-    return [example for example, place in pairs if place not in overlap.indices]
+    return training.examples.subset(np.flatnonzero(~np.isin(training.places, list(overlap.indices))))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from lora_lab.data.content import ContentCounter
 from lora_lab.data.json_rows import to_json
@@ -156,22 +159,35 @@ class RowTable:
                 await turns.give(index)
         yield b"".join(line + b"\n" for line in piece)
 
+    def find_line(self, line: int, source: str = "") -> int | None:
+        """Return the first row that begins on this line (of the file of this name), None when none does."""
+        for index in np.flatnonzero(np.frombuffer(self._lines, np.int64) == line).tolist():
+            if not source or self.source(index) == source:
+                return index
+        return None
+
     async def search(self, words: str, limit: int = 100, start: int = 0) -> list[int]:
         """Return the indices of the first rows, from `start` on, whose texts hold the words, in either case."""
-        wanted = words.casefold()
-        plain = wanted.encode() if wanted.isascii() and wanted.replace(" ", "").isalnum() else None
-        turns, found = Turns(len(self), None), []
-        for index in range(start, len(self)):
-            raw = self._raw[index]
-            # Letters and digits stand in JSON as they are, unless someone wrote them as \\u0061.
-            may_hold = plain is None or plain in raw.lower() or b"\\u00" in raw or not raw.isascii()
-            if may_hold and any(wanted in text.casefold() for text in self.row(index).texts):
-                found.append(index)
-                if len(found) >= limit:
-                    break
-            if turns.is_due():
-                await turns.give(index)
+        found: list[int] = []
+        async for index in self.matches(words, range(start, len(self))):
+            found.append(index)
+            if len(found) >= limit:
+                break
         return found
+
+    async def matches(self, words: str, indices: Iterable[int]) -> AsyncIterator[int]:
+        """Yield those of `indices`, in their order, whose rows' texts hold the words, in either case."""
+        wanted = words.casefold()
+        # What stands in JSON as in the text, unless someone wrote it as \\u0061: the longest run of letters and digits.
+        plain = max(re.findall(r"[^\W_]+", wanted) or [""], key=len)
+        turns = Turns(len(self), None)
+        for done, index in enumerate(indices):
+            raw = self._raw[index]
+            may_hold = b"\\u" in raw or plain in raw.decode("utf-8", "replace").casefold()
+            if may_hold and any(wanted in text.casefold() for text in self.row(index).texts):
+                yield index
+            if turns.is_due():
+                await turns.give(done)
 
 
 def as_messages(row: Row) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import TrainConfig
 from ..data.batches import Example, batch_order
+from ..data.examples import input_lengths
 from ..data.packing import Layout, MicroBatches, plan_layout
 
 WARMUP_SHARE = 0.05
@@ -78,5 +79,4 @@ def micro_batches(lengths: np.ndarray, config: TrainConfig) -> MicroBatches:
 
 def run_layout(examples: Sequence[Example], validation: Sequence[Example], config: TrainConfig) -> Layout:
     """Return how the micro-batches of a run are laid out. Raises LoraLabError for packing that cannot be done."""
-    lengths = np.array([example.input_length for example in examples], np.int64)
-    return plan_layout(micro_batches(lengths, config), examples, validation, config)
+    return plan_layout(micro_batches(input_lengths(examples), config), examples, validation, config)

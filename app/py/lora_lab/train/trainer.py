@@ -44,7 +44,7 @@ class Trainer:
             raise DatasetError("there is no row to train on")
         _check(config)
         self.model, self.adapter, self.config = model, adapter, config
-        self.examples, self.validation = list(examples), list(validation)
+        self.examples, self.validation = examples, list(validation)
         self.total_steps = total_steps(len(self.examples), config)
         self.steps_done = 0
         self._stop = False

@@ -1,23 +1,24 @@
-"""The dataset that the page has open: read once, cut to any length at once, and put into words for the summary."""
+"""The dataset that the page has open: read once, tokenized once a model and masking, cut to any length at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+
 from lora_lab.config import LoraConfig, TrainConfig
-from lora_lab.data import Dataset, Example, Problem, read_dataset
-from lora_lab.data.batches import encode_row, split_validation
-from lora_lab.data.schema import Conversation
+from lora_lab.data import Dataset, EncodedTable, Examples, RowTable, encode_rows
+from lora_lab.data.batches import split_indices
+from lora_lab.data.dataset import Rows
+from lora_lab.data.schema import Conversation, Row
+from lora_lab.data.split import Overlap
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import Tokenizer
-from lora_lab.workers.messages import ChatMessage, DatasetReady, Fact, Probe, RowProblem, TrainSettings
+from lora_lab.workers.messages import ChatMessage, Probe, TrainSettings
 
 READ_LENGTH = 8192  # tokens of a row that are kept on reading; longer settings are not offered
-SHOWN_PROBLEMS = 200
-SHOWN_NOTES = 4
-SHOWN_ROWS = 20
 NUM_PROBES = 3
 EFFECTIVE_BATCH = 8
 VALIDATION_MIN_ROWS = 50
@@ -26,132 +27,195 @@ VALIDATION_MAX_ROWS = 100  # they are gone through ten times in a run
 # Between one and three passes; a small dataset gets more of them, or the adapter would hardly move.
 MIN_STEPS, MANY_STEPS = 60, 600
 
+Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
-class Cut:
-    """A dataset cut to one length. `examples[i]` comes from row `rows[i]` of the whole dataset."""
+class Reader:
+    """What turns rows into tokens: a model's tokenizer and template, and how many tokens of a row are of use."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    context_length: int
+
+    @property
+    def keep(self) -> int:
+        """Tokens of a row that are kept."""
+        return min(READ_LENGTH, self.context_length)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What decides which rows and tokens are trained: the length, the masking, what becomes of long rows.
+
+    As a wish, before the rows are in tokens, the length 0 is the one that suits them.
+    """
 
     max_length: int
-    examples: list[Example]
-    rows: list[int]
-    lost: tuple[Problem, ...]  # rows that have nothing left to train on
-    truncated: int
-    tokens: int
-    trained_tokens: int
+    masking: str = "assistant"
+    on_long: str = "truncate"
+
+    @classmethod
+    def of(cls, settings: TrainSettings) -> Choices:
+        """Return those of the settings form."""
+        return cls(settings.max_length, settings.masking, settings.on_long)
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a run trains on and what it validates on, as examples and as rows; `rows[i]` is that of `examples[i]`."""
+
+    trained: Examples
+    held: Examples
+    trained_rows: Sequence[Row]
+    held_rows: Sequence[Row]
+    needs_held: bool = False  # there is a validation file
+
+
+class TokenizedTable:
+    """A table of rows, in tokens once there is a model. Keeps the last cut."""
+
+    def __init__(self, table: RowTable) -> None:
+        self.table = table
+        self.encoded: EncodedTable | None = None
+        self._cut: tuple[tuple[int, str], Dataset] | None = None
+
+    async def encode(self, reader: Reader, masking: str, on_progress: Progress) -> None:
+        """Tokenize all rows. Cancelled in between it leaves what was there."""
+        encoded = await encode_rows(
+            self.table, reader.tokenizer, reader.template, reader.keep, on_progress, masking,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.encoded, self._cut = encoded, None
+
+    def forget_tokens(self) -> None:
+        """Another model counts otherwise."""
+        self.encoded = self._cut = None
+
+    def is_encoded(self, masking: str) -> bool:
+        """Whether the rows are in tokens, masked like this."""
+        return self.encoded is not None and self.encoded.masking == masking
+
+    def cut(self, choices: Choices) -> Dataset:
+        """Return the rows as they are trained on. They must be in tokens, masked as the choices say."""
+        assert self.encoded is not None and self.encoded.masking == choices.masking, "tokenized before"
+        key = (min(choices.max_length, self.encoded.keep), choices.on_long)
+        if self._cut is None or self._cut[0] != key:
+            self._cut = key, self.encoded.cut(key[0], choices.on_long)  # type: ignore[arg-type]
+        return self._cut[1]
+
+
+@dataclass
+class Validation:
+    """Validation rows from a file of their own; `overlap` are the training rows that say the same as one of them."""
+
+    name: str
+    rows: TokenizedTable
+    overlap: Overlap
 
 
 @dataclass
 class OpenDataset:
-    """One dataset and the words about it. A sample may bring questions (`probes`) and settings of its own."""
+    """One dataset. A sample may bring questions (`probes`) and settings of its own."""
 
     name: str
     title: str
-    dataset: Dataset
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
+    rows: TokenizedTable
     probes: tuple[Probe, ...] = ()
     own_settings: dict[str, Any] = field(default_factory=dict)
-    shown_length: int = 0  # what the page was last told about
-    _cuts: dict[int, Cut] = field(default_factory=dict)
+    validation: Validation | None = None
+    shown: Choices | None = None  # what the page was last told about
 
     @classmethod
-    async def read(
-        cls, name: str, title: str, raw: bytes, tokenizer: Tokenizer, template: ChatTemplate | None,
-        context_length: int, about: dict[str, Any], on_progress: Callable[[int, int], None],
-    ) -> OpenDataset:  # fmt: skip
-        """Read a dataset; bad rows are in its report, nothing is raised. `about` is a sample's JSON, else empty."""
-        length = min(READ_LENGTH, context_length)
-        dataset = await read_dataset(raw, tokenizer, template, length, on_progress, name=name)
+    def of(cls, name: str, title: str, table: RowTable, about: dict[str, Any]) -> OpenDataset:
+        """Take a table that was read. `about` is a sample's JSON, else empty."""
         names = {f.name for f in fields(TrainSettings)}
         own = {name: value for name, value in about.get("settings", {}).items() if name in names}
-        return cls(name, title, dataset, tokenizer, template, _sample_probes(about), own)
+        return cls(name, title, TokenizedTable(table), _sample_probes(about), own)
 
-    def cut(self, max_length: int) -> Cut:
-        """Return the dataset as it is trained on at this length. The file is not tokenized again."""
-        if max_length not in self._cuts:
-            self._cuts = {max_length: self._cut(max_length)}
-        return self._cuts[max_length]
+    @property
+    def table(self) -> RowTable:
+        """The rows as they were read."""
+        return self.rows.table
 
-    def _cut(self, max_length: int) -> Cut:
-        examples, rows, lost, truncated = [], [], [], 0
-        for index, whole in enumerate(self.dataset.examples):
-            example = Example(whole.tokens[:max_length], whole.trained[:max_length])
-            truncated += len(whole.tokens) > max_length
-            if example.trained_tokens:
-                examples.append(example)
-                rows.append(index)
-                continue
-            result = encode_row(self.dataset.rows[index], self.tokenizer, self.template, max_length)
-            if isinstance(result, Problem):  # it is one: nothing of it is left to train on
-                lost.append(result)
-        return Cut(
-            max_length=max_length,
-            examples=examples,
-            rows=rows,
-            lost=tuple(lost),
-            truncated=truncated + self.dataset.tokens.truncated,
-            tokens=sum(len(example.tokens) for example in examples),
-            trained_tokens=sum(example.trained_tokens for example in examples),
-        )
+    @property
+    def parts(self) -> tuple[TokenizedTable, ...]:
+        """The tables that are to be tokenized."""
+        return (self.rows,) if self.validation is None else (self.rows, self.validation.rows)
 
-    def ready(self, max_length: int, suggested: TrainSettings | None) -> DatasetReady:
-        """Return the event that describes the dataset at this length."""
-        self.shown_length = max_length
-        cut = self.cut(max_length)
-        problems = sorted([*self.dataset.report.problems, *cut.lost], key=lambda problem: problem.line)
-        return DatasetReady(
-            name=self.name,
-            title=self.title,
-            rows=self.dataset.report.rows,
-            good_rows=len(cut.examples),
-            problem_count=self.dataset.report.counts["error"] + len(cut.lost),
-            problems=tuple(RowProblem(p.line, p.said, p.column, p.near) for p in problems[:SHOWN_PROBLEMS]),
-            facts=self._facts(cut),
-            notes=self._notes(),
-            preview=tuple(self._preview(index) for index in cut.rows[:SHOWN_ROWS]),
-            max_length=max_length,
-            suggested=suggested,
-            can_train=bool(cut.examples),
-        )
+    @property
+    def first_masking(self) -> str:
+        """The masking to begin with, where the form says none."""
+        return str(self.own_settings.get("masking", "assistant"))
 
-    def _facts(self, cut: Cut) -> tuple[Fact, ...]:
-        report, tokens = self.dataset.report, self.dataset.tokens
-        good = len(cut.examples)
-        rows = f"{good:,}" if good == report.rows else f"{good:,} of {report.rows:,}"
-        if not good:
-            return (Fact("Good rows", rows),)
-        share = round(100 * cut.trained_tokens / cut.tokens)
-        truncated = f"{cut.truncated:,} at {cut.max_length}" if cut.truncated else "none"
-        return (
-            Fact("Rows" if good == report.rows else "Good rows", rows, _kinds(report.formats)),
-            Fact("Tokens", f"{tokens.total:,}", "Counted by the model's own tokenizer"),
-            Fact("Trained", f"{share} %", "Share of the tokens that the model learns to write; the rest is only read"),
-            Fact("Typical row", f"{tokens.p50:,} tokens", "Half of the rows are shorter"),
-            Fact("Longest row", f"{tokens.max:,} tokens", f"95 % have at most {tokens.p95:,}"),
-            Fact("Rows cut", truncated, "Rows longer than the setting “Longest row” lose their end"),
-        )
+    def is_encoded(self, masking: str) -> bool:
+        """Whether everything is in tokens, masked like this."""
+        return all(part.is_encoded(masking) for part in self.parts)
 
-    def _notes(self) -> tuple[str, ...]:
-        warnings = self.dataset.report.warnings
-        places = ("" if w.line == 1 else f"line {w.line}: " for w in warnings[:SHOWN_NOTES])
-        notes = [_sentence(f"{place}{w.said}.") for place, w in zip(places, warnings, strict=False)]
-        if len(warnings) > SHOWN_NOTES:
-            notes.append(f"… and {len(warnings) - SHOWN_NOTES:,} more remarks like these.")
-        return tuple(notes)
+    def forget_tokens(self) -> None:
+        """Another model counts otherwise."""
+        for part in self.parts:
+            part.forget_tokens()
 
-    def _preview(self, index: int) -> tuple[ChatMessage, ...]:
-        row = self.dataset.rows[index]
-        if isinstance(row, Conversation):
-            return tuple(ChatMessage(message.role, message.content) for message in row.messages)
-        return (ChatMessage("text", row.text),)
+    async def encode(self, reader: Reader, masking: str, on_progress: Progress) -> None:
+        """Tokenize what is not in tokens yet, masked like this. `on_progress(done_rows, total_rows)`."""
+        missing = [part for part in self.parts if not part.is_encoded(masking)]
+        total, before = sum(len(part.table) for part in missing), 0
 
-    def suggest(self) -> TrainSettings:
-        """Return the settings that suit this dataset: the usual ones for its length and number of rows, or its own."""
+        def tell(done: int, _: int) -> None:
+            on_progress(before + done, total)
+
+        for part in missing:
+            await part.encode(reader, masking, tell)
+            before += len(part.table)
+
+    def cut(self, choices: Choices) -> Dataset:
+        """Return the training rows at these choices; those that the validation file holds too are still among them."""
+        return self.rows.cut(choices)
+
+    def bad_rows(self, choices: Choices) -> int:
+        """Return how many rows cannot be used. Those that are too long are left out by choice: they are none."""
+        report = self.cut(choices).report
+        long = sum(group.count for group in report.groups if group.kind == "too-long")
+        return report.counts["error"] - long
+
+    def split(self, settings: TrainSettings) -> Split:
+        """Return what a run with these settings trains on, and what is held back or stands in the validation file."""
+        choices = Choices.of(settings)
+        cut = self.cut(choices)
+        if self.validation is None:
+            trained, held = split_indices(cut.examples, settings.validation_fraction, settings.seed)
+            return Split(cut.examples.subset(trained), cut.examples.subset(held), _rows(cut, trained), _rows(cut, held))
+        other = self.validation.rows.cut(choices)
+        trained = self._without_overlap(cut)
+        return Split(cut.examples.subset(trained), other.examples, _rows(cut, trained), other.rows, True)
+
+    def _without_overlap(self, cut: Dataset) -> np.ndarray:
+        if self.validation is None:
+            return np.arange(len(cut.examples))
+        return np.flatnonzero(~np.isin(cut.places, list(self.validation.overlap.indices)))
+
+    def trained_count(self, choices: Choices) -> int:
+        """Return how many rows there are to train on (and to hold some back of)."""
+        return len(self._without_overlap(self.cut(choices)))
+
+    def suggest(self, choices: Choices | None = None) -> TrainSettings:
+        """Return the settings that suit this dataset, or its own; `choices` are those that the form has already.
+
+        Without a length there the one that suits the rows is taken. They must be in tokens, masked as asked for.
+        """
         lora, train = LoraConfig(), TrainConfig()
-        report = self.dataset.report
-        cut = self.cut(report.suggested_max_length)
-        good = len(cut.examples)
+        masking = choices.masking if choices else self.first_masking
+        encoded = self.rows.encoded
+        assert encoded is not None and encoded.masking == masking, "tokenized before"
+        # The lengths are the same at any cut, so the longest that is kept tells what suits them.
+        length = self.cut(Choices(encoded.keep, masking)).report.suggested_max_length
+        if choices is not None and choices.max_length:
+            length = choices.max_length
+        on_long = choices.on_long if choices else "truncate"
+        good = self.trained_count(Choices(length, masking, on_long))
         fraction = min(VALIDATION_FRACTION, VALIDATION_MAX_ROWS / good) if good >= VALIDATION_MIN_ROWS else 0.0
+        if self.validation is not None:
+            fraction = 0.0
         batch = min(EFFECTIVE_BATCH, max(1, good))
         a_pass = max(1, round(good * (1 - fraction) / batch))
         passes = 1 if a_pass > MANY_STEPS else min(3, max(1, MANY_STEPS // a_pass))
@@ -161,32 +225,36 @@ class OpenDataset:
             learning_rate=train.learning_rate,
             rank=lora.rank,
             alpha=lora.alpha,
-            max_length=report.suggested_max_length,
+            max_length=length,
             seed=train.seed,
             targets=lora.targets,
             validation_fraction=fraction,
+            masking=masking,
+            on_long=on_long,
         )
-        return replace(suited, **self.own_settings)
+        own = replace(suited, **self.own_settings)
+        if choices is None:
+            return own
+        own_length = own.max_length if not choices.max_length else length
+        return replace(own, max_length=own_length, masking=masking, on_long=on_long)
 
-    def split(self, settings: TrainSettings) -> tuple[list[Example], list[Example], list[int]]:
-        """Return the examples to train on, those held back, and the latter's rows in the whole dataset."""
-        cut = self.cut(settings.max_length)
-        row_of = {id(example): row for example, row in zip(cut.examples, cut.rows, strict=True)}
-        trained, held = split_validation(cut.examples, settings.validation_fraction, settings.seed)
-        return trained, held, [row_of[id(example)] for example in held]
-
-    def choose_probes(self, held_rows: list[int], trained_rows: list[int]) -> tuple[Probe, ...]:
+    def choose_probes(self, split: Split) -> tuple[Probe, ...]:
         """Return the validation card's questions: a sample's own, else rows held back, else rows trained on."""
         if self.probes:
             return self.probes[:NUM_PROBES]
         found: list[Probe] = []
-        for index in [*held_rows, *_spread(trained_rows, 3 * NUM_PROBES)]:
-            probe = _probe(self.dataset.rows[index])
-            if probe is not None and all(probe.prompt != other.prompt for other in found):
-                found.append(probe)
-            if len(found) == NUM_PROBES:
-                break
+        for rows in (_spread(split.held_rows, 10 * NUM_PROBES), _spread(split.trained_rows, 3 * NUM_PROBES)):
+            for row in rows:
+                probe = _probe(row)
+                if probe is not None and all(probe.prompt != other.prompt for other in found):
+                    found.append(probe)
+                if len(found) == NUM_PROBES:
+                    return tuple(found)
         return tuple(found)
+
+
+def _rows(cut: Dataset, indices: np.ndarray) -> Sequence[Row]:
+    return Rows(cut.table, cut.places[indices])
 
 
 def _sample_probes(about: dict[str, Any]) -> tuple[Probe, ...]:
@@ -197,7 +265,7 @@ def _sample_probes(about: dict[str, Any]) -> tuple[Probe, ...]:
     )
 
 
-def _probe(row: object) -> Probe | None:
+def _probe(row: Row) -> Probe | None:
     """Return a conversation's last question with what came before it, and the answer that the data gives."""
     if not isinstance(row, Conversation):
         return None
@@ -209,15 +277,7 @@ def _probe(row: object) -> Probe | None:
     return Probe(before[-1].content, messages, row.messages[last].content)
 
 
-def _spread(items: list[int], count: int) -> list[int]:
-    """Return up to `count` items, evenly spread."""
-    step = max(1, len(items) // count)
-    return items[::step][:count]
-
-
-def _kinds(kinds: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _spread(rows: Sequence[Row], count: int) -> list[Row]:
+    """Return up to `count` rows, evenly spread."""
+    step = max(1, len(rows) // count)
+    return [rows[index] for index in range(0, len(rows), step)[:count]]

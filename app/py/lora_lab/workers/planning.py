@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, ModelConfig, TrainConfig
-from lora_lab.data import Example
+from lora_lab.data import MASKINGS, Example
 from lora_lab.data.packing import MAX_SEQUENCE, Layout
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
@@ -40,6 +40,8 @@ def check_settings(settings: TrainSettings, model: ModelConfig) -> list[FieldPro
         ("warmup_steps", 0 <= (settings.warmup_steps or 0) <= settings.steps, "0 up to the number of steps."),
         ("weight_decay", 0 <= settings.weight_decay <= 1, "0 to 1."),
         ("max_grad_norm", settings.max_grad_norm >= 0, "0 (off) or more."),
+        ("masking", settings.masking in MASKINGS, f"{', '.join(MASKINGS[:-1])} or {MASKINGS[-1]}."),
+        ("on_long", settings.on_long in ("truncate", "drop"), "truncate or drop."),
         ("packing", settings.packing in PACKING, "auto, on or off."),
         ("validation_percent", 0 <= settings.validation_fraction <= 0.5, "0 to 50."),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, replace
 
 from lora_lab.config import LoraConfig
@@ -11,22 +10,19 @@ from lora_lab.errors import DatasetError, LoraLabError
 from lora_lab.formats.peft import write_adapter
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.train import StepDone, Trainer, ValidationDone
-from lora_lab.workers.adapter_keeper import AdapterKeeper, OpenedModel, model_shape
-from lora_lab.workers.datasets import OpenDataset
+from lora_lab.workers.adapter_keeper import OpenedModel, model_shape
+from lora_lab.workers.dataset_keeper import DatasetKeeper
+from lora_lab.workers.datasets import Choices, OpenDataset, Split
 from lora_lab.workers.dispatch import Host, handles
 from lora_lab.workers.downloads import find_site_model, open_on_site
 from lora_lab.workers.engine_worker import seldom
-from lora_lab.workers.host import blob_bytes, fetch_bytes, phase, serve
+from lora_lab.workers.host import phase, serve
 from lora_lab.workers.messages import (
     AdapterInfo,
-    ClearDataset,
-    DatasetCleared,
-    DatasetProgress,
     FieldProblem,
     MemoryPart,
     OpenModel,
     PlanTraining,
-    ReadDataset,
     StartTraining,
     StopTraining,
     TrainingDone,
@@ -39,7 +35,6 @@ from lora_lab.workers.messages import (
 from lora_lab.workers.planning import Planner, check_settings, lora_config, train_config
 from lora_lab.workers.wording import describe_model, run_notes, run_summary
 
-MAX_DATASET_BYTES = 512 << 20  # it is held in WebAssembly memory, which has 4 GiB at most
 PARTS = {
     "weights": "Model weights",
     "activations": "Activations",
@@ -58,12 +53,11 @@ class Curves:
     validation: list[tuple[float, float]]
 
 
-class TrainWorker(AdapterKeeper):
+class TrainWorker(DatasetKeeper):
     """Answers the page's commands about models, datasets and runs."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        self.dataset: OpenDataset | None = None
         self.planner: Planner | None = None
         self.trainer: Trainer | None = None
         self.stop_asked = False
@@ -77,6 +71,7 @@ class TrainWorker(AdapterKeeper):
         with phase("storage"):
             await self._opened
         self.model = self.planner = None
+        await self.model_leaves()
         files, title, base_model, built_in = command.files, command.title, None, command.files is None
         if files is not None:
             parts = await self.open_files(files)
@@ -97,31 +92,7 @@ class TrainWorker(AdapterKeeper):
         self.host.post(describe_model(self.model, files or (), built_in))
         await self.tell_storage()
         await self.tell_adapters()
-        if self.dataset is not None:  # another tokenizer counts otherwise: the page asks for the file anew
-            self.dataset = None
-            self.host.post(DatasetCleared())
-
-    # --- the dataset ---
-
-    @handles(ReadDataset, "dataset", exclusive=True)
-    async def read_dataset(self, command: ReadDataset) -> None:
-        """Read a file or a sample with the open model's tokenizer and say what is in it."""
-        model = self.need_model("A dataset is read with the model's tokenizer")
-        self.dataset = None
-        raw, name, title, about = await _dataset_bytes(command)
-        tell = seldom(lambda done, total: self.host.post(DatasetProgress(int(done), int(total))))
-        context = model.files.config.max_position_embeddings
-        self.dataset = await OpenDataset.read(name, title, raw, model.tokenizer, model.template, context, about, tell)
-        suggested = self.dataset.suggest()
-        if command.max_length is not None:
-            suggested = replace(suggested, max_length=command.max_length)
-        self.host.post(self.dataset.ready(suggested.max_length, suggested))
-
-    @handles(ClearDataset, "dataset", exclusive=True)
-    async def clear_dataset(self, _: ClearDataset) -> None:
-        """Forget the dataset."""
-        self.dataset = None
-        self.host.post(DatasetCleared())
+        self.model_came()
 
     # --- planning ---
 
@@ -134,16 +105,19 @@ class TrainWorker(AdapterKeeper):
         if problems := check_settings(settings, self.model.files.config):
             self.host.post(TrainingPlanned(command.request, problems=tuple(problems)))
             return
-        if self.dataset.shown_length != settings.max_length:
-            self.host.post(self.dataset.ready(settings.max_length, None))
-        examples, held, _ = self.dataset.split(settings)
-        if not examples:
-            problem = "No row has anything left to train on at this length."
-            self.host.post(TrainingPlanned(command.request, problems=(FieldProblem("max_length", problem),)))
+        choices = Choices.of(settings)
+        if not self.dataset.is_encoded(settings.masking):
+            self.answer_when_counted(command, choices)
             return
-        self.host.post(await self._planned(command.request, settings, examples, held))
+        self.show_choices(choices)
+        split = self.dataset.split(settings)
+        if problem := _nothing_to_do(split):
+            self.host.post(TrainingPlanned(command.request, problems=(problem,)))
+            return
+        self.host.post(await self._planned(command.request, settings, split))
 
-    async def _planned(self, request: int, settings: TrainSettings, examples: list, held: list) -> TrainingPlanned:
+    async def _planned(self, request: int, settings: TrainSettings, split: Split) -> TrainingPlanned:
+        examples, held = split.trained, split.held
         passes = settings.steps * settings.batch / len(examples)
         planned = TrainingPlanned(request, settings.steps, passes)
         try:
@@ -195,11 +169,11 @@ class TrainWorker(AdapterKeeper):
             self.training = False
 
     async def _train(self, command: StartTraining) -> None:
-        opened, dataset = self._ready_to_train(command)
         settings = command.settings
         self._tell_state("loading")
+        opened, dataset, split = await self._ready_to_train(command)
         device = await self.device()
-        examples, held, held_rows = dataset.split(settings)
+        examples, held = split.trained, split.held
         plan = (await self._planner()).plan(settings, examples, held)
         lora = lora_config(settings)
         model: Model | None = None
@@ -222,9 +196,7 @@ class TrainWorker(AdapterKeeper):
                 if held_on_gpu:
                     held_on_gpu()
         if trainer.steps_done:
-            held_set = set(held_rows)
-            trained_rows = [row for row in dataset.cut(settings.max_length).rows if row not in held_set]
-            probes = dataset.choose_probes(held_rows, trained_rows)
+            probes = dataset.choose_probes(split)
             info = _new_info(opened, dataset, settings, lora, len(examples), trainer, curves)
             info = await self.store.add(info, files)
             self._tell_state("error" if error else "done")
@@ -236,19 +208,24 @@ class TrainWorker(AdapterKeeper):
         if error:
             raise error
 
-    def _ready_to_train(self, command: StartTraining) -> tuple[OpenedModel, OpenDataset]:
+    async def _ready_to_train(self, command: StartTraining) -> tuple[OpenedModel, OpenDataset, Split]:
         opened = self.need_model("Training needs a model")
-        if self.dataset is None:
-            raise DatasetError("Training needs a dataset: drop a JSONL file, or take the sample.")
+        dataset = self.dataset
+        if dataset is None:
+            raise DatasetError("Training needs a dataset: drop a file, or take the sample.")
         if problems := check_settings(command.settings, opened.files.config):
             raise LoraLabError("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
-        cut = self.dataset.cut(command.settings.max_length)
-        bad = self.dataset.dataset.report.counts["error"] + len(cut.lost)
+        choices = Choices.of(command.settings)
+        if not await self.count_for(choices):
+            raise DatasetError("Training did not begin: the dataset was given up while its tokens were counted.")
+        self.show_choices(choices)
+        bad = dataset.bad_rows(choices)
         if bad and not command.accept_problems:
             raise DatasetError(f"{bad} rows cannot be used. Mend them, or agree to train on the good rows only.")
-        if not cut.examples:
-            raise DatasetError("No row has anything to train on at this length.")
-        return opened, self.dataset
+        split = dataset.split(command.settings)
+        if problem := _nothing_to_do(split):
+            raise DatasetError(problem.message)
+        return opened, dataset, split
 
     async def _load(self, opened: OpenedModel) -> Model:
         tell = seldom(lambda done, total: self._tell_state("loading", done, total))
@@ -280,20 +257,13 @@ class TrainWorker(AdapterKeeper):
         self.host.post(TrainingState(state, detail, done, total))  # type: ignore[arg-type]
 
 
-async def _dataset_bytes(command: ReadDataset) -> tuple[bytes, str, str, dict]:
-    """Return a dataset's bytes, file name, title, and what a sample's JSON file says about it."""
-    if command.sample is not None:
-        about = json.loads(await fetch_bytes(f"samples/{command.sample}.json"))
-        name = f"{command.sample}.jsonl"
-        return await fetch_bytes(f"samples/{name}"), name, about.get("title", name), about
-    if command.file is None:
-        raise DatasetError("No file came with the request to read a dataset.")
-    size = int(command.file.blob.size)
-    if size > MAX_DATASET_BYTES:
-        name = command.file.name
-        raise DatasetError(f"{name} has {size:,} bytes; at most {MAX_DATASET_BYTES:,} can be read here. Split it.")
-    name = command.file.name.rpartition("/")[2]
-    return await blob_bytes(command.file), name, name, {}
+def _nothing_to_do(split: Split) -> FieldProblem | None:
+    """Return why there is nothing to train on, or nothing to validate on in a file that is there for it."""
+    if not len(split.trained):
+        return FieldProblem("max_length", "No row has anything left to train on at this length.")
+    if split.needs_held and not len(split.held):
+        return FieldProblem("max_length", "No row of the validation file has anything left to measure at this length.")
+    return None
 
 
 def _step(event: StepDone) -> TrainingStep:

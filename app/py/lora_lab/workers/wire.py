@@ -6,7 +6,9 @@ import types
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from lora_lab.workers.messages import COMMANDS, Command, Message
+from lora_lab.data.problems import well_formed
+from lora_lab.workers.messages import COMMANDS, Command
+from lora_lab.workers.messages.parts import Message
 
 _COMMANDS = {command.wire_type(): command for command in COMMANDS}
 
@@ -16,7 +18,10 @@ class ProtocolError(Exception):
 
 
 def to_wire(message: Message) -> dict[str, Any]:
-    """Return the message as plain dicts and lists with its `type`; bytes and blobs stay as they are."""
+    """Return the message as plain dicts and lists with its `type`; bytes and blobs stay as they are.
+
+    Half characters (lone surrogates), which no JavaScript string can be made of, become U+FFFD.
+    """
     return {"type": message.wire_type(), **_plain(message)}
 
 
@@ -43,8 +48,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return well_formed(value) if isinstance(value, str) else value
 
 
 def _typed(kind: Any, value: Any, path: str) -> Any:

@@ -32,7 +32,7 @@ class ReadDataset(Command):
 
 @dataclass(frozen=True)
 class StopReading(Command):
-    """Give up the reading that is going on (of a dataset, or of a validation file). DatasetCleared follows."""
+    """Give up what is being read or counted. DatasetCleared follows; of a validation file, DatasetReady without it."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,15 @@ class ShowRow(Command):
     """Ask for one row as the model sees it (RowShown): row `index`, or where `jump` or `search` leads from there.
 
     `search` finds the next row behind `index` that holds the words, going round; with `jump="previous"` the one before.
+    `line` asks for the row that begins on this line, as duplicates and problems are told (of several files the first
+    that has such a row, or the one named by `source`).
     """
 
     index: int = 0
     jump: RowJump | None = None
     search: str = ""
+    line: int | None = None
+    source: str = ""
     request: int = 0
 
 
@@ -112,6 +116,10 @@ class DatasetReady(Event):
     `report` is `DatasetReport.as_dict()` with at most 200 `problems`: see docs/data.md. Its `tokens` are those at
     `max_length`, `masking` and `on_long`. The event comes again, without `suggested`, when another length, masking,
     choice for long rows or validation file changes what is trained.
+
+    While no model is open, and for many rows before their tokens are counted, it comes first without them:
+    `report.tokens` is None and `can_train` false then. Files stay read when another model is opened: this event comes
+    without tokens at once, and with them (and `suggested`) when they are counted anew.
     """
 
     name: str

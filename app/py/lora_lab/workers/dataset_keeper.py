@@ -1,0 +1,323 @@
+"""The datasets' side of the train worker: reads, counts, shows, cleans. One such job at a time; a newer one wins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from lora_lab.data import ColumnMapping, read_table
+from lora_lab.data.split import find_overlap
+from lora_lab.errors import DatasetError
+from lora_lab.workers.adapter_keeper import AdapterKeeper, OpenedModel
+from lora_lab.workers.dataset_words import describe, describe_rows
+from lora_lab.workers.datasets import Choices, OpenDataset, Reader, TokenizedTable, Validation
+from lora_lab.workers.dispatch import Host, failure, handles
+from lora_lab.workers.messages import (
+    CleanedDone,
+    CleanedPiece,
+    ClearDataset,
+    Command,
+    DatasetCleared,
+    MappingPreviewed,
+    PreviewMapping,
+    ReadDataset,
+    ReadValidation,
+    RowShown,
+    SaveCleaned,
+    ShowRow,
+    StopReading,
+)
+from lora_lab.workers.reading import mapping_of, progress, take, take_files, title_of
+from lora_lab.workers.rows import show_row
+
+# From here on the rows are described before their tokens are counted, which takes a second or more.
+MANY_ROWS = 1000
+FIRST_LENGTH = 512  # that is told while nobody has chosen another and no token is counted
+PIECE_BYTES = 1 << 20
+_PREVIEW_CHARACTERS = 2000
+
+
+class DatasetKeeper(AdapterKeeper):
+    """Answers the page's commands about datasets."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.dataset: OpenDataset | None = None
+        self._wanted: Choices | None = None  # what the page has asked for last; None: what suits the dataset
+        self._job: asyncio.Task[None] | None = None
+        self._job_is_validation = False
+        self._counting: str | None = None  # the masking that the rows are being tokenized for
+        self._row_job: asyncio.Task[RowShown] | None = None
+        self._waiting: Command | None = None  # to be answered when the tokens are counted
+        self._background: set[asyncio.Future[None]] = set()
+
+    # --- one job at a time ---
+
+    async def _do(self, job: Coroutine[Any, Any, None], *, is_validation: bool = False) -> bool:
+        """Run a job in place of the one that is going on. Return False when it was given up itself."""
+        await self._give_up()
+        task = self._job = asyncio.ensure_future(job)
+        self._job_is_validation = is_validation
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            return False
+        except MemoryError as error:
+            self.dataset = None
+            raise DatasetError(
+                "There is not enough memory for this dataset. Use a part of it, or the command line: lora-lab train."
+            ) from error
+        return True
+
+    async def _give_up(self) -> bool:
+        """Cancel the job that is going on, and any that begins meanwhile. Return whether there was one."""
+        found = False
+        while self._is_busy:
+            assert self._job is not None
+            found = True
+            self._job.cancel()
+            await asyncio.wait([self._job])
+        return found
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._job is not None and not self._job.done()
+
+    def _begin(self, work: Awaitable[Any]) -> None:
+        """Do something that no command waits for."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                self.host.post(failure("dataset", error))
+
+        task = asyncio.ensure_future(guarded())
+        self._background.add(task)  # the loop holds tasks weakly
+        task.add_done_callback(self._background.discard)
+
+    # --- reading and counting ---
+
+    @handles(ReadDataset, "dataset")
+    async def read_dataset(self, command: ReadDataset) -> None:
+        """Read files, a text or a sample, and say what is in them. Needs no model: the tokens are counted later."""
+        mapping = mapping_of(command.mapping)
+        self.dataset, self._waiting = None, None
+        self._wanted = None if command.settings is None else Choices.of(command.settings)
+        await self._do(self._read(command, mapping))
+
+    async def _read(self, command: ReadDataset, mapping: ColumnMapping | None) -> None:
+        found = await take(command)
+        tell = progress(self.host.post, "bytes", found.sources, found.title)
+        table = await read_table(found.sources, mapping, command.use_mended, tell)
+        self.dataset = OpenDataset.of(found.name, found.title, table, found.about)
+        await self._count(self.dataset)
+
+    async def _count(self, dataset: OpenDataset) -> None:
+        """Tokenize what is not in tokens yet and tell the page; without a model say what is known without one."""
+        first = dataset.shown is None
+        wanted = self._wanted
+        masking = wanted.masking if wanted else dataset.first_masking
+        if self.model is None:
+            self._describe_rows(dataset)
+            return
+        if first and len(dataset.table) >= MANY_ROWS:
+            self._describe_rows(dataset)
+        self._counting = masking
+        try:
+            await dataset.encode(_reader(self.model), masking, progress(self.host.post, "rows", (), dataset.title))
+        finally:
+            self._counting = None
+        suggested = dataset.suggest(wanted) if first else None
+        choices = Choices.of(suggested) if suggested else wanted
+        assert choices is not None, "a dataset that was shown has been asked for"
+        self._wanted = choices
+        self.host.post(describe(dataset, choices, suggested))
+        if self._waiting is not None:
+            command, self._waiting = self._waiting, None
+            self._begin(self.answer(command))
+
+    def _describe_rows(self, dataset: OpenDataset) -> None:
+        wanted = self._wanted or Choices(0, dataset.first_masking)
+        self.host.post(describe_rows(dataset, replace(wanted, max_length=wanted.max_length or FIRST_LENGTH)))
+
+    async def count_for(self, choices: Choices) -> bool:
+        """Tokenize the dataset for these choices, if it is not; return whether that came to its end."""
+        dataset = self.dataset
+        if dataset is None or dataset.is_encoded(choices.masking):
+            return dataset is not None
+        self._wanted = choices
+        return await self._do(self._count(dataset)) and self.dataset is dataset
+
+    def show_choices(self, choices: Choices) -> None:
+        """Describe the dataset at these choices, unless the page was told of them last. It must be in tokens."""
+        if self.dataset is not None and self.dataset.shown != choices:
+            self._wanted = choices
+            self.host.post(describe(self.dataset, choices, None))
+
+    def answer_when_counted(self, command: Command, choices: Choices) -> None:
+        """Tokenize the dataset for these choices in the background, then answer the command. The last one counts."""
+        self._waiting = command
+        if self._counting == choices.masking:
+            self._wanted = choices
+        else:
+            self._begin(self.count_for(choices))
+
+    async def model_leaves(self) -> None:
+        """Another model will be opened: what was counted with this one is void, what was read stays."""
+        dataset = self.dataset
+        if dataset is None:  # none, or it is still being read
+            return
+        await self._give_up()
+        dataset.forget_tokens()
+        dataset.shown, self._waiting = None, None
+        if self._wanted is not None:
+            self._wanted = replace(self._wanted, max_length=0)  # another tokenizer makes rows of other lengths
+        self._describe_rows(dataset)
+
+    def model_came(self) -> None:
+        """Count the tokens of the dataset that is open already."""
+        if self.dataset is not None and not self._is_busy:
+            self._begin(self._do(self._count(self.dataset)))
+
+    @handles(StopReading, "dataset")
+    async def stop_reading(self, _: StopReading) -> None:
+        """Give up what is being read or counted. The dataset goes; with a validation file only that one."""
+        if not self._is_busy:
+            return
+        keeps_dataset = self._job_is_validation
+        await self._give_up()
+        if keeps_dataset and self.dataset is not None:
+            self._tell()
+            return
+        self._forget()
+
+    @handles(ClearDataset, "dataset")
+    async def clear_dataset(self, _: ClearDataset) -> None:
+        """Forget the dataset."""
+        await self._give_up()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.dataset = self._wanted = self._waiting = None
+        self.host.post(DatasetCleared())
+
+    def _tell(self) -> None:
+        """Describe the dataset as it stands."""
+        dataset = self.dataset
+        assert dataset is not None
+        if dataset.shown is not None:
+            self.host.post(describe(dataset, dataset.shown, None))
+        else:
+            self._describe_rows(dataset)
+
+    # --- a validation file ---
+
+    @handles(ReadValidation, "dataset")
+    async def read_validation(self, command: ReadValidation) -> None:
+        """Take the validation rows from files of their own, or from the dataset again."""
+        dataset = self._need_dataset()
+        if not command.files:
+            if self._job_is_validation:
+                await self._give_up()
+            dataset.validation = None
+            self._tell()
+            return
+        await self._do(self._read_validation(dataset, command), is_validation=True)
+
+    async def _read_validation(self, dataset: OpenDataset, command: ReadValidation) -> None:
+        sources = take_files(command.files)
+        name = title_of(sources)
+        table = await read_table(
+            sources, dataset.table.mapping, dataset.table.uses_mended, progress(self.host.post, "bytes", sources, name)
+        )
+        rows = TokenizedTable(table)
+        overlap = await find_overlap(dataset.table, table)
+        validation = Validation(name, rows, overlap)
+        if self.model is not None and dataset.shown is not None:
+            tell = progress(self.host.post, "rows", (), name)
+            await rows.encode(_reader(self.model), dataset.shown.masking, tell)
+        dataset.validation = validation
+        self._tell()
+
+    # --- looking at it ---
+
+    @handles(PreviewMapping, "dataset")
+    async def preview_mapping(self, command: PreviewMapping) -> None:
+        """Say what a mapping makes of the first rows."""
+        dataset = self._need_dataset()
+        try:
+            mapping = mapping_of(command.mapping)
+            if mapping is None:
+                raise DatasetError("Choose the columns of the prompt and the reply, or that of the text.")
+            rows = tuple(_shortened(row) for row in dataset.table.mapping_preview(mapping))
+        except DatasetError as error:
+            self.host.post(MappingPreviewed(command.request, problem=str(error)))
+            return
+        self.host.post(MappingPreviewed(command.request, rows))
+
+    @handles(ShowRow, "dataset")
+    async def show_row(self, command: ShowRow) -> None:
+        """Show a row's tokens. A search that another ShowRow overtakes is given up."""
+        dataset = self._need_dataset()
+        if self._row_job is not None:
+            self._row_job.cancel()
+        if self.model is None:
+            self.host.post(RowShown(command.request, 0, 0, why="The rows can be shown when a model is open."))
+            return
+        job = self._row_job = asyncio.ensure_future(show_row(dataset, self.model.tokenizer, command))
+        try:
+            shown = await job
+        except asyncio.CancelledError:
+            if not job.cancelled():
+                raise
+            return
+        if self.dataset is dataset:
+            self.host.post(shown)
+
+    @handles(SaveCleaned, "dataset")
+    async def save_cleaned(self, command: SaveCleaned) -> None:
+        """Send the good rows as JSON Lines, piece by piece."""
+        dataset = self._need_dataset()
+        table = dataset.table
+        total = len(table) - (0 if command.mended else table.mendable)
+        waiting, size, done = [], 0, 0
+        async for piece in table.cleaned(command.mended, command.as_conversations):
+            waiting.append(piece)
+            size += len(piece)
+            done += piece.count(b"\n")
+            if size >= PIECE_BYTES or (done == total and size):
+                self.host.post(CleanedPiece(b"".join(waiting), done, total))
+                waiting, size = [], 0
+        self.host.post(CleanedDone(_cleaned_name(dataset.name), done))
+
+    def _need_dataset(self) -> OpenDataset:
+        if self.dataset is None:
+            raise DatasetError("No dataset is open.")
+        return self.dataset
+
+
+def _reader(model: OpenedModel) -> Reader:
+    return Reader(model.tokenizer, model.template, model.files.config.max_position_embeddings)
+
+
+def _cleaned_name(name: str) -> str:
+    """Return `cats-cleaned.jsonl` for `cats.csv.gz`."""
+    base = name.split(" and ")[0].removesuffix(".gz")
+    stem = base.rpartition(".")[0] or base
+    return f"{stem.replace(' ', '-')}-cleaned.jsonl"
+
+
+def _shortened(value: Any) -> Any:
+    """Return a row with its long texts cut: it is for looking at."""
+    if isinstance(value, str):
+        return value if len(value) <= _PREVIEW_CHARACTERS else value[: _PREVIEW_CHARACTERS - 1] + "…"
+    if isinstance(value, list):
+        return [_shortened(item) for item in value[:50]]
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    return value
