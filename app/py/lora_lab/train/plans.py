@@ -89,6 +89,17 @@ class TrainPlans:
         self._largest_trace: Trace | None = None  # of `sizes`
         self._sizes: dict[str, int] | None = None
 
+    def take_over(
+        self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape, longest_row: int
+    ) -> None:  # fmt: skip
+        """Serve another run from now on. ValueError unless that would trace the same."""
+        same = model is self.model and adapter is self.adapter and (largest, longest_row) == (
+            self.largest, self.longest_row
+        )  # fmt: skip
+        if not same or _traced_settings(config) != _traced_settings(self.config):
+            raise ValueError("these plans were traced for another run")
+        self.config = config
+
     # --- traces ---
 
     def trace_batch(self, shape: Shape, grad_enabled: bool = True) -> Trace:
@@ -269,6 +280,10 @@ class TrainPlans:
     def _own_buffers(self) -> list[Buffer]:
         own = [self.inputs.buffer, self.grads, self.m, self.v, self.stats, self.reports]
         return [*own, self.table.buffer, self.step.buffer]
+
+
+def _traced_settings(config: TrainConfig) -> tuple:
+    return config.recompute, config.activation_budget_bytes
 
 
 def _pool_bytes(traces: list[Trace]) -> int:
