@@ -14,6 +14,7 @@ import { readSettings, setUpSettings, showFieldProblems, suggest } from "./setti
 import { setUpStrip } from "./setup.js";
 import { listenToPhases, pagePhase, reached } from "./startup.js";
 import { isRunning, state, update } from "./store.js";
+import { setUpTiming } from "./timing.js";
 import { setUpTraining } from "./train.js";
 
 const train = new WorkerLink("train");
@@ -141,8 +142,13 @@ function plan() {
 train.on("training_planned", (event) => {
   if (event.request !== planRequest) return;
   showFieldProblems(event.problems);
-  update({ plan: event });
+  update({ plan: event, timing: null });
 });
+
+function measureTime() {
+  const { settings } = readSettings();
+  train.send("time_training", { settings, request: planRequest });
+}
 
 // --------------------------------------------------------------------------------------------------------- training
 
@@ -308,6 +314,7 @@ setUpStrip({ openModel });
 setUpData({ read: readDataset, clear: clearDataset });
 setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
 setUpTraining(train);
+setUpTiming(train, { measure: measureTime, isNewest: (request) => request === planRequest });
 setUpChart();
 setUpChat();
 setUpResult({ compare, download: (id) => train.send("export_adapter", { id }) });

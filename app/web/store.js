@@ -12,6 +12,7 @@ export const state = {
   reading: null,
   consent: false,
   plan: null, // TrainingPlanned
+  timing: null, // TrainingTimed of that plan, or {measuring: true}
   phase: "idle", // data-state of train-status
   phaseDetail: "",
   adapters: null, // null: not known yet

@@ -92,7 +92,7 @@ class RunPlan:
 
 
 class Planner:
-    """Works out a run's memory without taking any. Keeps the numbers of earlier questions, and the last one's traces."""
+    """Works out a run's memory without taking any. Keeps earlier questions' numbers, and the last one's traces."""
 
     def __init__(self, device: Device, files: ModelFiles) -> None:
         self.device, self.model = device, plan_model(device, files)
