@@ -1,93 +1,204 @@
-// Step 1: takes a file or the sample, shows what Python says is in it, asks for consent when some rows are bad.
+// Step 1: what was asked to be read, and the panel's three states: empty, reading, ready. Its parts stand in data_*.js.
 
-import { byId, create, formatBytes, formatCount, setText } from "./dom.js";
-import { dropZone } from "./files.js";
-import { showProblem } from "./problems.js";
+import { setUpCleaned } from "./data_cleaned.js";
+import { pasted, readable, setUpInput } from "./data_input.js";
+import { remembered, setUpMapping } from "./data_mapping.js";
+import { setUpPreview } from "./data_preview.js";
+import { setUpProblems } from "./data_problems.js";
+import { setUpReport } from "./data_report.js";
+import { byId, create, formatBytes, formatCount, formatTime, icon, setText } from "./dom.js";
+import { showProblem, toast } from "./problems.js";
+import { readingSettings } from "./settings.js";
 import { isRunning, state, subscribe, update } from "./store.js";
 
-const SHOWN_PROBLEMS = 50;
+const COUNTING = { counting: true, done: 0, total: 0, unit: "rows", name: "" };
+const QUICK_MS = 300; // a reading again that is over so soon does not take the panel's place
+let link; // to the train worker
+// What is open or being read, as it was asked for: {files | text | sample, mapping, use_mended}; read anew with another model.
+let asked = null;
+let fromMemory = false; // its mapping is one that the person chose another time
+let declined = false; // the person does not want that one here
 let shown = null; // the dataset that is drawn
-let row = 0; // of the preview
+let focusBefore = null; // where the keyboard was when the data began to be read again
 
-/** `read({file})` or `read({sample})` asks the train worker to read; `clear()` to forget. */
-export function setUpData({ read, clear }) {
-  dropZone(byId("dataset-drop"), byId("dataset-input"), (files) => read({ file: files[0] }));
+/** `fits(settings)` gets the settings that suit a dataset that was just read. */
+export function setUpData(train, { fits }) {
+  link = train;
+  setUpInput({ take, add });
   for (const button of document.querySelectorAll(".sample-button")) {
-    button.addEventListener("click", () => read({ sample: button.dataset.sample }));
+    button.addEventListener("click", () => take({ sample: button.dataset.sample }));
   }
+  byId("reading-stop").addEventListener("click", stop);
   byId("dataset-remove").addEventListener("click", () => {
-    clear();
-    byId("dataset-input").focus();
+    asked = null;
+    train.send("clear_dataset");
+    update({ dataset: null, plan: null, consent: false });
+    queueMicrotask(() => byId("dataset-input").focus());
   });
-  byId("consent").addEventListener("change", (event) => update({ consent: event.target.checked }));
-  byId("preview-previous").addEventListener("click", () => turnTo(row - 1));
-  byId("preview-next").addEventListener("click", () => turnTo(row + 1));
+  setUpProblems({ mend: (use_mended) => read({ ...asked, use_mended }, true) });
+  setUpMapping(train, { use: useMapping, wasRemembered: () => fromMemory });
+  train.on("dataset_progress", progress);
+  train.on("dataset_ready", (event) => ready(event, fits));
+  train.on("dataset_cleared", () => {
+    if (state.reading && !state.reading.stopping) return; // what it is about was given up before this reading began
+    update({ dataset: null, reading: null, plan: null, consent: false });
+  });
   subscribe(draw);
+  setUpReport(train);
+  setUpPreview(train);
+  setUpCleaned(train);
 }
 
-function draw({ dataset, reading, consent }) {
-  byId("data-body").dataset.state = reading ? "reading" : dataset ? "ready" : "empty";
+/** Files that were dropped anywhere on the page. */
+export function dropData(files) {
+  const good = readable(files);
+  if (good.length) take({ files: good });
+}
+
+/** A model has come. What is open counts its tokens by itself; what a worker has taken along with it is read again. */
+export function readDataAgain() {
+  if (asked && !state.reading && !state.dataset) read(asked);
+}
+
+/** Read something in place of what is there. */
+function take(wanted) {
+  const before = state.dataset && asked;
+  [fromMemory, declined] = [false, false];
+  if (!read(wanted) || !before || !canGrow(before) || !canGrow(wanted)) return;
+  const both = () => read({ files: merge(filesOf(before), filesOf(wanted)) });
+  toast("This took the place of what was there.", { label: "Keep both", run: both });
+}
+
+/** Read more files together with what is there. */
+function add(files) {
+  if (!state.dataset) return take({ files });
+  const all = merge(filesOf(asked), files);
+  if (all.length === filesOf(asked).length) return toast(files.length === 1 ? "This file is there already." : "These files are there already.");
+  read({ ...asked, text: null, files: all });
+}
+
+const canGrow = (wanted) => Boolean(wanted.files || wanted.text);
+const filesOf = ({ files, text }) => files ?? [pasted(text)];
+
+function merge(files, more) {
+  const same = (one, other) => one.name === other.name && one.blob.size === other.blob.size
+    && one.blob.lastModified === other.blob.lastModified && one.blob.type === other.blob.type;
+  return [...files, ...more.filter((file) => !(file.blob.lastModified && files.some((other) => same(file, other))))];
+}
+
+/** Ask the worker to read. `again`: the same data otherwise, so the panel stays as it is while that is quick. */
+function read(wanted, again = false) {
+  if (isRunning()) return toast("Another dataset can be read when the run is over."), false;
+  showProblem("dataset-problem", null);
+  asked = wanted;
+  const name = wanted.sample ? "the sample" : wanted.text ? "the pasted text" : wanted.files.length > 1
+    ? `${formatCount(wanted.files.length)} files` : wanted.files[0].name;
+  update({ reading: { done: 0, total: 0, unit: "bytes", name, again, began: performance.now() }, dataset: null, consent: false, plan: null });
+  focusBefore = again && byId("data-body").contains(document.activeElement) ? document.activeElement.id : null;
+  if (again) setTimeout(() => state.reading && update({}), QUICK_MS + 20);
+  const { files, text, sample, mapping, use_mended } = wanted;
+  const given = Object.entries({ files, text, sample, mapping, use_mended, settings: readingSettings() });
+  link.send("read_dataset", Object.fromEntries(given.filter(([, value]) => value != null)));
+  return true;
+}
+
+function stop() {
+  asked = null;
+  update({ reading: { ...state.reading, stopping: true } });
+  link.send("stop_reading");
+}
+
+function ready(event, fits) {
+  if (state.reading?.stopping) return link.send("clear_dataset"); // it was done before it heard of the stop
+  if (state.reading && asked && !answers(event)) return; // of what was asked before
+  const names = Object.keys(event.report.columns);
+  const known = !event.report.mapping && !declined && event.report.good === 0 && names.length && remembered(names);
+  if (known && asked && state.reading) {
+    fromMemory = true;
+    return read({ ...asked, mapping: known }, true);
+  }
+  // Tokens are counted next, which can take long: meanwhile there is a lot to look at already.
+  const counts = !event.report.tokens && state.model && event.report.good > 0;
+  const same = state.dataset?.name === event.name && state.dataset.problem_count === event.problem_count && !event.suggested;
+  update({ dataset: event, reading: counts ? { ...COUNTING } : null, consent: same && state.consent });
+  if (event.suggested) fits(event.suggested); // else only the cut has changed: the plan is on its way
+}
+
+const answers = ({ report, use_mended }) =>
+  Boolean(report.mapping) === Boolean(asked.mapping) && use_mended === Boolean(asked.use_mended);
+
+/** How far the reading is, or the counting of tokens, which also comes by itself: with another model, another mask. */
+function progress(event) {
+  if (state.validationReading) return;
+  if (state.reading) return update({ reading: { ...state.reading, ...event, counting: event.unit === "rows" && Boolean(state.dataset) } });
+  if (event.unit === "rows" && state.dataset && event.done < event.total) update({ reading: { ...COUNTING, ...event } });
+}
+
+function useMapping(mapping) {
+  [fromMemory, declined] = [false, mapping === null];
+  read({ ...asked, mapping }, true);
+}
+
+// --------------------------------------------------------------------------------------------------------- the states
+
+function draw({ dataset, reading }) {
+  const isQuick = reading?.again && performance.now() - reading.began < QUICK_MS;
+  const body = byId("data-body");
+  const now = reading && !isQuick && !reading.counting ? "reading" : dataset || isQuick ? "ready" : "empty";
+  const hadFocus = body.contains(document.activeElement);
+  const before = body.dataset.state;
+  body.dataset.state = now;
+  body.setAttribute("aria-busy", String(Boolean(reading)));
+  byId("reading").hidden = now !== "reading" && !reading?.counting;
   if (reading) drawReading(reading);
   for (const button of document.querySelectorAll(".sample-button")) button.disabled = Boolean(reading);
   byId("dataset-remove").disabled = isRunning();
-  byId("consent").disabled = isRunning();
-  byId("consent").checked = consent;
+  byId("dataset-add").disabled = isRunning();
+  if (before !== now && hadFocus && !body.contains(visibleFocus())) {
+    byId({ reading: "reading-stop", ready: "dataset-title", empty: "dataset-input" }[now]).focus({ preventScroll: true });
+  }
   if (dataset === shown) return;
-  const sameFile = dataset?.title === shown?.title;
   shown = dataset;
   if (!dataset) return;
   showProblem("dataset-problem", null);
   setText(byId("dataset-title"), dataset.title);
-  drawProblems(dataset);
-  byId("dataset-summary").replaceChildren(...dataset.facts.map(({ label, value, hint }) =>
-    create("div", { title: hint || null }, create("dt", {}, label), create("dd", {}, value))));
-  byId("dataset-notes").replaceChildren(...dataset.notes.map((note) => create("li", {}, note)));
-  turnTo(sameFile ? row : 0);
+  drawFiles();
+  if (focusBefore !== null) setTimeout(keepFocus);
 }
 
-function drawReading({ done_bytes, total_bytes, name }) {
+/** The button that was pressed may be gone now: the keyboard goes on at its counterpart, or at the panel's head. */
+function keepFocus() {
+  if (focusBefore === null || (visibleFocus() && document.activeElement !== document.body)) return;
+  const other = byId({ "mend-use": "mend-undo", "mend-undo": "mend-use" }[focusBefore] ?? "dataset-title");
+  (other.hidden ? byId("dataset-title") : other).focus({ preventScroll: true });
+  focusBefore = null;
+}
+
+const visibleFocus = () => (document.activeElement?.checkVisibility?.() ? document.activeElement : null);
+
+function drawFiles() {
+  const files = asked?.files ?? [];
+  byId("dataset-add-label").hidden = !asked || !canGrow(asked);
+  byId("dataset-files").hidden = files.length < 2;
+  byId("dataset-files").replaceChildren(...(files.length < 2 ? [] : files).map((file) => {
+    const remove = () => read({ ...asked, files: asked.files.filter((other) => other !== file) });
+    return create("li", {}, create("span", {}, file.name), create("span", { class: "count" }, formatBytes(file.blob.size)),
+      create("button", { type: "button", class: "quiet icon-only", "aria-label": `Leave out ${file.name}`, onclick: remove }, icon("close")));
+  }));
+}
+
+function drawReading({ done, total, unit, name, left_ms, stopping }) {
   const bar = byId("reading-progress");
-  if (state.worker.phase !== "ready" || (!state.model && !total_bytes)) {
-    setText(byId("reading-text"), `${name} is next, as soon as the model's tokenizer is there.`);
-    bar.removeAttribute("value");
-    return;
-  }
-  setText(byId("reading-text"), total_bytes
-    ? `Reading ${name}: ${formatBytes(done_bytes)} of ${formatBytes(total_bytes)}` : `Reading ${name}…`);
-  if (total_bytes) bar.value = done_bytes / total_bytes;
+  byId("reading-stop").disabled = Boolean(stopping);
+  if (total && !stopping) bar.value = done / total;
   else bar.removeAttribute("value");
+  const waits = !total && state.worker.phase !== "ready";
+  setText(byId("reading-text"), stopping ? "Stopping…"
+    : waits ? `${sentence(name)} comes next, as soon as Python is there.`
+    : unit === "rows" ? "Counting the tokens" : `Reading ${name}`);
+  const amount = !total || stopping ? ""
+    : unit === "rows" ? `${formatCount(done)} of ${formatCount(total)} rows` : `${formatBytes(done)} of ${formatBytes(total)}`;
+  setText(byId("reading-left"), left_ms > 1000 && !stopping ? `${amount} · about ${formatTime(left_ms)} left` : amount);
 }
 
-function drawProblems({ problems, problem_count, rows, good_rows, can_train }) {
-  const box = byId("dataset-errors");
-  box.replaceChildren();
-  box.hidden = problem_count === 0;
-  byId("consent-row").hidden = problem_count === 0 || !can_train;
-  if (!problem_count) return;
-  const head = good_rows || rows > 1
-    ? `${formatCount(problem_count)} of ${formatCount(rows)} rows cannot be used` : "This file cannot be used";
-  const list = create("ol", { tabindex: 0, "aria-label": "What is wrong, line by line" }, ...problems.slice(0, SHOWN_PROBLEMS).map(drawProblem));
-  box.append(create("h3", {}, head), list);
-  const rest = problem_count - Math.min(problems.length, SHOWN_PROBLEMS);
-  if (rest > 0) box.append(create("p", {}, `… and ${formatCount(rest)} more. Mend these first, then drop the file again.`));
-  const word = good_rows === 1 ? "row" : "rows";
-  setText(byId("consent-text"), `Leave the bad rows out and train on the ${formatCount(good_rows)} good ${word}`);
-}
-
-function drawProblem({ line, column, message, near }) {
-  const place = column ? `Line ${line}, column ${column}` : `Line ${line}`;
-  return create("li", {}, create("strong", {}, place), create("span", {}, message), near ? create("code", {}, near) : null);
-}
-
-function turnTo(index) {
-  const rows = shown?.preview ?? [];
-  byId("preview").hidden = rows.length === 0;
-  if (!rows.length) return;
-  row = Math.min(Math.max(index, 0), rows.length - 1);
-  byId("preview-turns").replaceChildren(...rows[row].map(({ role, content }) =>
-    create("div", { class: `turn ${role}` }, create("span", { class: "turn-role" }, role),
-      create("p", {}, content.length > 600 ? `${content.slice(0, 600)}…` : content))));
-  setText(byId("preview-place"), `${row + 1} of ${rows.length}`);
-  byId("preview-previous").disabled = row === 0;
-  byId("preview-next").disabled = row === rows.length - 1;
-}
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);

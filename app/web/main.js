@@ -4,7 +4,7 @@ import { setUpAdapters } from "./adapters.js";
 import { begunMs } from "./begin.js";
 import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
 import { setUpChart, showCurve } from "./chart.js";
-import { setUpData } from "./data.js";
+import { dropData, readDataAgain, setUpData } from "./data.js";
 import { byId, formatBytes, saveFile, setText } from "./dom.js";
 import { dropAnywhere } from "./files.js";
 import { WorkerLink } from "./loader.js";
@@ -16,6 +16,7 @@ import { listenToPhases, pagePhase, reached } from "./startup.js";
 import { isRunning, state, update } from "./store.js";
 import { setUpTiming } from "./timing.js";
 import { setUpTraining } from "./train.js";
+import { setUpValidation } from "./validation.js";
 
 const train = new WorkerLink("train");
 pagePhase("page", 0, begunMs);
@@ -26,7 +27,6 @@ let chatWaits = false; // it got ready in the middle of a run and has not been g
 let planRequest = 0;
 let wanted = { model_id: new URL(location.href).searchParams.get("model"), files: null, title: null };
 let afterRestart = null; // the adapter to apply again
-let lastRead = null; // the dataset that is open, as it was asked for: read anew when another model comes
 
 // ------------------------------------------------------------------------------------------------ model and workers
 
@@ -94,7 +94,7 @@ train.on("model_opened", (event) => {
   if (state.gpu.state === "found") reached("ready_ms");
   chatCanStart();
   chatOpens();
-  if (lastRead && !state.reading) readDataset(lastRead);
+  readDataAgain();
   if (afterRestart) useAdapter(afterRestart.id);
   afterRestart = null;
 });
@@ -104,35 +104,17 @@ train.on("storage", ({ available, persistent, used_bytes, reason }) => {
   byId("storage-note").classList.toggle("warn", !available || Boolean(reason));
 });
 
-// ---------------------------------------------------------------------------------------------------------- dataset
+// ------------------------------------------------------------------------------------------------------------- plan
 
-function readDataset({ file, sample }) {
-  if (isRunning()) return toast("Another dataset can be read when the run is over.");
-  if (state.reading) return;
-  showProblem("dataset-problem", null);
-  const name = file ? file.name : "the sample";
-  update({ reading: { done_bytes: 0, total_bytes: 0, name }, dataset: null, consent: false, plan: null });
-  lastRead = { file, sample };
-  train.send("read_dataset", file ? { file } : { sample });
+/** Is there a row to train on, or one that other settings would bring back? */
+function canPlan() {
+  const { model, dataset } = state;
+  if (!model || !dataset) return false;
+  return dataset.can_train || dataset.report.groups.some(({ kind }) => ["nothing-to-train", "too-long"].includes(kind));
 }
-
-function clearDataset() {
-  lastRead = null;
-  train.send("clear_dataset");
-}
-
-train.on("dataset_progress", (event) => update({ reading: { ...state.reading, ...event } }));
-train.on("dataset_ready", (event) => {
-  const same = state.dataset?.name === event.name && state.dataset.problem_count === event.problem_count && !event.suggested;
-  update({ dataset: event, reading: null, consent: same && state.consent });
-  if (!event.suggested) return; // only the cut has changed: the plan is on its way
-  suggest(event.suggested);
-  plan();
-});
-train.on("dataset_cleared", () => update({ dataset: null, plan: null, consent: false }));
 
 function plan() {
-  if (!state.dataset?.can_train || !state.model || isRunning()) return;
+  if (!canPlan() || isRunning()) return;
   const { settings, problems } = readSettings();
   if (problems) return update({ plan: { problems } }), showFieldProblems(problems);
   planRequest += 1; // late answers to earlier questions are told by it
@@ -300,6 +282,7 @@ const slots = {
 function failed(event) {
   if (event.where === "chat") return; // chat.js shows it beside the conversation
   if (event.where === "model") update({ modelProblem: state.model ? null : event, modelProgress: null, reading: null });
+  if (event.where === "dataset" && state.validationReading) return; // validation.js shows it beside the file
   if (event.where === "dataset") update({ reading: null });
   if (event.where === "training") update({ phase: "error", phaseDetail: "" });
   if (event.where === "compare") failAnswer();
@@ -311,10 +294,16 @@ train.on("failed", failed);
 // ------------------------------------------------------------------------------------------------------------ begin
 
 setUpStrip({ openModel });
-setUpData({ read: readDataset, clear: clearDataset });
+setUpData(train, {
+  fits: (settings) => {
+    suggest(settings);
+    plan();
+  },
+});
 setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
 setUpTraining(train);
 setUpTiming(train, { measure: measureTime, isNewest: (request) => request === planRequest });
+setUpValidation(train, { plan });
 setUpChart();
 setUpChat();
 setUpResult({ compare, download: (id) => train.send("export_adapter", { id }) });
@@ -329,6 +318,6 @@ setUpAdapters({
 dropAnywhere((use, files) => {
   if (use === "model") openModel(files);
   else if (use === "adapter") addAdapter(files);
-  else readDataset({ file: files[0] });
+  else dropData(files);
 });
 train.send("open_model", wanted);

@@ -8,6 +8,7 @@ const numbers = {
   max_length: "set-max-length", seed: "set-seed", warmup_steps: "set-warmup", weight_decay: "set-decay",
   max_grad_norm: "set-clip", rows_at_once: "set-rows-at-once",
 };
+const choices = { masking: "set-masking", on_long: "set-on-long", schedule: "set-schedule", packing: "set-packing" };
 const mayBeEmpty = new Set(["warmup_steps", "rows_at_once"]);
 const whole = new Set(["steps", "batch", "rank", "max_length", "seed", "warmup_steps", "rows_at_once"]);
 let expanded = true; // all settings are shown; a run folds them up to make room for its curve
@@ -73,12 +74,17 @@ export function readSettings() {
   if (byId("set-validation").value.trim() === "" || !Number.isFinite(percent)) {
     problems.push({ field: "validation_percent", message: "A number is wanted here; 0 holds nothing back." });
   } else settings.validation_fraction = percent / 100;
-  settings.schedule = byId("set-schedule").value;
-  settings.packing = byId("set-packing").value;
+  for (const [name, id] of Object.entries(choices)) settings[name] = byId(id).value;
   settings.shuffle = byId("set-shuffle").checked;
   settings.save_memory = byId("set-save-memory").checked;
   settings.targets = [...document.querySelectorAll("[name=targets]:checked")].map((box) => box.value);
   return problems.length ? { problems } : { settings };
+}
+
+/** The settings to read a dataset with, null where the person has set none that matters then. */
+export function readingSettings() {
+  if (!["max_length", "masking", "on_long"].some((name) => touched.has(name))) return null;
+  return readSettings().settings ?? null;
 }
 
 /** Fill in what suits a dataset, except where the person has already decided. */
@@ -87,6 +93,9 @@ export function suggest(settings) {
   for (const [name, id] of Object.entries({ ...numbers, validation_percent: "set-validation" })) {
     if (touched.has(name)) continue;
     byId(id).value = all[name] == null ? "" : name === "learning_rate" ? shortRate(all[name]) : all[name];
+  }
+  for (const [name, id] of Object.entries(choices)) {
+    if (!touched.has(name) && all[name]) byId(id).value = all[name];
   }
   markPreset();
 }
@@ -135,7 +144,7 @@ function draw({ plan, phase }) {
 
 /** Why training cannot start now, in words; "" when it can. */
 export function whyNot() {
-  const { worker, gpu, model, modelProblem, dataset, reading, plan, consent } = state;
+  const { worker, gpu, model, modelProblem, dataset, reading, validationReading, plan, consent } = state;
   if (isRunning()) return "A run is going on.";
   if (worker.phase === "fatal") return "Python could not start.";
   if (gpu.state === "none" || !navigator.gpu) return "Training needs a GPU.";
@@ -144,6 +153,7 @@ export function whyNot() {
   if (!dataset && !reading) return "Add a dataset first.";
   if (!model || gpu.state !== "found") return "The model is on its way.";
   if (reading) return "The dataset is being read.";
+  if (validationReading) return "The validation file is being read.";
   if (!dataset.can_train) return "The dataset has no row to train on.";
   if (dataset.problem_count && !consent) return "Some rows are bad: mend them, or agree to leave them out.";
   if (plan?.problems.length) return "Some settings cannot be used; see above.";

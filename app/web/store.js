@@ -10,6 +10,7 @@ export const state = {
   chatBytes: 0, // what the chat worker takes on the GPU while its model is there
   dataset: null, // DatasetReady
   reading: null,
+  validationReading: null, // {name, done, total, unit} while a validation file is read
   consent: false,
   plan: null, // TrainingPlanned
   timing: null, // TrainingTimed of that plan, or {measuring: true}

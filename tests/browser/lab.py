@@ -60,6 +60,54 @@ class Lab:
         self.drop(path)
         expect(self.part("dataset-summary")).to_be_visible(timeout=START_MS)
 
+    def give(self, name: str, raw: bytes) -> None:
+        """Choose a file that stands on no disk, and wait until it is read."""
+        files = [{"name": name, "mimeType": "", "buffer": raw}]
+        self.part("dataset-input").set_input_files(files)  # type: ignore[arg-type]
+        self.wait_for_data()
+
+    def drag(self, *files: tuple[str, bytes], on: str = "#dataset-drop") -> None:
+        """Drop files from outside onto an element of the page."""
+        self._drag("(files) => { const moved = new DataTransfer(); files.forEach((file) => moved.items.add(file)); "
+                   "return moved; }", files, on)  # fmt: skip
+
+    def drag_folder(self, folder: str, *files: tuple[str, bytes], on: str = "#dataset-drop") -> None:
+        """Drop a folder of files. A script can make no real one, so this stands in for what the browser hands over."""
+        self._drag(
+            """(files) => {
+              const entries = files.map((file) => ({ isFile: true, name: file.name, file: (take) => take(file) }));
+              const parts = [entries, []]; // a reader gives all there is in several parts, the last of them empty
+              const reader = { readEntries: (take) => take(parts.shift()) };
+              const entry = { isFile: false, name: FOLDER, createReader: () => reader };
+              return { types: ["Files"], files: [], items: [{ webkitGetAsEntry: () => entry }] };
+            }""".replace("FOLDER", json.dumps(folder)),
+            files,
+            on,
+        )
+
+    def _drag(self, make: str, files: tuple[tuple[str, bytes], ...], on: str) -> None:
+        self.page.evaluate(
+            """([on, files]) => {
+              const moved = (MAKE)(files.map(([name, bytes]) => new File([new Uint8Array(bytes)], name)));
+              for (const type of ["dragenter", "dragover", "drop"]) {
+                const event = new DragEvent(type, { bubbles: true, cancelable: true });
+                Object.defineProperty(event, "dataTransfer", { value: moved });
+                document.querySelector(on).dispatchEvent(event);
+              }
+            }""".replace("MAKE", make),
+            [on, [[name, list(raw)] for name, raw in files]],
+        )
+
+    def wait_for_data(self, timeout_ms: int = START_MS) -> None:
+        """Wait until what was dropped is read and its tokens are counted."""
+        body = self.page.locator("#data-body")
+        expect(body).to_have_attribute("data-state", "ready", timeout=timeout_ms)
+        expect(body).to_have_attribute("aria-busy", "false", timeout=timeout_ms)
+
+    def replace_data(self) -> None:
+        self.page.get_by_role("button", name="Replace").click()
+        expect(self.page.locator("#data-body")).to_have_attribute("data-state", "empty")
+
     def set(self, **values: object) -> None:
         """Fill settings by the end of their testid: set(lr="1e-2", max_length=64)."""
         for name, value in values.items():

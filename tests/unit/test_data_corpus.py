@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 
 import pytest
 
+from build_tools.base import ROOT
 from lora_lab.data import DataSource, RowTable, build_report, read_table
+from lora_lab.data.kinds import TITLES
 from tests.unit.corpus.cases import CASES, Case
 from tests.unit.data_helpers import run
 
@@ -77,6 +80,40 @@ def test_a_wrong_expectation_would_be_seen() -> None:
         test_a_file_gets_its_report(Case(case.name, case.raw, case.format, case.rows, case.good + 1, case.kinds))
     with pytest.raises(AssertionError):
         test_a_file_gets_its_report(Case(case.name, case.raw, case.format, case.rows, case.good, {}))
+
+
+def test_every_kind_of_problem_has_a_title_and_stands_in_the_docs() -> None:
+    docs = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    listed = docs.partition("## Problems")[2].partition("A row with a slip")[0]
+    named = set(re.findall(r"`([a-z][a-z-]+)`", listed)) - {"error", "warning", "info"}
+    assert named == set(TITLES)
+    found = {problem.kind for case in CASES for problem in build_report(read(case)).noted}
+    assert found <= named
+    assert len(found) > 40
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("trailing-comma.jsonl", '{"text": "b",}', '{"text": "b"}'),
+        ("inner-trailing-comma.jsonl", '…"assistant", "content": "b"},]}', '…"assistant", "content": "b"}]}'),
+        ("single-quotes.jsonl", "{'text': 'it\\'s me'}", '{"text":"it\'s me"}'),
+        ("raw-tab.jsonl", '{"text": "a b"}', '{"text": "a\\tb"}'),
+        ("joined-with-bom.jsonl", '\ufffd{"text": "two"}', '{"text":"two"}'),
+        ("two-on-a-line.jsonl", '{"text": "one"} {"text": "two"}', '{"text": "one"} ⏎ {"text": "two"}'),
+        ("array-missing-comma.json", '{"text": "two"}', ', {"text": "two"}'),
+    ],
+)
+def test_what_mending_changes_is_shown(name: str, before: str, after: str) -> None:
+    case = next(case for case in CASES if case.name == name)
+    mended = [problem for problem in build_report(read(case)).noted if problem.repair]
+    assert (mended[0].before, mended[0].after) == (before, after)
+
+
+def test_every_mended_row_shows_a_change() -> None:
+    rows = [problem for case in CASES for problem in build_report(read(case)).noted if problem.repair not in ("", "]")]
+    assert len(rows) > 15
+    assert all(problem.before and problem.before != problem.after for problem in rows)
 
 
 def test_files_cut_into_any_chunks_read_the_same() -> None:

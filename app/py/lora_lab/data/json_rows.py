@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from lora_lab.data.json_text import DECODER, MAX_DEPTH, JsonFailure, is_deep_from, is_too_deep, load_json, near
-from lora_lab.data.problems import Problem, excerpt, json_kind
-from lora_lab.data.repair import repair
+from lora_lab.data.problems import Problem, excerpt, json_kind, shown
+from lora_lab.data.repair import repair, show_change
 
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
@@ -69,10 +69,11 @@ def broken_item(line: int, column: int, text: str, end: Problem | None = None) -
     rows = tuple(repair(text))
     written = "\n".join(to_json(row) for row in rows)
     hint = f"{failure.hint}; this can be mended" if failure.hint and rows else failure.hint
+    before, after = show_change(text, list(rows)) if rows else ("", "")
     return Item(
         line,
         problem=Problem(at_line, failure.message, at_column if failure.position is not None else None,
-                        near(text, failure), failure.kind, "error", hint, written),
+                        near(text, failure), failure.kind, "error", hint, written, before=before, after=after),
         repaired=rows,
     )  # fmt: skip
 
@@ -210,10 +211,11 @@ async def json_values(blocks: AsyncIterator[str]) -> AsyncIterator[list[Item]]:
         else:
             item = await _next_item(buffer, line, column)
             if needs_comma and is_array and item.value is not None:
+                row = to_json(item.value)
                 problem = Problem(line, "a comma is missing between this row and the one before", column,
                                   excerpt(buffer.text, buffer.pos), "missing-comma",
                                   hint="put a comma between the rows; this can be mended",
-                                  repair=to_json(item.value))  # fmt: skip
+                                  repair=row, before=shown(row, 56), after=", " + shown(row, 56))  # fmt: skip
                 item = Item(line, problem=problem, repaired=(item.value,))
             items.append(item)
             comma, needs_comma = None, is_array

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from lora_lab.data.kinds import is_about_file, title_of
+
 # error: the row cannot be used as it is; warning: it can, but deserves a look; info: good to know.
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
@@ -15,6 +17,9 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 KEPT_PER_KIND = 1000
 _FIRST_LINES = 10
 _MESSAGE_CHARACTERS = 600
+_QUOTES = (
+    ("message", _MESSAGE_CHARACTERS), ("hint", _MESSAGE_CHARACTERS), ("near", 200), ("before", 200), ("after", 400),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,9 @@ class Problem:
     """One thing about a dataset that a person should know. Lines and columns count from 1, columns in characters.
 
     `kind` is a short fixed name (`trailing-comma`), `near` the text around the place, `repair` the row as it would be
-    mended where that can be done, `source` the file's name. What the texts quote from the file can be shown anywhere:
-    control characters and half characters are replaced, and it is short.
+    mended where that can be done, `before` and `after` the place where mending changes it, `source` the file's name.
+    What the texts quote from the file (`repair` quotes it all) can be shown anywhere: control characters and half
+    characters are replaced, and it is short.
     """
 
     line: int
@@ -35,9 +41,11 @@ class Problem:
     hint: str = ""
     repair: str = ""
     source: str = ""
+    before: str = ""
+    after: str = ""
 
     def __post_init__(self) -> None:
-        for name, limit in (("message", _MESSAGE_CHARACTERS), ("near", 200), ("hint", _MESSAGE_CHARACTERS)):
+        for name, limit in _QUOTES:
             value = getattr(self, name)
             if len(value) > limit or not value.isprintable():
                 object.__setattr__(self, name, shown(value, limit))
@@ -80,6 +88,10 @@ class ProblemGroup:
     message: str
     hint: str
     repairable: int  # rows of these that can be mended
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, with a title for people and whether it is about a file as a whole."""
+        return {**vars(self), "title": title_of(self.kind), "about_file": is_about_file(self.kind)}
 
 
 class ProblemLog:

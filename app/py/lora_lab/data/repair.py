@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from lora_lab.data.json_text import DECODER, is_too_deep
+from lora_lab.data.problems import excerpt, shown
 
 # Longer texts are not mended: showing and storing them twice helps nobody.
 MAX_REPAIR_CHARACTERS = 1 << 20
@@ -50,6 +51,34 @@ def repair(text: str) -> list[dict[str, Any]]:
     except (ValueError, RecursionError):
         return []
     return values if values and all(isinstance(value, dict) for value in values) else []
+
+
+def show_change(text: str, rows: list[dict[str, Any]], around: int = 28) -> tuple[str, str]:
+    """Return the place where `repair(text)`, which gave `rows`, first changes the text: as it is, and as it becomes.
+
+    Of several rows on one line each row's beginning is what it becomes.
+    """
+    if len(rows) > 1:
+        begins = [shown(json.dumps(row, ensure_ascii=False), 2 * around) for row in rows[:4]]
+        return excerpt(text, 0, 4 * around), " ⏎ ".join(begins + ["…"] * (len(rows) > 4))
+    mended = _mend(text.lstrip("\ufeff")) or ""
+    skipped = len(text) - len(text.lstrip("\ufeff"))
+    old, new = skipped, 0
+    while old < len(text) and new < len(mended):
+        if text[old] == mended[new]:
+            new += 1
+        elif not text[old].isspace() or mended[new] == "\\":
+            break  # white space between tokens is left out too, but that is no change to show
+        old += 1
+    old = old if skipped == 0 else 0
+    start = max(0, old - around)
+    before = text[start : old + around]
+    after = text[max(start, skipped) : old] + mended[new if old else 0 :][:around]
+    cut = "…" if start else ""
+    return (
+        cut + shown(before, 2 * around) + "…" * (old + around < len(text)),
+        cut + shown(after, 2 * around) + "…" * (new + around < len(mended)),
+    )
 
 
 def _mend(text: str) -> str | None:

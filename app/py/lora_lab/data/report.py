@@ -94,6 +94,7 @@ class DatasetReport:
         values = asdict(replace(self, noted=()))
         del values["noted"]
         values["problems"] = [problem.as_dict() for problem in self.some_problems(max_problems)]
+        values["groups"] = [group.as_dict() for group in self.groups]
         values["bad"] = self.bad
         if self.tokens is not None:
             values["tokens"]["trained_share"] = self.tokens.trained_share
