@@ -5,6 +5,7 @@ import { byId, create, formatCount, setText } from "./dom.js";
 import { markFound } from "./found.js";
 import { subscribe } from "./store.js";
 
+const MANY_TOKENS = 800;
 let train = null; // the train worker's link
 let dataset = null; // that the rows are of
 let row = null; // RowShown
@@ -136,6 +137,7 @@ function drawRow(keepScroll = false) {
   token = -1;
   setText(byId("preview-token"), "");
   chips.replaceChildren(byId("preview").dataset.view === "tokens" ? drawChips(row) : drawText(row));
+  chips.classList.toggle("many", row.texts.length > MANY_TOKENS);
   chips.scrollTop = keepScroll ? scrolled : 0;
   if (hadFocus && !chips.contains(document.activeElement)) chips.focus({ preventScroll: true });
   markFound(chips, searched);

@@ -91,7 +91,7 @@ function* repeats({ count, examples }, one, many, none) {
 /** Pairs of lines. The first of each, and with `both` the second, leads to its row. */
 function pairs(lines, count, word, both) {
   const items = lines.slice(0, SHOWN_PAIRS).map(([line, other]) =>
-    create("li", {}, both ? lineButton(line) : `line ${formatCount(line)}`, ` ${word} `, both ? lineButton(other) : formatCount(other)));
+    create("li", {}, lineButton(line), ` ${word} `, both ? lineButton(other) : formatCount(other)));
   if (count > items.length) items.push(create("li", {}, `… and ${formatCount(count - items.length)} more`));
   return create("ul", { class: "pairs" }, ...items);
 }

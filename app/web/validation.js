@@ -68,9 +68,9 @@ function about({ rows, good_rows, overlap, overlap_lines }) {
   const said = [good_rows === rows ? `${count(rows, "row")} to check on.` : `${formatCount(good_rows)} of ${count(rows, "row")} to check on; the others cannot be used.`];
   if (!overlap) said.push("None of them stands in the training data.");
   else {
-    const lines = overlap_lines.slice(0, 4).map(([line, other]) => `line ${formatCount(line)} (here line ${formatCount(other)})`);
+    const lines = overlap_lines.slice(0, 4).map(([line, other]) => `line ${formatCount(line)} (there line ${formatCount(other)})`);
     const rest = overlap - lines.length;
-    said.push(`${count(overlap, "training row")} that also ${overlap === 1 ? "stands" : "stand"} here ${overlap === 1 ? "is" : "are"} left out of training: ${lines.join(", ")}${rest > 0 ? ` and ${formatCount(rest)} more` : ""}.`);
+    said.push(`${count(overlap, "training row")} that also ${overlap === 1 ? "stands" : "stand"} in it ${overlap === 1 ? "is" : "are"} left out of training: ${lines.join(", ")}${rest > 0 ? ` and ${formatCount(rest)} more` : ""}.`);
   }
   return said.join(" ");
 }

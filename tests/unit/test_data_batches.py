@@ -148,7 +148,9 @@ def test_equal_rows_are_never_on_both_sides(numbers: list[int], fraction: float,
         assert validation
 
 
-def test_equal_tokens_with_another_mask_are_another_example() -> None:
-    examples = [_example([1, 2, 3], [1]), _example([1, 2, 3], [2])]
-    training, validation = split_validation(examples, 0.5, seed=0)
-    assert len(training) == len(validation) == 1
+def test_equal_tokens_stay_together_whatever_is_trained_of_them() -> None:
+    examples = [_example([1, 2, 3], [1]), _example([1, 2, 3], [2]), _example([1, 2, 4], [2])]
+    for seed in range(8):
+        training, validation = split_validation(examples, 0.5, seed)
+        sides = [{tuple(example.tokens.tolist()) for example in part} for part in (training, validation)]
+        assert sides[0] and sides[1] and not sides[0] & sides[1]

@@ -116,7 +116,7 @@ def test_bad_rows_need_consent(mixed: Dataset, tokenizer: Tokenizer, template: C
     good.require(skip_bad_rows=False)
     for raw in ("", "{", '{"text": ""}'):
         empty = run(read_dataset(raw, tokenizer, template, 64))
-        assert empty.examples == []
+        assert len(empty.examples) == 0
         with pytest.raises(DatasetError, match="no row can be trained on"):
             empty.require(skip_bad_rows=True)
 

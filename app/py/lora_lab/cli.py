@@ -7,7 +7,6 @@ Exit codes: 0 all is well; 1 something expected went wrong and standard error sa
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_lab import __version__
+from lora_lab.cli_options import add_row_options, real, targets, whole
 from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
 
@@ -95,37 +95,41 @@ def _add_device_options(parser: argparse.ArgumentParser, default: Any) -> None:
 def _add_train_options(command: argparse.ArgumentParser) -> None:
     train, lora = TrainConfig(), LoraConfig()
     files = command.add_argument_group("files")
-    files.add_argument("--data", required=True, type=Path, metavar="FILE", help="the rows, one JSON object a line")
+    data_help = "the rows: JSON Lines, JSON, CSV, TSV or plain text; gzip of any of them; several files are one dataset"
+    files.add_argument("--data", required=True, nargs="+", type=Path, metavar="FILE", help=data_help)
     files.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the adapter goes")
     files.add_argument("--init-adapter", type=Path, metavar="DIR", help="go on from this adapter, not from zero")
     base_help = "what adapter_config.json names as its base; default: the model's folder, or the name of its file"
     files.add_argument("--base-model", metavar="NAME", help=base_help)
     files.add_argument("--log", type=Path, metavar="FILE", help="write a JSON line for each step")
-    files.add_argument("--skip-bad-rows", action="store_true", help="train on the good rows when some are bad")
+    rows = command.add_argument_group("rows")
+    rows.add_argument("--skip-bad-rows", action="store_true", help="train on the good rows when some are bad")
+    rows.add_argument("--repair", action="store_true", help="train on rows too whose slips can be mended")
+    add_row_options(rows)
 
     size = command.add_argument_group("adapter")
-    size.add_argument("--rank", type=_whole(1), metavar="N", help=f"default: {lora.rank}")
+    size.add_argument("--rank", type=whole(1), metavar="N", help=f"default: {lora.rank}")
     size.add_argument(
-        "--alpha", type=_real(0, above=True), metavar="X", help=f"the scale is alpha/rank; default: {lora.alpha}"
+        "--alpha", type=real(0, above=True), metavar="X", help=f"the scale is alpha/rank; default: {lora.alpha}"
     )
     size.add_argument(
         "--targets",
-        type=_targets,
+        type=targets,
         metavar="LAYERS",
         help=f"the layers that get an adapter, separated by commas: {', '.join(LINEAR_LAYERS)}; default: all-linear",
     )
 
     run = command.add_argument_group("run")
     length = run.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=_whole(1), metavar="N", help="optimizer steps")
-    length.add_argument("--epochs", type=_real(0, above=True), metavar="N", help=f"default: {train.epochs:g}")
-    run.add_argument("--lr", type=_real(0, above=True), default=train.learning_rate, metavar="X", help="%(default)s")
+    length.add_argument("--steps", type=whole(1), metavar="N", help="optimizer steps")
+    length.add_argument("--epochs", type=real(0, above=True), metavar="N", help=f"default: {train.epochs:g}")
+    run.add_argument("--lr", type=real(0, above=True), default=train.learning_rate, metavar="X", help="%(default)s")
     run.add_argument("--schedule", choices=("cosine", "linear", "constant"), default=train.schedule, help="%(default)s")
-    run.add_argument("--warmup-steps", type=_whole(0), metavar="N", help="default: 5 %% of the steps (constant: none)")
-    run.add_argument("--batch", type=_whole(1), metavar="N", help="rows that are computed at once; default: 1")
+    run.add_argument("--warmup-steps", type=whole(0), metavar="N", help="default: 5 %% of the steps (constant: none)")
+    run.add_argument("--batch", type=whole(1), metavar="N", help="rows that are computed at once; default: 1")
     run.add_argument(
         "--accumulate",
-        type=_whole(1),
+        type=whole(1),
         metavar="N",
         help=f"batches that make one step; default: 1 where --batch is given, else {DEFAULT_EFFECTIVE_BATCH}",
     )
@@ -136,7 +140,7 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
         help="lay the rows of a batch into one sequence, without padding; the result is the same; "
         "default: auto, where that saves enough",
     )
-    run.add_argument("--max-length", type=_whole(2), default=train.max_length, metavar="N", help="tokens; %(default)s")
+    run.add_argument("--max-length", type=whole(2), default=train.max_length, metavar="N", help="tokens; %(default)s")
     run.add_argument(
         "--recompute",
         choices=tuple(RECOMPUTE),
@@ -146,24 +150,24 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--activation-memory",
-        type=_whole(1),
+        type=whole(1),
         default=train.activation_budget_bytes >> 20,
         metavar="MIB",
         help="what activations may take before layers are recomputed; %(default)s",
     )
-    run.add_argument("--weight-decay", type=_real(0), default=train.weight_decay, metavar="X", help="%(default)s")
+    run.add_argument("--weight-decay", type=real(0), default=train.weight_decay, metavar="X", help="%(default)s")
     run.add_argument(
-        "--max-grad-norm", type=_real(0), default=train.max_grad_norm, metavar="X", help="0 clips nothing; %(default)s"
+        "--max-grad-norm", type=real(0), default=train.max_grad_norm, metavar="X", help="0 clips nothing; %(default)s"
     )
-    run.add_argument("--seed", type=_whole(0), default=train.seed, metavar="N", help="%(default)s")
+    run.add_argument("--seed", type=whole(0), default=train.seed, metavar="N", help="%(default)s")
     run.add_argument("--no-shuffle", action="store_true", help="take the rows in the file's order")
-    run.add_argument(
-        "--val-fraction",
-        type=_real(0, below=1),
-        default=train.validation_fraction,
-        metavar="X",
-        help="share of the rows that is held back and measured on; default: none",
+    validation = run.add_mutually_exclusive_group()
+    fraction_help = "share of the rows that is held back and measured on; default: none"
+    validation.add_argument(
+        "--val-fraction", type=real(0, below=1), default=train.validation_fraction, metavar="X", help=fraction_help
     )
+    file_help = "measure on the rows of these files; rows of --data that stand in them too are left out"
+    validation.add_argument("--val-file", nargs="+", type=Path, metavar="FILE", help=file_help)
 
 
 def _add_generate_options(command: argparse.ArgumentParser) -> None:
@@ -173,26 +177,24 @@ def _add_generate_options(command: argparse.ArgumentParser) -> None:
     _add_adapter_options(command)
     how = command.add_argument_group("sampling")
     how.add_argument(
-        "--max-new-tokens", type=_whole(1), default=sampling.max_new_tokens, metavar="N", help="%(default)s"
+        "--max-new-tokens", type=whole(1), default=sampling.max_new_tokens, metavar="N", help="%(default)s"
     )
     how.add_argument(
-        "--temperature", type=_real(0), default=sampling.temperature, metavar="X", help="0 is greedy; %(default)s"
+        "--temperature", type=real(0), default=sampling.temperature, metavar="X", help="0 is greedy; %(default)s"
     )
-    how.add_argument("--top-k", type=_whole(0), default=sampling.top_k, metavar="N", help="0 is off; %(default)s")
+    how.add_argument("--top-k", type=whole(0), default=sampling.top_k, metavar="N", help="0 is off; %(default)s")
     how.add_argument(
-        "--top-p", type=_real(0, above=True, most=1), default=sampling.top_p, metavar="X", help="1 is off; %(default)s"
+        "--top-p", type=real(0, above=True, most=1), default=sampling.top_p, metavar="X", help="1 is off; %(default)s"
     )
-    how.add_argument(
-        "--min-p", type=_real(0, most=1), default=sampling.min_p, metavar="X", help="0 is off; %(default)s"
-    )
+    how.add_argument("--min-p", type=real(0, most=1), default=sampling.min_p, metavar="X", help="0 is off; %(default)s")
     how.add_argument(
         "--repetition-penalty",
-        type=_real(0, above=True),
+        type=real(0, above=True),
         default=sampling.repetition_penalty,
         metavar="X",
         help="1 is off; %(default)s",
     )
-    how.add_argument("--seed", type=_whole(0), default=sampling.seed, metavar="N", help="%(default)s")
+    how.add_argument("--seed", type=whole(0), default=sampling.seed, metavar="N", help="%(default)s")
 
 
 def _add_logits_options(command: argparse.ArgumentParser) -> None:
@@ -217,13 +219,8 @@ def _add_data_commands(commands: Any) -> None:
     command.add_argument("--model", type=Path, metavar="PATH", help=model_help)
     command.add_argument("--json", action="store_true", help="print the whole report as JSON")
     length = TrainConfig.max_length
-    command.add_argument("--max-length", type=_whole(2), default=length, metavar="N", help="tokens; %(default)s")
-    mask_help = "what is trained: the assistant's turns, the last one, or everything; default: %(default)s"
-    command.add_argument("--mask", choices=("assistant", "last", "all"), default="assistant", help=mask_help)
-    long_help = "what becomes of rows that are longer; default: %(default)s"
-    command.add_argument("--on-long", choices=("truncate", "drop"), default="truncate", help=long_help)
-    map_help = "which columns are what: prompt=NAME,reply=NAME (and system=NAME), or text=NAME"
-    command.add_argument("--map", metavar="COLUMNS", help=map_help)
+    command.add_argument("--max-length", type=whole(2), default=length, metavar="N", help="tokens; %(default)s")
+    add_row_options(command)
     command.add_argument("--repair", action="store_true", help="count rows as good whose slips can be mended")
     command.add_argument("--cleaned", type=Path, metavar="OUT", help="write the good and the mended rows to this file")
     validation_help = "tell which rows stand in this file too"
@@ -233,7 +230,7 @@ def _add_data_commands(commands: Any) -> None:
 def _add_adapter_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT adapter: its folder, or a zip of it")
     command.add_argument(
-        "--strength", type=_real(0), default=1.0, metavar="X", help="how strongly the adapter is applied; %(default)s"
+        "--strength", type=real(0), default=1.0, metavar="X", help="how strongly the adapter is applied; %(default)s"
     )
 
 
@@ -247,54 +244,6 @@ class _ListGpus(argparse.Action):
             parser.exit(list_gpus())
         except LoraLabError as error:
             parser.exit(_fail(str(error)))
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    """Return an argument type: whole numbers from `least` on."""
-
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-        return value
-
-    return convert
-
-
-def _real(
-    least: float, *, above: bool = False, most: float = math.inf, below: float = math.inf
-) -> Callable[[str], float]:
-    """Return an argument type: numbers from `least` (or `above` it) to `most`, and `below` a bound if there is one."""
-
-    def convert(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-        if not math.isfinite(value) or value < least or (above and value == least):
-            raise argparse.ArgumentTypeError(f"{text} must be {'more than' if above else 'at least'} {least:g}")
-        if value > most or value >= below:
-            bound = f"at most {most:g}" if value > most else f"less than {below:g}"
-            raise argparse.ArgumentTypeError(f"{text} must be {bound}")
-        return value
-
-    return convert
-
-
-def _targets(text: str) -> tuple[str, ...]:
-    """Return the layers that --targets names, in the order of the data."""
-    names = {name for name in text.replace(",", " ").split() if name}
-    if names == {"all-linear"}:
-        return LINEAR_LAYERS
-    unknown = sorted(names - set(LINEAR_LAYERS))
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(
-            f"{', '.join(unknown) or 'nothing'} found; wanted all-linear or some of {', '.join(LINEAR_LAYERS)}"
-        )
-    return tuple(name for name in LINEAR_LAYERS if name in names)
 
 
 # ---------------------------------------------------------------------------------------------------- the commands

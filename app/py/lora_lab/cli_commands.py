@@ -14,10 +14,9 @@ from typing import IO
 
 import numpy as np
 
+from lora_lab.cli_data import rows_to_train
 from lora_lab.cli_terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, SamplingConfig, TrainConfig
-from lora_lab.data import DataSource, read_dataset
-from lora_lab.data.batches import split_validation
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.errors import AdapterError, DeviceError, LoraLabError, ModelError
@@ -129,11 +128,7 @@ def train(options: argparse.Namespace, config: TrainConfig) -> int:
 async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] | None) -> int:
     opened = await _open(options.model)
     lora, initial = _lora_config(options, opened.files.config)
-    source = DataSource.from_path(options.data)
-    dataset = await read_dataset(source, opened.tokenizer, opened.template, config.max_length)
-    dataset.require(options.skip_bad_rows)
-    say(dataset.report.as_text())
-    examples, validation = split_validation(dataset.examples, config.validation_fraction, config.seed)
+    examples, validation = await rows_to_train(options, opened.tokenizer, opened.template, config)
 
     async with _on_gpu(opened.files, options.adapter_name) as model:
         if initial is None:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from lora_lab.cli_terminal import ByteBar, run_interruptible, say
-from lora_lab.data import ColumnMapping, DataSource, RowTable, build_report, encode_table, read_table
+from lora_lab.config import TrainConfig
+from lora_lab.data import (
+    ColumnMapping,
+    Dataset,
+    DataSource,
+    Example,
+    RowTable,
+    build_report,
+    encode_table,
+    read_table,
+)
+from lora_lab.data.batches import split_validation
 from lora_lab.data.problems import Problem
 from lora_lab.data.report import DatasetReport
 from lora_lab.data.source import CHUNK_BYTES
-from lora_lab.data.split import find_overlap
+from lora_lab.data.split import find_overlap, without_overlap
 from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import load_tokenizer
-from lora_lab.errors import ModelError
+from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.errors import DatasetError, ModelError
 from lora_lab.formats.source import sources_from_path
 from lora_lab.model.files import open_model
 
@@ -47,14 +59,52 @@ async def _check(options: argparse.Namespace) -> DatasetReport:
         raise ModelError(f"{options.model} does not exist; wanted a .gguf file or a Hugging Face folder")
     files = (await open_model(sources_from_path(options.model))).tokenizer
     template = ChatTemplate(files.chat_template, files.special_tokens) if files.chat_template is not None else None
+    dataset = await _encode(table, load_tokenizer(files), template, options.max_length, options)
+    return dataset.report
+
+
+async def rows_to_train(
+    options: argparse.Namespace, tokenizer: Tokenizer, template: ChatTemplate | None, config: TrainConfig
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Return the examples to train on and those to validate on, as the options of `train` say; tell what they are.
+
+    Raises DatasetError for bad rows that nobody has agreed to leave out, or when nothing is left.
+    """
+    mapping = ColumnMapping.parse(options.map) if options.map else None
+    paths = [DataSource.from_path(path) for path in (options.val_file or [])]  # a wrong one is told at once
+    table = await _read([DataSource.from_path(path) for path in options.data], mapping, options.repair)
+    dataset = await _encode(table, tokenizer, template, config.max_length, options)
+    dataset.require(options.skip_bad_rows)
+    say(dataset.report.as_text())
+    if options.val_file is None:
+        return split_validation(dataset.examples, config.validation_fraction, config.seed)
+    other = await _read(paths, mapping, options.repair)
+    validation = await _encode(other, tokenizer, template, config.max_length, options)
+    try:
+        validation.require(options.skip_bad_rows)
+    except DatasetError as error:
+        raise DatasetError(f"the validation file: {error}", error.problems) from error
+    overlap = await find_overlap(table, other)
+    examples = without_overlap(dataset, overlap)
+    left_out = len(dataset.examples) - len(examples)
+    if left_out:
+        line, held = overlap.lines[0]
+        rows = "row is" if left_out == 1 else "rows are"
+        say(f"{left_out} {rows} left out: also in the validation file (the first: line {line}, there line {held})")
+    if not examples:
+        raise DatasetError("every row stands in the validation file too; nothing is left to train on")
+    say(f"validation: {len(validation.examples)} rows")
+    return examples, validation.examples
+
+
+async def _encode(
+    table: RowTable, tokenizer: Tokenizer, template: ChatTemplate | None, max_length: int, options: argparse.Namespace
+) -> Dataset:
     bar = ByteBar("tokens", unit="row")
     try:
-        dataset = await encode_table(
-            table, load_tokenizer(files), template, options.max_length, bar, options.mask, options.on_long
-        )
+        return await encode_table(table, tokenizer, template, max_length, bar, options.mask, options.on_long)
     finally:
         bar.close()
-    return dataset.report
 
 
 async def _read(sources: list[DataSource], mapping: ColumnMapping | None, repair: bool) -> RowTable:

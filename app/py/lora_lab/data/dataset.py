@@ -69,9 +69,15 @@ class Dataset:
         assert self.report.tokens is not None, "a dataset is made with a model"
         return self.report.tokens
 
+    @property
+    def bad_rows(self) -> int:
+        """How many errors there are. A row that is left out because it is too long is none: somebody chose that."""
+        long = sum(group.count for group in self.report.groups if group.kind == "too-long")
+        return self.report.counts["error"] - long
+
     def require(self, skip_bad_rows: bool) -> None:
         """Raise DatasetError (with the problems) unless all rows are good, or the good ones suffice."""
-        count = self.report.counts["error"]
+        count = self.bad_rows
         if count and not skip_bad_rows:
             problems = self.report.problems
             raise DatasetError(f"{count} bad row{'s' if count != 1 else ''}\n{self.report.as_text()}", problems)

@@ -172,12 +172,6 @@ class OpenDataset:
         """Return the training rows at these choices; those that the validation file holds too are still among them."""
         return self.rows.cut(choices)
 
-    def bad_rows(self, choices: Choices) -> int:
-        """Return how many rows cannot be used. Those that are too long are left out by choice: they are none."""
-        report = self.cut(choices).report
-        long = sum(group.count for group in report.groups if group.kind == "too-long")
-        return report.counts["error"] - long
-
     def split(self, settings: TrainSettings) -> Split:
         """Return what a run with these settings trains on, and what is held back or stands in the validation file."""
         choices = Choices.of(settings)

@@ -145,7 +145,7 @@ class TrainWorker(AheadWorker):
         if not await self.count_for(choices):
             raise DatasetError("Training did not begin: the dataset was given up while its tokens were counted.")
         self.show_choices(choices)
-        bad = dataset.bad_rows(choices)
+        bad = dataset.cut(choices).bad_rows
         if bad and not command.accept_problems:
             raise DatasetError(f"{bad} rows cannot be used. Mend them, or agree to train on the good rows only.")
         split = dataset.split(command.settings)
