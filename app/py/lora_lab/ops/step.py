@@ -40,9 +40,8 @@ class StepBuffer:
         """`planned`: without memory until `buffer.allocate`."""
         self.device = device
         count = len(fields(StepValues))
-        self.buffer = device.plan_buffer(4 * count, f"{label}.step", uniform=True)
-        if not planned:
-            self.buffer.allocate()
+        make = device.plan_buffer if planned else device.create_buffer
+        self.buffer = make(4 * count, f"{label}.step", uniform=True)
         self.tensor = Tensor((count,), self.buffer, 0, f"{label}.step")
 
     def write(self, values: StepValues) -> None:
