@@ -240,6 +240,10 @@ class Device(ABC):
             for batch in batches:
                 batch.listeners.remove(tell)
 
+    def forget_pipelines(self) -> None:
+        """Compile everything anew from now on: for measuring what compiling takes."""
+        self._pipelines.clear()
+
     async def _compile_batch(self, keys: list[PipelineKey], batch: _Compiling) -> None:
         def count(done: int, total: int) -> None:
             batch.done = done

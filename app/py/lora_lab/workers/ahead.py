@@ -18,6 +18,7 @@ from lora_lab.train import RunTime, Trainer, measure_run
 from lora_lab.workers.dataset_keeper import DatasetKeeper
 from lora_lab.workers.datasets import Choices, Split
 from lora_lab.workers.dispatch import Host, handles
+from lora_lab.workers.host import phase
 from lora_lab.workers.messages import (
     ClearDataset,
     Command,
@@ -141,7 +142,8 @@ class AheadWorker(DatasetKeeper):
 
         async def settled() -> None:
             await asyncio.sleep(SETTLED_S)
-            await trainer.compile_ahead()
+            with phase("kernels ahead"):
+                await trainer.compile_ahead()
 
         self._compiling_ahead = asyncio.ensure_future(settled())
         # What cannot be compiled is told when the run is begun.
@@ -151,10 +153,19 @@ class AheadWorker(DatasetKeeper):
 
     async def get_ready(self, trainer: Trainer, seed: int, on_loaded: Progress, on_compiled: Progress) -> None:
         """Give a planned run its memory, weights and adapter, and compile what is not compiled yet, all at once."""
-        trainer.adapter.initialize(seed)
+        with phase("run: adapter"):
+            trainer.adapter.initialize(seed)
+
+        async def load() -> None:
+            with phase("run: weights"):
+                await fill_model(trainer.model, on_loaded)
+
+        async def prepare() -> None:
+            with phase("run: kernels and plans"):
+                await trainer.prepare(on_compiled)
+
         # The weights first: they take their memory at once, and the plans are built over it while they are read.
-        work = [asyncio.ensure_future(fill_model(trainer.model, on_loaded))]
-        work.append(asyncio.ensure_future(trainer.prepare(on_compiled)))
+        work = [asyncio.ensure_future(load()), asyncio.ensure_future(prepare())]
         try:
             await asyncio.gather(*work)
         finally:
