@@ -45,7 +45,7 @@ def summary(lab: Lab) -> str:
 
 def rows_of(lab: Lab) -> str:
     """The first fact: how many rows there are, or how many of them are good."""
-    return lab.part("dataset-summary").locator("dd").first.inner_text()
+    return lab.part("dataset-summary").locator("dd").first.text_content() or ""
 
 
 # ---------------------------------------------------------------------------------------------------------- ways in
