@@ -10,7 +10,7 @@ from lora_lab.errors import DatasetError, LoraLabError
 from lora_lab.formats.peft import write_adapter
 from lora_lab.train import StepDone, Trainer, ValidationDone
 from lora_lab.workers.adapter_keeper import OpenedModel, model_shape
-from lora_lab.workers.ahead import AheadWorker, nothing_to_do
+from lora_lab.workers.ahead import AheadWorker, nothing_to_do, quietly
 from lora_lab.workers.datasets import Choices, OpenDataset, Split
 from lora_lab.workers.dispatch import Host, handles
 from lora_lab.workers.downloads import find_site_model, open_on_site
@@ -169,12 +169,9 @@ class TrainWorker(AheadWorker):
         if self.stop_asked:
             return
         work = self.get_ready(trainer, seed, seldom(on_loaded), seldom(on_compiled))
-        self.getting_ready = asyncio.ensure_future(work)
+        self.getting_ready = asyncio.ensure_future(quietly(work))
         try:
             await self.getting_ready
-        except asyncio.CancelledError:
-            if not self.stop_asked:
-                raise
         finally:
             self.getting_ready = None
 
