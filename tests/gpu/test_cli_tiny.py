@@ -348,3 +348,18 @@ def test_the_progress_bar_is_drawn_on_a_terminal(tiny_model_folder: Path, data: 
     assert "3/3" in text
     assert "loss " in text
     assert "\r" in text
+
+
+def test_another_mask_and_a_validation_file_train_something_else(
+    tiny_model_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    held = tmp_path / "validation.jsonl"
+    held.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
+    common = ("--steps", "2", "--batch", "2", "--accumulate", "1", "--rank", "2", "--no-shuffle")
+    losses = {}
+    for name, arguments in {"assistant": (), "all": ("--mask", "all"), "held": ("--val-file", held)}.items():
+        log = tmp_path / f"{name}.jsonl"
+        done = train(tiny_model_folder, data, tmp_path / name, *common, *arguments, "--log", log)
+        losses[name] = [line.get("loss") for line in read_log(log)]
+        assert ("left out: also in the validation file" in done.stderr) is (name == "held")
+    assert losses["all"][0] != losses["assistant"][0] != losses["held"][0]

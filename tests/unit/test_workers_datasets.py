@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from lora_lab.config import ModelConfig
-from lora_lab.data import read_dataset
+from lora_lab.data import DataSource, Masking, Problem, read_table
+from lora_lab.data.batches import encode_row
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.formats.source import FileSource
 from lora_lab.model.files import open_model
-from lora_lab.workers.datasets import OpenDataset
+from lora_lab.workers.dataset_words import describe
+from lora_lab.workers.datasets import Choices, OpenDataset, Reader
 from lora_lab.workers.messages import TrainSettings
 from lora_lab.workers.planning import check_settings, lora_config, train_config
 from lora_lab.workers.wording import run_summary
@@ -40,31 +42,42 @@ def rows(count: int) -> list[dict[str, Any]]:
 def read(parts: Parts, data: list[dict[str, Any]], about: dict[str, Any] | None = None) -> OpenDataset:
     raw = "\n".join(map(json.dumps, data)).encode()
     tokenizer, template, _ = parts
-    return asyncio.run(
-        OpenDataset.read("d.jsonl", "d.jsonl", raw, tokenizer, template, 4096, about or {}, lambda done, total: None)
-    )
+
+    async def work() -> OpenDataset:
+        opened = OpenDataset.of("d.jsonl", "d.jsonl", await read_table([DataSource.from_bytes(raw)]), about or {})
+        await opened.encode(Reader(tokenizer, template, 4096), opened.first_masking, lambda done, total: None)
+        return opened
+
+    return asyncio.run(work())
 
 
+@pytest.mark.parametrize("masking", ["assistant", "last", "all"])
 @pytest.mark.parametrize("max_length", [24, 40, 64, 400])
-def test_a_cut_equals_reading_the_file_at_that_length(parts: Parts, max_length: int) -> None:
+def test_a_cut_equals_reading_the_file_at_that_length(parts: Parts, max_length: int, masking: Masking) -> None:
     data = rows(30)
     tokenizer, template, _ = parts
     raw = "\n".join(map(json.dumps, data)).encode()
-    wanted = asyncio.run(read_dataset(raw, tokenizer, template, max_length))
-    cut = read(parts, data).cut(max_length)
-    assert [e.tokens.tolist() for e in cut.examples] == [e.tokens.tolist() for e in wanted.examples]
-    assert [e.trained.tolist() for e in cut.examples] == [e.trained.tolist() for e in wanted.examples]
-    assert cut.lost == wanted.report.problems
-    assert cut.trained_tokens == wanted.tokens.trained
-    assert cut.tokens == wanted.tokens.kept
-    if not cut.lost:
-        assert cut.truncated == wanted.tokens.truncated
+    opened = read(parts, data, {"settings": {"masking": masking}})
+    for on_long in ("truncate", "drop"):
+        cut = opened.cut(Choices(max_length, masking, on_long))
+        # One row after the other, without the arrays that a cut works on.
+        table = asyncio.run(read_table([DataSource.from_bytes(raw)]))
+        wanted = [encode_row(table.row(i), tokenizer, template, max_length, masking, on_long) for i in range(30)]  # type: ignore[arg-type]
+        good = [row for row in wanted if not isinstance(row, Problem)]
+        assert [e.tokens.tolist() for e in cut.examples] == [row.example.tokens.tolist() for row in good]
+        assert [e.trained.tolist() for e in cut.examples] == [row.example.trained.tolist() for row in good]
+        assert list(cut.report.problems) == [row for row in wanted if isinstance(row, Problem)]
+        assert cut.tokens.trained == sum(row.example.trained_tokens for row in good)
+        assert cut.tokens.kept == sum(len(row.example.tokens) for row in good)
+        assert cut.tokens.truncated == sum(row.full_length > max_length for row in good)
+        assert cut.examples.input_lengths.tolist() == [row.example.input_length for row in good]
 
 
 def test_rows_that_lose_everything_are_problems_with_a_line(parts: Parts) -> None:
     data = [{"prompt": "word " * 100, "completion": "lost"}, {"prompt": "Hi", "completion": "kept"}]
-    event = read(parts, data).ready(48, None)
-    assert event.problem_count == 1 and event.problems[0].line == 1
+    event = describe(read(parts, data), Choices(48), None)
+    assert event.problem_count == 1
+    assert [p["line"] for p in event.report["problems"] if p["severity"] == "error"] == [1]
     assert event.good_rows == 1 and event.can_train
 
 
@@ -85,24 +98,24 @@ def test_a_sample_brings_settings_and_questions(parts: Parts) -> None:
     about = {"settings": {"steps": 7, "unknown": 1}, "probes": [{"prompt": "Who?", "reference": "Me."}]}
     opened = read(parts, rows(60), about)
     assert opened.suggest().steps == 7
-    probe = opened.choose_probes([], [])[0]
+    probe = opened.choose_probes(opened.split(opened.suggest()))[0]
     assert (probe.prompt, probe.reference, probe.messages[0].role) == ("Who?", "Me.", "user")
 
 
 def test_questions_come_from_the_rows_held_back_first(parts: Parts) -> None:
     opened = read(parts, rows(60))
     settings = replace(opened.suggest(), validation_fraction=0.1)
-    trained, held, held_rows = opened.split(settings)
-    assert len(trained) + len(held) == 60 and len(held) == len(held_rows) > 0
-    probes = opened.choose_probes(held_rows, [])
-    prompts = {opened.dataset.rows[row].texts[0] for row in held_rows}
+    split = opened.split(settings)
+    assert len(split.trained) + len(split.held) == 60 and len(split.held) == len(split.held_rows) > 0
+    probes = opened.choose_probes(split)
+    prompts = {row.texts[0] for row in split.held_rows}
     assert len(probes) == 3
     assert all(probe.prompt in prompts and probe.reference for probe in probes)
 
 
 def test_a_text_row_asks_nothing(parts: Parts) -> None:
     opened = read(parts, [{"text": "Once upon a time."}] * 3)
-    assert opened.choose_probes([0], [1, 2]) == ()
+    assert opened.choose_probes(opened.split(replace(opened.suggest(), validation_fraction=0.5))) == ()
 
 
 SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("v_proj", "q_proj"))
@@ -124,6 +137,8 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("v_proj", "q_proj"))
         ({"warmup_steps": 11}, "warmup_steps"),
         ({"rows_at_once": 3}, "rows_at_once"),
         ({"packing": "yes"}, "packing"),
+        ({"masking": "some"}, "masking"),
+        ({"on_long": "keep"}, "on_long"),
         ({"validation_fraction": 0.9}, "validation_percent"),
     ],
 )

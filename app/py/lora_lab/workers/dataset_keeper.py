@@ -137,6 +137,9 @@ class DatasetKeeper(AdapterKeeper):
         assert choices is not None, "a dataset that was shown has been asked for"
         self._wanted = choices
         self.host.post(describe(dataset, choices, suggested))
+        self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
         if self._waiting is not None:
             command, self._waiting = self._waiting, None
             self._begin(self.answer(command))
@@ -193,6 +196,9 @@ class DatasetKeeper(AdapterKeeper):
         await self._give_up()
         if keeps_dataset and self.dataset is not None:
             self._tell()
+            if self.dataset.shown is None and self.model is not None:
+                self.model_came()  # its own counting made way for the validation file
+            self._answer_waiting()
             return
         self._forget()
 
@@ -241,8 +247,12 @@ class DatasetKeeper(AdapterKeeper):
         if self.model is not None and dataset.shown is not None:
             tell = progress(self.host.post, "rows", (), name)
             await rows.encode(_reader(self.model), dataset.shown.masking, tell)
-        dataset.validation = validation
-        self._tell()
+            dataset.validation = validation
+            self._tell()
+            self._answer_waiting()
+        else:  # the dataset itself waits to be counted: for a model, or because this came in between
+            dataset.validation = validation
+            await self._count(dataset)
 
     # --- looking at it ---
 

@@ -124,6 +124,7 @@ class OpenDataset:
     own_settings: dict[str, Any] = field(default_factory=dict)
     validation: Validation | None = None
     shown: Choices | None = None  # what the page was last told about
+    _split: tuple[Dataset, tuple[float, int], tuple[np.ndarray, np.ndarray]] | None = None
 
     @classmethod
     def of(cls, name: str, title: str, table: RowTable, about: dict[str, Any]) -> OpenDataset:
@@ -177,11 +178,18 @@ class OpenDataset:
         choices = Choices.of(settings)
         cut = self.cut(choices)
         if self.validation is None:
-            trained, held = split_indices(cut.examples, settings.validation_fraction, settings.seed)
+            trained, held = self._held_back(cut, settings)
             return Split(cut.examples.subset(trained), cut.examples.subset(held), _rows(cut, trained), _rows(cut, held))
         other = self.validation.rows.cut(choices)
         trained = self._without_overlap(cut)
         return Split(cut.examples.subset(trained), other.examples, _rows(cut, trained), other.rows, True)
+
+    def _held_back(self, cut: Dataset, settings: TrainSettings) -> tuple[np.ndarray, np.ndarray]:
+        # Half a million rows take seconds, and every change of any setting asks for the same split again.
+        key = (settings.validation_fraction, settings.seed)
+        if self._split is None or self._split[0] is not cut or self._split[1] != key:
+            self._split = cut, key, split_indices(cut.examples, *key)
+        return self._split[2]
 
     def _without_overlap(self, cut: Dataset) -> np.ndarray:
         if self.validation is None:

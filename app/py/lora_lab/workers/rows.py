@@ -79,9 +79,9 @@ def _view(
         notes.insert(0, f"This row is not trained on: {lost.message}.")
     elif dataset.validation is not None and place in dataset.validation.overlap.indices:
         notes.insert(0, "This row is not trained on: it stands in the validation file too.")
-    if length > SHOWN_TOKENS:
-        notes.append(f"Shown are the first {min(SHOWN_TOKENS, len(example.tokens)):,} of its {length:,} tokens.")
     ids = example.tokens[:SHOWN_TOKENS].tolist()
+    if length > len(ids):
+        notes.append(f"Shown are the first {len(ids):,} of its {length:,} tokens.")
     return RowShown(
         request=request,
         index=index,

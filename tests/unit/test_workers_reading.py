@@ -1,0 +1,435 @@
+"""The worker and the datasets panel: what is read, told, stopped, masked, held back, saved; and hostile files."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lora_lab.data import DataSource, read_dataset
+from lora_lab.workers import dataset_keeper
+from lora_lab.workers.messages import (
+    CleanedDone,
+    CleanedPiece,
+    ClearDataset,
+    DatasetCleared,
+    DatasetProgress,
+    DatasetReady,
+    Failed,
+    MappingPreviewed,
+    PlanTraining,
+    PreviewMapping,
+    ReadDataset,
+    ReadValidation,
+    SaveCleaned,
+    StopReading,
+    TrainingPlanned,
+    TrainSettings,
+)
+from lora_lab.workers.reading import progress
+from tests.unit.worker_helpers import FakeBlob, Session, drive, named, pairs
+
+SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 64, 0, ("q_proj", "v_proj"))
+
+
+def failures(session: Session) -> list[str]:
+    return [event.message for event in session.page.all(Failed)]
+
+
+def test_several_files_are_one_dataset_read_slice_by_slice(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = "".join(json.dumps(row) + "\n" for row in pairs(20)).encode() + b"\n" * (3 << 20)
+    files = (named("a/rows.jsonl", pairs(5, 100)), named("b/rows.jsonl", big), named("c.csv", "prompt,completion\nx,y"))
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset(files))
+
+    session = drive(tiny_model_folder, monkeypatch, work)
+    assert failures(session) == []
+    ready = session.ready
+    assert (ready.rows, ready.good_rows, ready.can_train) == (26, 26, True)
+    assert ready.report["files"] == ("a/rows.jsonl", "b/rows.jsonl", "c.csv")  # two of one name are told apart
+    blob = files[1].blob
+    assert isinstance(blob, FakeBlob)
+    assert max(end - start for start, end in blob.reads) <= 1 << 20 < blob.size  # never the whole file
+    told = session.page.all(DatasetProgress)
+    assert {event.unit for event in told} == {"bytes", "rows"}
+    assert told[0].total == sum(file.blob.size for file in files)
+    assert ready.suggested is not None and (ready.masking, ready.on_long) == ("assistant", "truncate")
+
+
+def test_rows_are_read_without_a_model_and_counted_when_one_comes(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset(text="\n".join(map(json.dumps, pairs(12)))))
+        early = session.ready
+        assert (early.report["tokens"], early.can_train, early.suggested, early.good_rows) == (None, False, None, 12)
+        await session.open_model()
+        assert session.ready.report["tokens"]["total"] > 0
+        assert session.ready.can_train and session.ready.suggested is not None
+        before = session.ready
+        await session.open_model()  # another model: nothing is asked for again
+        bare, again = session.page.all(DatasetReady)[-2:]
+        assert bare.report["tokens"] is None and not bare.can_train
+        assert again.report["tokens"] == before.report["tokens"] and again.suggested is not None
+
+    session = drive(tiny_model_folder, monkeypatch, work, model=False)
+    assert failures(session) == [] and session.page.all(DatasetCleared) == []
+
+
+def test_the_tokens_told_are_those_of_reading_at_that_length(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pairs(30)
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("d.jsonl", data),)))
+        assert session.worker.model is not None
+        tokenizer, template = session.worker.model.tokenizer, session.worker.model.template
+        raw = "\n".join(map(json.dumps, data))
+        for number, (length, masking, on_long) in enumerate(
+            [(40, "assistant", "truncate"), (48, "assistant", "drop"), (64, "all", "drop"), (200, "last", "truncate")]
+        ):
+            settings = replace(SETTINGS, max_length=length, masking=masking, on_long=on_long)
+            await session.send(PlanTraining(settings, number))
+            wanted = await read_dataset(raw, tokenizer, template, length, masking=masking, on_long=on_long)  # type: ignore[arg-type]
+            ready, plan = session.ready, session.page.last(TrainingPlanned)
+            assert plan.request == number
+            assert (ready.max_length, ready.masking, ready.on_long) == (length, masking, on_long)
+            assert ready.report["tokens"] == wanted.report.as_dict()["tokens"]
+            assert ready.good_rows == len(wanted.examples)
+            assert ready.suggested is None
+            assert session.worker.dataset is not None
+            trained = session.worker.dataset.split(settings).trained
+            assert [e.tokens.tolist() for e in trained] == [e.tokens.tolist() for e in wanted.examples]
+            assert [e.trained.tolist() for e in trained] == [e.trained.tolist() for e in wanted.examples]
+        shares = {event.masking: event.report["tokens"]["trained"] for event in session.page.all(DatasetReady)}
+        assert shares["all"] != shares["assistant"]  # the control: a mask that ignores the choice would be told
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_long_rows_are_left_out_when_asked_and_need_no_consent(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(session: Session) -> None:
+        data = [*pairs(6), {"prompt": "Hi", "completion": "word " * 300}]
+        await session.send(ReadDataset((named("d.jsonl", data),)))
+        await session.send(PlanTraining(replace(SETTINGS, max_length=200, on_long="drop")))
+        assert (session.ready.good_rows, session.ready.problem_count) == (6, 0)
+        kinds = {group["kind"]: group["count"] for group in session.ready.report["groups"]}
+        assert kinds["too-long"] == 1
+        assert any(fact.label == "Rows left out" and fact.value.startswith("1 ") for fact in session.ready.facts)
+        await session.send(PlanTraining(replace(SETTINGS, max_length=200)))
+        assert (session.ready.good_rows, session.ready.report["tokens"]["truncated"]) == (7, 1)
+
+    drive(tiny_model_folder, monkeypatch, work)
+
+
+def test_settings_that_came_with_the_file_are_followed(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(session: Session) -> None:
+        settings = replace(SETTINGS, max_length=72, masking="all", on_long="drop")
+        await session.send(ReadDataset((named("d.jsonl", pairs(9)),), settings=settings))
+        ready = session.ready
+        assert (ready.max_length, ready.masking, ready.on_long) == (72, "all", "drop")
+        assert ready.suggested is not None and ready.suggested.masking == "all"
+
+    drive(tiny_model_folder, monkeypatch, work)
+
+
+@pytest.mark.parametrize("stop", [StopReading(), ClearDataset()])
+def test_a_stop_leaves_nothing_half_read(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, stop: StopReading | ClearDataset
+) -> None:
+    async def work(session: Session) -> None:
+        for waits_for in ("bytes", "rows"):
+            session.page.events.clear()
+            reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(4000)),))))
+            while not any(event.unit == waits_for for event in session.page.all(DatasetProgress)):
+                await asyncio.sleep(0)
+            await session.worker.answer(stop)
+            await reading
+            await session.settle()
+            assert session.worker.dataset is None
+            assert isinstance(session.page.events[-1], DatasetCleared)
+            assert not any(event.can_train for event in session.page.all(DatasetReady))
+        await session.send(ReadDataset((named("d.jsonl", pairs(4)),)))  # and the next one is read as ever
+        assert session.ready.good_rows == 4
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_a_stop_with_nothing_going_on_changes_nothing(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("d.jsonl", pairs(4)),)))
+        await session.send(StopReading())
+        assert session.worker.dataset is not None and session.page.all(DatasetCleared) == []
+
+    drive(tiny_model_folder, monkeypatch, work)
+
+
+def test_a_newer_reading_wins(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(session: Session) -> None:
+        commands = [ReadDataset((named(f"{n}.jsonl", pairs(n)),)) for n in (3000, 2000, 7)]
+        await asyncio.gather(*(session.worker.answer(command) for command in commands))
+        await session.settle()
+        assert [event.name for event in session.page.all(DatasetReady)] == ["7.jsonl"]
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_a_newer_masking_wins_and_the_last_plan_is_answered(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("d.jsonl", pairs(1500)),)))
+        session.page.events.clear()
+        for number, masking in enumerate(("all", "last", "all", "assistant", "last")):
+            await session.worker.answer(PlanTraining(replace(SETTINGS, masking=masking), number))
+        await session.settle()
+        assert session.page.last(TrainingPlanned).request == 4
+        assert session.ready.masking == "last"
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_what_cannot_be_read_is_said(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(FakeBlob):
+        async def arrayBuffer(self) -> FakeBlob:
+            raise RuntimeError("NotReadableError")
+
+        def slice(self, start: int, end: int) -> FakeBlob:
+            return Gone(self.data)
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset())
+        blob = named("gone.jsonl", pairs(3))
+        await session.send(ReadDataset((replace(blob, blob=Gone(blob.blob.data)),)))
+        await session.send(ReadDataset((blob,), mapping={"promt": "a"}))
+        await session.send(SaveCleaned())
+        assert session.worker.dataset is None
+
+    said = failures(drive(tiny_model_folder, monkeypatch, work))
+    assert [
+        any(words in message for message in said) for words in ("No file", "choose it again", "promt", "No dataset")
+    ]
+    assert len(said) == 4
+
+
+def test_the_time_left_is_told_only_when_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    told: list[DatasetProgress] = []
+    sources = [DataSource(name, None, 500) for name in ("a", "b")]  # type: ignore[arg-type]
+    tell = progress(told.append, "bytes", sources, "both")
+    for now[0], done in ((100.5, 100), (102.0, 400), (104.0, 800), (104.05, 850), (105.0, 1000)):
+        tell(done, 1000)
+    assert [(event.name, event.left_ms) for event in told] == [
+        ("a", None), ("a", 3000.0), ("b", 1000.0), ("both", 0.0),
+    ]  # fmt: skip
+
+
+# --- mapping, mending, saving ---
+
+ODD = "frage,antwort\nWo?,Hier.\nWann?,Jetzt.\n"
+
+
+def test_a_mapping_is_previewed_and_used(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(session: Session) -> None:
+        file = (named("d.csv", ODD),)
+        await session.send(ReadDataset(file))
+        assert not session.ready.can_train and session.ready.report["columns"] == {"frage": 2, "antwort": 2}
+        await session.send(PreviewMapping({"prompt": "frage", "reply": "antwort"}, 1))
+        await session.send(PreviewMapping({"prompt": "frage", "reply": "nirgends"}, 2))
+        await session.send(PreviewMapping({"prompt": "frage"}, 3))
+        good, bad, half = session.page.all(MappingPreviewed)
+        assert [row["messages"][1]["content"] for row in good.rows] == ["Hier.", "Jetzt."]
+        assert "nirgends" in bad.rows[0]["problem"] and not bad.problem
+        assert "wanted are prompt and reply" in half.problem and not half.rows
+        await session.send(ReadDataset(file, mapping={"prompt": "frage", "reply": "antwort"}))
+        assert session.ready.good_rows == 2 and session.ready.report["mapping"]["prompt"] == "frage"
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+@pytest.mark.parametrize(("mended", "count"), [(True, 3001), (False, 3000)])
+def test_the_cleaned_file_comes_in_pieces(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, mended: bool, count: int
+) -> None:
+    monkeypatch.setattr(dataset_keeper, "PIECE_BYTES", 20_000)
+    text = "\n".join([*map(json.dumps, pairs(3000)), '{"text": "mend me",}', "{"])
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("my rows.jsonl.gz", gzip.compress(text.encode())),)))
+        assert session.ready.problem_count == 2
+        await session.send(SaveCleaned(mended, as_conversations=True))
+        pieces = session.page.all(CleanedPiece)
+        rows = [json.loads(line) for line in b"".join(piece.data for piece in pieces).splitlines()]
+        assert len(pieces) > 3 and pieces[-1].done_rows == pieces[-1].total_rows == len(rows) == count
+        assert all("messages" in row or row == {"text": "mend me"} for row in rows)
+        assert session.page.last(CleanedDone) == CleanedDone("my-rows-cleaned.jsonl", count)
+        await session.send(ReadDataset((named("d.jsonl", text),), use_mended=True))
+        assert (session.ready.good_rows, session.ready.problem_count, session.ready.use_mended) == (3001, 1, True)
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+# --- a validation file ---
+
+
+def test_validation_rows_are_never_trained_on(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))
+        # Rows 15 to 19 stand in both, in another format there; the file also has a bad row.
+        held = [
+            {"conversations": [{"from": "human", "value": row["prompt"]}, {"from": "gpt", "value": row["completion"]}]}
+            for row in pairs(10, 15)
+        ]
+        await session.send(ReadValidation((named("held.jsonl", [*held, {"messages": []}]),)))
+        ready = session.ready
+        part = ready.validation
+        assert part is not None and ready.suggested is None
+        assert (part.name, part.rows, part.good_rows, part.problem_count, part.overlap) == ("held.jsonl", 11, 10, 1, 5)
+        assert part.overlap_lines == tuple((16 + i, 1 + i) for i in range(5))
+        assert ready.good_rows == 15
+        assert any(problem["kind"] == "in-validation" for problem in ready.report["problems"])
+        assert session.worker.dataset is not None
+        settings = replace(SETTINGS, max_length=200, validation_fraction=0.5)  # a fraction does not count then
+        split = session.worker.dataset.split(settings)
+        assert (len(split.trained), len(split.held)) == (15, 10)
+        trained = {example.tokens.tobytes() for example in split.trained}
+        assert not trained & {example.tokens.tobytes() for example in split.held}
+        assert [row.texts[0] for row in split.held_rows] == [f"Question {i}?" for i in range(15, 25)]
+        probes = session.worker.dataset.choose_probes(split)
+        assert probes and all(int(probe.prompt[9:-1]) >= 15 for probe in probes)
+        whole = session.worker.dataset.cut(replace_shown(session))
+        leaking = {example.tokens.tobytes() for example in whole.examples}
+        assert leaking & {example.tokens.tobytes() for example in split.held}  # the control
+        await session.send(PlanTraining(replace(settings, masking="last"), 7))
+        assert session.ready.masking == "last" and session.ready.validation is not None
+        await session.send(ReadValidation())
+        assert session.ready.validation is None and session.ready.good_rows == 20
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def replace_shown(session: Session) -> Any:
+    assert session.worker.dataset is not None and session.worker.dataset.shown is not None
+    return replace(session.worker.dataset.shown, max_length=200)
+
+
+def test_a_stopped_validation_file_leaves_the_dataset(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))
+        reading = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(4000)),))))
+        while not any(event.name == "v.jsonl" for event in session.page.all(DatasetProgress)):
+            await asyncio.sleep(0)
+        await session.worker.answer(StopReading())
+        await reading
+        assert session.worker.dataset is not None and session.worker.dataset.validation is None
+        assert session.ready.good_rows == 20 and session.page.all(DatasetCleared) == []
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_validation_file_that_comes_in_between_costs_no_counting(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    async def work(session: Session) -> None:
+        reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(3000)),))))
+        while not any(event.unit == "rows" for event in session.page.all(DatasetProgress)):
+            await asyncio.sleep(0)
+        other = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(500, 5000)),))))
+        if stopped:
+            while not any(event.name == "v.jsonl" for event in session.page.all(DatasetProgress)):
+                await asyncio.sleep(0)
+            await session.worker.answer(StopReading())
+        await asyncio.gather(reading, other)
+        await session.settle()
+        assert session.ready.can_train and session.ready.suggested is not None
+        assert (session.ready.validation is None) is stopped
+        await session.worker.answer(PlanTraining(replace(SETTINGS, masking="all"), 5))
+        await session.send(ReadValidation((named("w.jsonl", pairs(5, 9000)),)))
+        assert session.page.last(TrainingPlanned).request == 5 and session.ready.masking == "all"
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_a_part_held_back_holds_no_copy_of_a_trained_row(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(session: Session) -> None:
+        data = pairs(10) * 4
+        await session.send(ReadDataset((named("d.jsonl", data),)))
+        assert session.worker.dataset is not None
+        for seed in range(6):
+            split = session.worker.dataset.split(replace(SETTINGS, validation_fraction=0.3, seed=seed))
+            sides = [{tuple(row.texts) for row in rows} for rows in (split.trained_rows, split.held_rows)]
+            assert sides[0] and sides[1] and not sides[0] & sides[1]
+            assert len(split.trained) + len(split.held) == 40
+        places = np.arange(40) % 10  # the control: a split by place alone would put copies on both sides
+        assert set(places[:28]) & set(places[28:])
+
+    drive(tiny_model_folder, monkeypatch, work)
+
+
+# --- hostile contents ---
+
+HOSTILE = [
+    {"prompt": "<script>alert(1)</script><img src=x onerror=alert(1)>", "completion": "</textarea>\0\x1b[31m"},
+    {"prompt": "\u202eright to left", "completion": "\ufffe\uffff\ufdd0 noncharacters"},
+    {"prompt": "deep", "completion": "[" * 5000},
+    {"__proto__": "x", "constructor": "y", "\ud800 half a key": "z"},
+    {"prompt": "half \ud83d", "completion": "\udc00"},
+    {"prompt": "a", "completion": "b", "extra": 10**30},
+]
+
+
+def test_nothing_that_a_file_holds_breaks_the_wire(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [*map(json.dumps, HOSTILE), "\ud800 no JSON", '{"a": 1e999999}', '{"prompt": "\0"', "[" * 3000]
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("evil\ud800<b>.jsonl", "\n".join(lines)),)))
+        assert session.ready.rows == len(lines)
+        await session.send(PreviewMapping({"prompt": "\ud800 half a key", "reply": "__proto__"}))
+        await session.send(ReadDataset(text="\n".join(lines)))
+        await session.send(SaveCleaned())
+
+    # Every event has been held against what a JavaScript string can be (Page.post); that this can fail is shown below.
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_a_half_character_would_be_noticed() -> None:
+    from tests.unit.worker_helpers import check_well_formed
+
+    with pytest.raises(UnicodeEncodeError):
+        check_well_formed({"text": ["\ud800"]})
+    with pytest.raises(UnicodeEncodeError):
+        check_well_formed({"\ud800": 1})
+
+
+def test_many_problems_are_cut_to_an_even_share(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(session: Session) -> None:
+        lines = ['{"text": "a",}'] * 900 + ["{'text': 'b'}"] * 900 + ['{"text": ""}'] * 5
+        await session.send(ReadDataset(text="\n".join(lines)))
+        told = session.ready.report["problems"]
+        by_kind: dict[str, list[int]] = {}
+        for problem in told:
+            by_kind.setdefault(problem["kind"], []).append(problem["line"])
+        assert len(told) == 200
+        assert len(by_kind["empty-content"]) == 5  # the rare kind is whole, however late it stands
+        assert by_kind["trailing-comma"][:3] == [1, 2, 3] and by_kind["single-quotes"][:3] == [901, 902, 903]
+        assert abs(len(by_kind["trailing-comma"]) - len(by_kind["single-quotes"])) <= 1
+
+    drive(tiny_model_folder, monkeypatch, work)
