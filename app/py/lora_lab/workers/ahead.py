@@ -58,10 +58,10 @@ TIMELESS = {"steps": 1, "learning_rate": 1.0, "alpha": 1.0, "schedule": "", "war
             "max_grad_norm": 0.0}  # fmt: skip
 
 
-async def quietly(work: Awaitable[T]) -> T | None:
-    """Wait for `work`; return None when cancelled: Pyodide's loop reports a task that ends so as an error."""
+async def quietly(work: Callable[[], Awaitable[T]]) -> T | None:
+    """Do `work`; return None when cancelled: Pyodide's loop reports a task that ends so as an error."""
     try:
-        return await work
+        return await work()
     except asyncio.CancelledError:
         return None
 
@@ -158,7 +158,7 @@ class AheadWorker(DatasetKeeper):
             with phase("kernels ahead"):
                 await trainer.compile_ahead(one_at_a_time=trainer.model.device.info.is_software)
 
-        self._compiling_ahead = asyncio.ensure_future(quietly(settled()))
+        self._compiling_ahead = asyncio.ensure_future(quietly(settled))
         # What cannot be compiled is told when the run is begun.
         self._compiling_ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -178,7 +178,7 @@ class AheadWorker(DatasetKeeper):
                 await trainer.prepare(on_compiled)
 
         # The weights first: they take their memory at once, and the plans are built over it while they are read.
-        work = [asyncio.ensure_future(quietly(one)) for one in (load(), prepare())]
+        work = [asyncio.ensure_future(quietly(one)) for one in (load, prepare)]
         try:
             await asyncio.gather(*work)
         finally:
@@ -202,9 +202,13 @@ class AheadWorker(DatasetKeeper):
         if self._newest is not command:
             self.host.post(TrainingTimed(request, problem=""))
             return
-        self._trial = asyncio.ensure_future(quietly(self._time(settings)))
+        self._trial = asyncio.ensure_future(quietly(lambda: self._time(settings)))
         try:
             timed = await self._trial
+        except asyncio.CancelledError:
+            if not self._trial.cancelled():
+                raise
+            timed = None  # overtaken before it had begun
         except LoraLabError as error:
             self.host.post(TrainingTimed(request, problem=str(error)))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from lora_lab.config import LoraConfig
@@ -168,10 +169,16 @@ class TrainWorker(AheadWorker):
 
         if self.stop_asked:
             return
-        work = self.get_ready(trainer, seed, seldom(on_loaded), seldom(on_compiled))
-        self.getting_ready = asyncio.ensure_future(quietly(work))
+
+        def get_ready() -> Awaitable[None]:
+            return self.get_ready(trainer, seed, seldom(on_loaded), seldom(on_compiled))
+
+        self.getting_ready = asyncio.ensure_future(quietly(get_ready))
         try:
             await self.getting_ready
+        except asyncio.CancelledError:
+            if not self.stop_asked:
+                raise
         finally:
             self.getting_ready = None
 
