@@ -78,7 +78,11 @@ function unfold(wanted, focus) {
 function draw({ dataset }) {
   for (const id of ["mapped-undo", "mapped-forget"]) byId(id).disabled = isRunning();
   allowUse();
-  if (!dataset) return (shown = null);
+  if (!dataset) {
+    clearTimeout(timer); // there is nothing to preview
+    shown = null;
+    return;
+  }
   if (dataset !== shown) {
     const fresh = shown === null || keyOf(Object.keys(dataset.report.columns)) !== keyOf(columns);
     shown = dataset;
