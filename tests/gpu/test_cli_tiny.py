@@ -365,7 +365,7 @@ def test_another_mask_and_a_validation_file_train_something_else(
     assert losses["all"][0] != losses["assistant"][0] != losses["held"][0]
 
 
-def test_a_dry_run_tells_memory_and_time_and_writes_nothing(tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_a_dry_run_tells_memory_and_time_only(tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "adapter", tmp_path / "log.jsonl"
     told = train(tiny_model_folder, data, out, "--steps", "30", "--log", log, "--dry-run").stderr
     assert re.search(r"GPU memory: [\d.]+ MiB", told)
