@@ -128,17 +128,26 @@ def heaps() -> dict[str, float]:
 
 async def measure_step(
     recorder: Recorder, model: Model, batch: int, length: int, *, seconds: float = 3.0, steps: int = 5, rank: int = 16,
-    recompute: bool = False, profile: bool = False,
+    recompute: bool = False, profile: bool = False, planned: bool = False,
 ) -> StepFigures:  # fmt: skip
-    """Train on (batch, length) for at least `seconds` and at least `steps` steps after the warm ones."""
+    """Train on (batch, length) for at least `seconds` and at least `steps` steps after the warm ones.
+
+    `planned`: the first step is timed from where the page presses Train a while after a plan, the run traced and its
+    kernels compiled by then; and by nothing else, as those of earlier runs are forgotten.
+    """
     device = model.device
     device.peak_memory_bytes = device.memory_in_use_bytes
     start = time.perf_counter()
-    adapter = Adapter.create(device, model.config, LoraConfig(rank=rank, alpha=2 * rank), 0)
+    adapter = Adapter(device, model.config, LoraConfig(rank=rank, alpha=2 * rank), planned=True)
     more: dict[str, Any] = {"recompute": recompute} if HAS_RECOMPUTE else {}
     config = TrainConfig(steps=100_000, batch=batch, accumulate=1, shuffle=False, schedule="constant", **more)
     trainer = Trainer(model, adapter, trained_examples(model, batch, length), config)
     try:
+        if planned:
+            device.forget_pipelines()
+            await trainer.compile_ahead()
+            start = time.perf_counter()
+        adapter.initialize(0)
         await trainer.prepare()
         events = trainer.run()
         await _next_step(events)

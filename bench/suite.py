@@ -173,6 +173,8 @@ async def _steps(
             Row(f"first step {shape}", one.first_ms, "ms"),
             Row(f"memory {shape}", one.memory_mib, "MiB", more={"planned_mib": one.planned_mib}),
         )
+        planned = await measure_step(recorder, model, batch, length, seconds=0, steps=1, planned=True)
+        part_done(Row(f"first step {shape} planned", planned.first_ms, "ms"))
         if (batch, length) == sizes.memory:
             part_done(
                 Row("python ms per step", one.python_ms, "ms"), Row("submit ms per step", one.submit_ms, "ms")

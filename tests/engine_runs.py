@@ -98,7 +98,7 @@ def gradients(trainer: Trainer, groups: Sequence[Sequence[int]]) -> tuple[float,
     """Return the loss and, by PEFT's key, the gradients of one optimizer step over micro-batches of example numbers."""
 
     async def accumulate() -> tuple[float, np.ndarray]:
-        await trainer.accumulate([trainer._batch(group) for group in groups])
+        await trainer.accumulate([trainer.make_batch(group) for group in groups])
         loss, _ = await trainer._read_stats()
         raw = await trainer.plans.device.read(trainer.plans.grads, 0, 4 * trainer.adapter.size)
         return loss, np.frombuffer(raw, np.float32)

@@ -55,7 +55,8 @@ function draw(state) {
   const same = state.dataset && dataset && state.dataset.title === dataset.title && row;
   dataset = state.dataset;
   sent = next = null;
-  byId("preview").hidden = !dataset?.report.tokens || !dataset.rows;
+  // Rows of columns that nobody knows are shown by the mapping's editor instead.
+  byId("preview").hidden = !dataset?.report.tokens || !Object.keys(dataset.report.formats).length;
   if (byId("preview").hidden) return forget();
   // Where it was, cut or masked in another way; it may have been left out by that.
   if (same) ask({ line: row.line, source: row.source, index: row.index });

@@ -23,6 +23,7 @@ function draw({ dataset }) {
   shown = dataset;
   if (!dataset) return;
   const { report, facts } = dataset;
+  byId("dataset-summary").hidden = dataset.rows === 0; // then what is wrong says it all
   byId("dataset-summary").replaceChildren(...facts.map(({ label, value, hint }) =>
     create("div", { title: hint || null }, create("dt", {}, label), create("dd", {}, value))));
   byId("no-tokens").hidden = report.tokens !== null || !report.good;

@@ -7,6 +7,7 @@ const LIMITS = [
   "maxComputeWorkgroupStorageSize", "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupSizeX",
 ];
 const OPTIONAL_FEATURES = ["timestamp-query"];
+const ASKING_MS = 15; // of compiling are asked for in one go
 const ASK_AGAIN_MS = [200, 500, 1000, 1500];
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -92,10 +93,12 @@ export class Gpu {
     return layout;
   }
 
-  // kernels: [{ source, entry, label, layout }]; all are compiled at the same time.
+  // kernels: [{ source, entry, label, layout }]; all are compiled at the same time. Asking takes time of its own, as
+  // some hosts read the source at once: others get their turn in between.
   async compile(kernels, onProgress) {
-    let done = 0;
-    return Promise.all(kernels.map(async ({ source, entry, label, layout }) => {
+    const asked = [];
+    let done = 0, since = performance.now();
+    const one = async ({ source, entry, label, layout }) => {
       let module = this.modules.get(source);
       if (!module) this.modules.set(source, module = this.device.createShaderModule({ code: source, label }));
       const { group, pipeline: pipelineLayout } = this.layout(layout);
@@ -111,7 +114,16 @@ export class Gpu {
       }
       onProgress?.(++done, kernels.length);
       return { pipeline, group };
-    }));
+    };
+    for (const kernel of kernels) {
+      const pipeline = one(kernel);
+      pipeline.catch(() => {}); // told below; a rejection must not be without a listener until then
+      asked.push(pipeline);
+      if (performance.now() - since < ASKING_MS) continue;
+      await pause(0);
+      since = performance.now();
+    }
+    return Promise.all(asked);
   }
 
   // table: see Device._assemble. Validation errors reach the caller through an error scope.

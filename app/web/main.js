@@ -14,6 +14,7 @@ import { readSettings, setUpSettings, showFieldProblems, suggest } from "./setti
 import { setUpStrip } from "./setup.js";
 import { listenToPhases, pagePhase, reached } from "./startup.js";
 import { isRunning, state, update } from "./store.js";
+import { setUpTiming } from "./timing.js";
 import { setUpTraining } from "./train.js";
 import { setUpValidation } from "./validation.js";
 
@@ -123,8 +124,13 @@ function plan() {
 train.on("training_planned", (event) => {
   if (event.request !== planRequest) return;
   showFieldProblems(event.problems);
-  update({ plan: event });
+  update({ plan: event, timing: null });
 });
+
+function measureTime() {
+  const { settings } = readSettings();
+  train.send("time_training", { settings, request: planRequest });
+}
 
 // --------------------------------------------------------------------------------------------------------- training
 
@@ -296,6 +302,7 @@ setUpData(train, {
 });
 setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
 setUpTraining(train);
+setUpTiming(train, { measure: measureTime, isNewest: (request) => request === planRequest });
 setUpValidation(train, { plan });
 setUpChart();
 setUpChat();

@@ -13,6 +13,7 @@ export const state = {
   validationReading: null, // {name, done, total, unit} while a validation file is read
   consent: false,
   plan: null, // TrainingPlanned
+  timing: null, // TrainingTimed of that plan, or {measuring: true}
   phase: "idle", // data-state of train-status
   phaseDetail: "",
   adapters: null, // null: not known yet

@@ -45,7 +45,7 @@ def summary(lab: Lab) -> str:
 
 def rows_of(lab: Lab) -> str:
     """The first fact: how many rows there are, or how many of them are good."""
-    return lab.part("dataset-summary").locator("dd").first.inner_text()
+    return lab.part("dataset-summary").locator("dd").first.text_content() or ""
 
 
 # ---------------------------------------------------------------------------------------------------------- ways in
@@ -137,7 +137,7 @@ def test_a_folder_gives_its_readable_files_and_says_when_there_is_none(open_lab:
 def test_a_large_file_can_be_stopped_and_the_page_stays_awake(open_lab: OpenLab, tmp_path: Path) -> None:
     path = tmp_path / "large.jsonl"
     row = '{"prompt": "What is ship %d?", "completion": "Ship %d is %s."}\n'
-    path.write_text("".join(row % (i, i, "laden with salt, " * 12) for i in range(110_000)))
+    path.write_text("".join(row % (i, i, "laden with salt, " * 12) for i in range(120_000)))
     assert path.stat().st_size > 30e6
     lab = open_lab()
     lab.wait_for_model()
@@ -326,7 +326,7 @@ def test_a_guess_is_filled_in_and_works_where_nothing_can_be_remembered(open_lab
 
 def check_alive(lab: Lab) -> None:
     foreign = "script, img, iframe, object, embed, link, style, [onerror], [onload]"
-    assert lab.page.evaluate("(foreign) => document.querySelectorAll(`#data ${foreign}`).length", foreign) == 0
+    assert lab.page.evaluate("(foreign) => document.querySelectorAll(`#data :is(${foreign})`).length", foreign) == 0
     assert lab.page.evaluate("() => self.hacked === undefined")
     width = lab.page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
     assert width <= 0, "something a file holds makes the page wider than the window"
@@ -376,8 +376,7 @@ def test_markup_long_words_and_strange_characters_stay_text(open_lab: OpenLab) -
     ]
     lab.give(f"{attack[:40].replace('/', '')}.jsonl", ("\n".join([*lines(rows), *broken])).encode("utf-8"))
     check_alive(lab)
-    for summary_of_kind in lab.page.locator("#data .kind:not([open]) > summary").all():
-        summary_of_kind.click()
+    lab.page.evaluate("() => document.querySelectorAll('#data details').forEach((fold) => (fold.open = true))")
     check_alive(lab)
     assert "\u202e" not in lab.part("dataset-errors").inner_text()
     lab.replace_data()
@@ -389,8 +388,11 @@ def test_markup_long_words_and_strange_characters_stay_text(open_lab: OpenLab) -
     assert len(options) == 5 and max(map(len, options)) <= 40
     assert "\u202e" not in "".join(options)
     lab.part("map-prompt").select_option(index=2)
-    lab.part("map-reply").select_option(index=3)
+    lab.part("map-reply").select_option(index=1)
     expect(lab.part("mapping-preview").locator(".turn.user").first).to_contain_text("b")
+    expect(lab.part("mapping-preview").locator(".turn.assistant").first).to_contain_text("a")
+    lab.part("map-reply").select_option(index=3)  # half a character cannot be said to Python: a word, not a crash
+    expect(lab.part("mapping-preview").locator(".mapping-bad").first).to_contain_text("is not there")
     check_alive(lab)
     lab.replace_data()
     # One line of ten megabytes, good and bad.
@@ -426,7 +428,7 @@ def test_keys_alone_paste_mend_map_and_consent(open_lab: OpenLab) -> None:
     expect(lab.part("dataset-input")).to_be_focused()
     lab.tab_to("paste-open")
     keys.press("Enter")
-    keys.insert_text(CSV)
+    keys.insert_text("\n".join(lines([{"frage": "Wie hoch?", "antwort": f"{i} Meter"} for i in range(20, 40)])))
     keys.press("Control+Enter")
     expect(lab.part("mapping")).to_be_visible(timeout=START_MS)
     lab.tab_to("map-prompt")

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from lora_lab.data import DataSource, Dataset, encode_table, read_table
-from lora_lab.data.rowview import RowView, find_row, view_row
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import load_tokenizer
-from lora_lab.model.files import open_model, sources_from_path
+from lora_lab.data.rowview import find_row
+from tests.browser.boxes import HOSTILE, LENGTH, Oracle, rows, turns
 from tests.browser.lab import START_MS, Lab
-
-OpenLab = Callable[..., Lab]
-HOSTILE = "<img src=x onerror=alert(1)> & \u202eback\u202c שלום 👩‍🚀 \0 a\tb\r\n\n  end\u00a0."
-LENGTH = 128
-
-
-def turns(*said: tuple[str, str]) -> dict[str, Any]:
-    return {"messages": [{"role": role, "content": content} for role, content in said]}
-
-
-def rows() -> list[dict[str, Any]]:
-    """Thirty rows: of two answers, hostile, long, short, one that stands there twice, one with a system prompt."""
-    made = [
-        turns(("user", f"What is in box {n}?"), ("assistant", f"Rope {n}, and a lamp."), ("user", "More?"),
-              ("assistant", "No more."))
-        for n in range(24)
-    ]  # fmt: skip
-    made.append(turns(("user", HOSTILE), ("assistant", HOSTILE)))
-    made.append(turns(("user", "Tell me all."), ("assistant", "And the tide went out again.\n" * 12)))
-    made.append(turns(("user", "?"), ("assistant", "Yes.")))
-    made.append(turns(("system", "You are a keeper."), ("user", "Who?"), ("assistant", "The keeper of the zebra.")))
-    made.append(made[3])
-    made.append(turns(("user", "A long one too, " * 14), ("assistant", "It ends late.")))
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -50,32 +21,6 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("preview") / "boxes.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
     return path
-
-
-def in_thread(work: Callable[[], Any]) -> Any:
-    """Do something that has an event loop of its own: Playwright's runs here."""
-    with ThreadPoolExecutor() as threads:
-        return threads.submit(work).result()
-
-
-class Oracle:
-    """The same rows by lora_lab.data in CPython, with the other tokenizer."""
-
-    def __init__(self, path: Path, model: Path) -> None:
-        self.path = path
-        files = in_thread(lambda: asyncio.run(open_model(sources_from_path(model)))).tokenizer
-        assert files.chat_template is not None
-        self.tokenizer, self.template = load_tokenizer(files), ChatTemplate(files.chat_template, files.special_tokens)
-
-    def dataset(self, masking: str = "assistant", length: int = LENGTH) -> Dataset:
-        async def read() -> Dataset:
-            table = await read_table([DataSource.from_path(self.path)])
-            return await encode_table(table, self.tokenizer, self.template, length, masking=masking)  # type: ignore[arg-type]
-
-        return in_thread(lambda: asyncio.run(read()))
-
-    def view(self, index: int, masking: str = "assistant", length: int = LENGTH) -> RowView:
-        return view_row(self.dataset(masking, length), index, self.tokenizer, self.template, length)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +50,7 @@ def chips(lab: Lab) -> list[dict[str, Any]]:
     """The row's tokens as they stand in the page."""
     return lab.part("preview-chips").evaluate(
         """(box) => [...box.querySelectorAll(".chip")].map((chip) => ({ text: chip.textContent,
-          ...Object.fromEntries(["trained", "special", "beyond"].map((name) => [name, chip.classList.contains(name)])) }))"""
+          trained: chip.matches(".trained"), special: chip.matches(".special"), beyond: chip.matches(".beyond") }))"""
     )
 
 
@@ -158,7 +103,9 @@ def test_a_token_tells_its_number(shown: Lab, oracle: Oracle) -> None:
     view = oracle.view(0)
     last = max(index for index, trained in enumerate(view.trained) if trained)
     shown.part("preview-chips").locator(".chip").nth(last).hover()
-    expect(shown.part("preview-token")).to_contain_text(f"id {view.token_ids[last]} · token {last + 1} of {len(view.texts)}")
+    expect(shown.part("preview-token")).to_contain_text(
+        f"id {view.token_ids[last]} · token {last + 1} of {len(view.texts)}"
+    )
     expect(shown.part("preview-token")).to_contain_text("special · trained")
     shown.part("preview-chips").focus()
     shown.page.mouse.move(0, 0)
@@ -170,7 +117,15 @@ def test_a_token_tells_its_number(shown: Lab, oracle: Oracle) -> None:
 def test_keys_walk_the_rows_and_the_focus_stays(shown: Lab) -> None:
     go_to(shown, 1)
     shown.part("preview-chips").focus()
-    for key, number in [("ArrowRight", 2), ("j", 3), ("ArrowLeft", 2), ("k", 1), ("ArrowLeft", 30), ("Home", 1), ("End", 30)]:
+    for key, number in [
+        ("ArrowRight", 2),
+        ("j", 3),
+        ("ArrowLeft", 2),
+        ("k", 1),
+        ("ArrowLeft", 30),
+        ("Home", 1),
+        ("End", 30),
+    ]:
         press(shown, key, number)
         assert shown.page.evaluate("() => document.activeElement.id") == "preview-chips"
     assert shown.part("preview-number").input_value() == "30"
@@ -213,10 +168,10 @@ def test_the_cut_is_shown_and_moves_with_the_length(shown: Lab, oracle: Oracle) 
     expect(shown.part("preview-cut")).to_have_text(f"cut here, at {LENGTH} tokens", timeout=START_MS)
     assert row_number(shown) == 26  # not 25: what is hostile in it is short enough
     assert sum(not chip["beyond"] for chip in chips(shown)) == LENGTH
-    shown.set(max_length=96)
-    expect(shown.part("preview-cut")).to_have_text("cut here, at 96 tokens", timeout=START_MS)
-    assert [chip["trained"] for chip in chips(shown)] == list(oracle.view(25, length=96).trained)
-    assert sum(not chip["beyond"] for chip in chips(shown)) == 96
+    shown.set(max_length=150)
+    expect(shown.part("preview-cut")).to_have_text("cut here, at 150 tokens", timeout=START_MS)
+    assert [chip["trained"] for chip in chips(shown)] == list(oracle.view(25, length=150).trained)
+    assert sum(not chip["beyond"] for chip in chips(shown)) == 150
     before = shown.part("preview-cut").evaluate("(line) => line.previousElementSibling.textContent")
     assert before and not before.startswith("\n")
     shown.set(max_length=LENGTH)
@@ -284,7 +239,9 @@ def test_what_is_learned_follows_the_choice(shown: Lab, oracle: Oracle) -> None:
         shown.part("set-masking").select_option(masking)
         view, data = oracle.view(0, masking), oracle.dataset(masking)
         trained = sum(view.trained)
-        expect(shown.part("preview-notes")).to_contain_text(f"{trained} of {view.kept} tokens are trained", timeout=START_MS)
+        expect(shown.part("preview-notes")).to_contain_text(
+            f"{trained} of {view.kept} tokens are trained", timeout=START_MS
+        )
         masks.append([chip["trained"] for chip in chips(shown)])
         assert masks[-1] == list(view.trained)
         share = f"{round(100 * data.tokens.trained_share)} %"
@@ -332,7 +289,6 @@ def test_a_validation_files_rows_are_left_out_of_training(shown: Lab, tmp_path: 
 def test_a_run_trains_what_was_chosen(shown: Lab, oracle: Oracle) -> None:
     """The trained tokens of a step are those of the masking, and differ between two of them."""
     counts = {}
-    shown.page.evaluate("() => { window.steps = []; }")
     worker = next(worker for worker in shown.page.workers if "kind=train" in worker.url)
     worker.evaluate(
         """() => { const post = self.postMessage; self.stepTokens = [];
@@ -341,6 +297,8 @@ def test_a_run_trains_what_was_chosen(shown: Lab, oracle: Oracle) -> None:
             return post.call(self, message, moved); }; }"""
     )
     for masking in ("all", "last"):
+        if shown.part("set-masking").is_hidden():  # a run folds the settings up
+            shown.page.get_by_role("button", name="All settings").click()
         shown.part("set-masking").select_option(masking)
         shown.set(steps=1, batch=30, validation=0)
         shown.start()

@@ -202,13 +202,13 @@ def test_steps_given_ahead_change_no_bit(tiny: Tiny, ahead_below_ms: float, monk
     async def by_hand(trainer: Trainer) -> list[tuple[float, float, float]]:
         await trainer.prepare()
         order = step_rows(len(examples), config)
-        return [await trainer.train_step([trainer._batch(m) for m in next(order)], step) for step in range(12)]
+        return [await trainer.train_step([trainer.make_batch(m) for m in next(order)], step) for step in range(12)]
 
     with adapter_with(tiny.model, LORA, tensors) as adapter, trainer_for(tiny.model, adapter, examples, config) as t:
         wanted = run(by_hand(t))
         wanted_tensors = run(adapter.to_tensors())
     with adapter_with(tiny.model, LORA, tensors) as adapter, trainer_for(tiny.model, adapter, examples, config) as t:
-        submit, given = t._submit_step, 0
+        submit, given = t.submit_step, 0
 
         async def counted(batches, step):
             nonlocal most, given
@@ -216,7 +216,7 @@ def test_steps_given_ahead_change_no_bit(tiny: Tiny, ahead_below_ms: float, monk
             most = max(most, given - t.steps_done)
             return await submit(batches, step)
 
-        monkeypatch.setattr(t, "_submit_step", counted)
+        monkeypatch.setattr(t, "submit_step", counted)
         found = [e for e in events(t) if isinstance(e, StepDone)]
         found_tensors = run(adapter.to_tensors())
     assert [(e.loss, e.grad_norm, e.learning_rate) for e in found] == wanted

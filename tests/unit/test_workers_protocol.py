@@ -84,7 +84,7 @@ def sources() -> dict[str, str]:
 
 
 def test_the_page_sends_only_commands_that_exist() -> None:
-    pattern = r"\b(?:train|chat|worker)\??\.send\(\"(\w+)\""
+    pattern = r"\b(?:train|chat|worker|link)\??\.send\(\"(\w+)\""
     sent = {match for text in sources().values() for match in re.findall(pattern, text)}
     known = {command.wire_type() for command in COMMANDS}
     assert sent <= known, sent - known
@@ -92,7 +92,7 @@ def test_the_page_sends_only_commands_that_exist() -> None:
 
 
 def test_the_page_listens_only_to_events_that_exist() -> None:
-    pattern = r"\b(?:train|worker)\.on\(\"(\w+)\""
+    pattern = r"\b(?:train|worker|link)\.on\(\"(\w+)\""
     heard = {match for text in sources().values() for match in re.findall(pattern, text)}
     known = {event.wire_type() for event in EVENTS}
     assert heard <= known, heard - known

@@ -69,6 +69,12 @@ class Layout:
             raise ValueError(f"rows of {total} tokens in one micro-batch; this run was planned for {self.largest[1]}")
         return make_batch(examples, packed_length=self.lengths[place])
 
+    def shape(self, lengths: Sequence[int] | np.ndarray) -> Shape:
+        """Return the shape that `make_batch` gives a micro-batch of rows of these input lengths (N)."""
+        if not self.packed:
+            return self.batch, _round_up(int(max(lengths)), LENGTH_MULTIPLE)
+        return 1, self.lengths[bisect_left(self.lengths, int(sum(lengths)))]
+
     def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
         """Return examples whose order does not matter (validation) as micro-batches that leave little padding."""
         if self.packed:

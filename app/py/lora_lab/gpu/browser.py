@@ -11,8 +11,7 @@ import numpy as np
 from pyodide.ffi import JsException, create_proxy, to_js
 
 from ..errors import DeviceError, OutOfMemoryError
-from .device import AdapterInfo, Device, Limits, Progress
-from .kernel import Kernel
+from .device import AdapterInfo, Device, Limits, PipelineKey, Progress
 from .plan import Buffer, Plan
 
 
@@ -72,7 +71,7 @@ class BrowserDevice(Device):
             self._note_loss()
             raise DeviceError(f"Reading {buffer.label} from the GPU failed: {error.message}") from error
 
-    async def _compile(self, kernels: list[tuple[Kernel, tuple[str, ...]]], on_progress: Progress | None) -> list[Any]:
+    async def _compile(self, kernels: list[PipelineKey], on_progress: Progress | None) -> list[Any]:
         if not kernels:
             return []
         specs = []

@@ -7,11 +7,12 @@ is `async` wherever the GPU has to answer.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .kernel import Kernel
 from .plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
 
 Progress = Callable[[int, int], None]
+PipelineKey = tuple[Kernel, tuple[str, ...]]  # and the names of the bindings it gets besides its parameters
 
 # A submit must stay clear of operating systems' GPU watchdogs (about 2 s). Rates differ between kernels, so aim low.
 SEGMENT_TARGET_S = 0.15
@@ -50,6 +52,21 @@ class Limits:
     max_invocations_per_workgroup: int
     min_uniform_buffer_offset_alignment: int
     min_storage_buffer_offset_alignment: int
+
+
+def pipeline_keys(trace: Trace) -> list[PipelineKey]:
+    """Return every distinct pipeline that a trace needs, in order of first use."""
+    return list(dict.fromkeys((dispatch.kernel, tuple(dispatch.tensors)) for dispatch in trace.dispatches))
+
+
+@dataclass(eq=False)
+class _Compiling:
+    """Pipelines that were asked for at once and are on their way; `listeners` hear of each that is done."""
+
+    total: int
+    done: int = 0
+    listeners: list[Callable[[], None]] = field(default_factory=list)
+    task: asyncio.Future[None] | None = None
 
 
 class Pool:
@@ -93,7 +110,8 @@ class Device(ABC):
         self.num_buffers = 0
         self.lost_reason: str | None = None
         self.segment_flops = FIRST_SEGMENT_FLOPS
-        self._pipelines: dict[tuple[Kernel, tuple[str, ...]], Any] = {}
+        self._pipelines: dict[PipelineKey, Any] = {}
+        self._compiling: dict[PipelineKey, _Compiling] = {}
 
     # --- what a host implements ---
 
@@ -118,7 +136,7 @@ class Device(ABC):
         return self.read(buffer, offset, size_bytes)
 
     @abstractmethod
-    async def _compile(self, kernels: list[tuple[Kernel, tuple[str, ...]]], on_progress: Progress | None) -> list[Any]:
+    async def _compile(self, kernels: list[PipelineKey], on_progress: Progress | None) -> list[Any]:
         """Compile each (kernel, names of the bindings it gets); all in parallel where the host can."""
 
     @abstractmethod
@@ -193,13 +211,62 @@ class Device(ABC):
         raw = await self.read(tensor.buffer, tensor.offset, tensor.size_bytes)
         return np.frombuffer(raw, dtype).reshape(tensor.shape)
 
+    async def compile(self, wanted: Sequence[PipelineKey], on_progress: Progress | None = None) -> None:
+        """Have these pipelines compiled. They stay on the device.
+
+        Those that are not there and not on their way are asked for, all at once. Who waits may be cancelled: what was
+        asked for goes on, and the next one who wants it waits for the rest of it only.
+        """
+        self.start_compiling(wanted)
+        missing = [key for key in dict.fromkeys(wanted) if key not in self._pipelines]
+        batches = list(dict.fromkeys(self._compiling[key] for key in missing))
+
+        def tell() -> None:
+            if on_progress:
+                on_progress(sum(batch.done for batch in batches), sum(batch.total for batch in batches))
+
+        try:
+            for batch in batches:
+                batch.listeners.append(tell)
+            for batch in batches:
+                assert batch.task is not None
+                await asyncio.shield(batch.task)
+        finally:
+            for batch in batches:
+                batch.listeners.remove(tell)
+
+    def start_compiling(self, wanted: Sequence[PipelineKey]) -> None:
+        """Ask for those of these pipelines that are not there and not on their way, without waiting for them."""
+        known = (self._pipelines, self._compiling)
+        new = [key for key in dict.fromkeys(wanted) if not any(key in some for some in known)]
+        if new:
+            batch = _Compiling(len(new))
+            self._compiling |= dict.fromkeys(new, batch)
+            batch.task = asyncio.ensure_future(self._compile_batch(new, batch))
+            batch.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits
+
+    def forget_pipelines(self) -> None:
+        """Compile everything anew from now on: for measuring what compiling takes."""
+        self._pipelines.clear()
+
+    async def _compile_batch(self, keys: list[PipelineKey], batch: _Compiling) -> None:
+        def count(done: int, total: int) -> None:
+            batch.done = done
+            for tell in list(batch.listeners):
+                tell()
+
+        try:
+            self._pipelines.update(zip(keys, await self._compile(keys, count), strict=True))
+        finally:
+            for key in keys:
+                self._compiling.pop(key, None)
+
     async def build(self, trace: Trace, pool: Pool, label: str, on_progress: Progress | None = None) -> Plan:
         """Compile what a trace needs, assign its memory in `pool`, and make its bind groups."""
         layout = lay_out(trace, pool.sizes)
         pool.grow(layout.sizes)
-        wanted = list(dict.fromkeys((d.kernel, tuple(d.tensors)) for d in trace.dispatches))
-        missing = [key for key in wanted if key not in self._pipelines]
-        self._pipelines.update(zip(missing, await self._compile(missing, on_progress), strict=True))
+        wanted = pipeline_keys(trace)
+        await self.compile(wanted, on_progress)
         pipelines = [self._pipelines[key] for key in wanted]
         pipeline_index = {key: index for index, key in enumerate(wanted)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from typing import Any
 
@@ -9,8 +10,7 @@ import wgpu
 from wgpu.backends.wgpu_native._ffi import lib as wgpu_library
 
 from ..errors import DeviceError
-from .device import AdapterInfo, Device, Limits, Progress
-from .kernel import Kernel
+from .device import AdapterInfo, Device, Limits, PipelineKey, Progress
 from .plan import Buffer, Plan
 
 PROFILE_PART = 2048  # dispatches timed at once: a query set holds at most 4,096 timestamps
@@ -97,7 +97,7 @@ class NativeDevice(Device):
     async def read(self, buffer: Buffer, offset: int, size_bytes: int) -> bytes:
         return bytes(self._device.queue.read_buffer(buffer.handle, offset, size_bytes))
 
-    async def _compile(self, kernels: list[tuple[Kernel, tuple[str, ...]]], on_progress: Progress | None) -> list[Any]:
+    async def _compile(self, kernels: list[PipelineKey], on_progress: Progress | None) -> list[Any]:
         pipelines = []
         for done, (kernel, names) in enumerate(kernels):
             if kernel.source not in self._modules:
@@ -109,6 +109,7 @@ class NativeDevice(Device):
             pipelines.append((pipeline, group_layout))
             if on_progress:
                 on_progress(done + 1, len(kernels))
+            await asyncio.sleep(0)  # it compiles while it is asked: others get their turn in between
         return pipelines
 
     def _layout(self, shape: tuple[tuple[int, str], ...]) -> tuple[Any, Any]:

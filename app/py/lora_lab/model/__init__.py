@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .lora import Adapter
-from .transformer import Model, load_model, plan_model
+from .transformer import Model, fill_model, load_model, plan_model
 
-__all__ = ["Adapter", "Model", "load_model", "plan_model"]
+__all__ = ["Adapter", "Model", "fill_model", "load_model", "plan_model"]

@@ -24,7 +24,8 @@ def peft_key(layer_index: int, layer_name: str, matrix: str) -> str:
 class Adapter:
     """LoRA matrices for the chosen linear layers of every block. Gradients belong to whoever trains."""
 
-    def __init__(self, device: Device, model: ModelConfig, config: LoraConfig) -> None:
+    def __init__(self, device: Device, model: ModelConfig, config: LoraConfig, *, planned: bool = False) -> None:
+        """`planned`: known by size only, without memory until `initialize` or `write`."""
         unknown = sorted(set(config.targets) - set(LINEAR_LAYERS))
         if unknown or not config.targets:
             raise AdapterError(f"target layers: found {unknown or 'none'}; wanted some of {list(LINEAR_LAYERS)}")
@@ -46,7 +47,9 @@ class Adapter:
                         self.places[layer, name] = (place_a, place_b)
                         place_a, place_b = place_a + config.rank * in_size, place_b + config.rank * out_size
         self.size = at
-        self.buffer = device.create_buffer(4 * at, "adapter")
+        self.buffer = device.plan_buffer(4 * at, "adapter")
+        if not planned:
+            self.buffer.allocate()
         self.params = Tensor((at,), self.buffer, 0, "adapter")
 
     @classmethod
@@ -56,16 +59,20 @@ class Adapter:
         The same seed gives the same values on every host.
         """
         adapter = cls(device, model, config)
-        tensors = {}
-        for index, (layer, name) in enumerate(adapter.places):
-            out_size, in_size = model.linear_shape(name)
+        adapter.initialize(seed)
+        return adapter
+
+    def initialize(self, seed: int) -> None:
+        """Give the matrices a new adapter's values; takes the memory of a planned one."""
+        rank, tensors = self.config.rank, {}
+        for index, (layer, name) in enumerate(self.places):
+            out_size, in_size = self.model.linear_shape(name)
             random = np.random.Generator(np.random.PCG64([seed, index]))
             bound = in_size**-0.5
-            a = random.uniform(-bound, bound, (config.rank, in_size)).astype(np.float32)
+            a = random.uniform(-bound, bound, (rank, in_size)).astype(np.float32)
             tensors[peft_key(layer, name, "A")] = a
-            tensors[peft_key(layer, name, "B")] = np.zeros((out_size, config.rank), np.float32)
-        adapter.write(tensors)
-        return adapter
+            tensors[peft_key(layer, name, "B")] = np.zeros((out_size, rank), np.float32)
+        self.write(tensors)
 
     @classmethod
     def from_tensors(
@@ -106,6 +113,7 @@ class Adapter:
             for matrix, offset in zip("AB", offsets, strict=True):
                 values = np.asarray(tensors[peft_key(layer, name, matrix)], np.float32).reshape(-1)
                 flat[offset : offset + values.size] = values
+        self.buffer.allocate()
         self.device.write(self.buffer, 0, flat)
 
     async def to_tensors(self) -> dict[str, np.ndarray]:

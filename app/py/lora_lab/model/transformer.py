@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..config import JOINED_LAYERS, ModelConfig, module_path
 from ..errors import ModelError
 from ..gpu.device import Device, Progress
@@ -53,14 +55,17 @@ class Model:
 
     def rope_table(self, length: int) -> Tensor:
         """Return a new tensor of angles for positions below `length`."""
+        return self.device.upload(self.rope_angles(length), "rope table")
+
+    def rope_angles(self, length: int) -> np.ndarray:
+        """Return those angles: (length, head size / 2, 2) float32."""
         c = self.config
-        return self.device.upload(rope_table(c.head_dim, c.rope_theta, c.rope_scaling, length), "rope table")
+        return rope_table(c.head_dim, c.rope_theta, c.rope_scaling, length)
 
     def release(self) -> None:
         """Give the weights' memory back."""
         for buffer in self._buffers():
             buffer.destroy()
-        self.blocks.clear()
 
     def _buffers(self) -> list:
         tensors = [self.embedding.tensor, self.norm, self.lm_head.tensor]
@@ -96,7 +101,17 @@ def plan_model(device: Device, files: ModelFiles) -> Model:
 
 async def load_model(device: Device, files: ModelFiles, on_progress: Progress | None = None) -> Model:
     """Bring a model to the GPU. `on_progress(done_bytes, total_bytes)`. Raises ModelError or OutOfMemoryError."""
-    model, stored = plan_model(device, files), files.tensors
+    model = plan_model(device, files)
+    await fill_model(model, on_progress)
+    return model
+
+
+async def fill_model(model: Model, on_progress: Progress | None = None) -> None:
+    """Bring the weights of a planned model to the GPU; released again when that fails.
+
+    Their memory is taken before the first wait, so that plans over them can be built meanwhile.
+    """
+    device, stored = model.device, model.files.tensors
     total, done = sum(tensor.size_bytes for tensor in stored.values()), 0
 
     def count(size_bytes: int) -> None:
@@ -109,11 +124,12 @@ async def load_model(device: Device, files: ModelFiles, on_progress: Progress | 
         await upload_weight(weight, [stored[name] for name in names], count)
 
     async def fill_gain(gain: Tensor, name: str) -> None:
-        gain.buffer.allocate()
         device.write(gain.buffer, 0, await stored[name].to_f32())
         count(stored[name].size_bytes)
 
     try:
+        for buffer in model._buffers():
+            buffer.allocate()
         await fill(model.embedding, EMBEDDING)
         for i, block in enumerate(model.blocks):
             await fill_gain(block.input_norm, f"model.layers.{i}.input_layernorm.weight")
@@ -127,7 +143,6 @@ async def load_model(device: Device, files: ModelFiles, on_progress: Progress | 
     except BaseException:
         model.release()
         raise
-    return model
 
 
 def _weight_names(layer: int, names: tuple[str, ...]) -> list[str]:

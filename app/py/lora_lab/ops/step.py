@@ -36,10 +36,12 @@ class StepValues:
 class StepBuffer:
     """The uniform buffer itself. `write` is ordered with submits, so a later write does not reach an earlier replay."""
 
-    def __init__(self, device: Device, label: str) -> None:
+    def __init__(self, device: Device, label: str, *, planned: bool = False) -> None:
+        """`planned`: without memory until `buffer.allocate`."""
         self.device = device
         count = len(fields(StepValues))
-        self.buffer = device.create_buffer(4 * count, f"{label}.step", uniform=True)
+        make = device.plan_buffer if planned else device.create_buffer
+        self.buffer = make(4 * count, f"{label}.step", uniform=True)
         self.tensor = Tensor((count,), self.buffer, 0, f"{label}.step")
 
     def write(self, values: StepValues) -> None:

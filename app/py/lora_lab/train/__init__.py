@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from .events import MemoryReport, StepDone, TrainEvent, ValidationDone
+from .plans import TrainPlans
 from .trainer import Trainer
+from .trial import RunTime, measure_run
 
-__all__ = ["MemoryReport", "StepDone", "TrainEvent", "Trainer", "ValidationDone"]
+__all__ = [
+    "MemoryReport",
+    "RunTime",
+    "StepDone",
+    "TrainEvent",
+    "TrainPlans",
+    "Trainer",
+    "ValidationDone",
+    "measure_run",
+]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from ..config import TrainConfig
 from ..data.batches import Batch
 from ..data.packing import Shape
-from ..gpu.device import Device, Pool, Progress
+from ..gpu.device import Device, PipelineKey, Pool, Progress, pipeline_keys
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, ceil_div, lay_out, params_size_bytes
 from ..gpu.recompute import recompute
 from ..model.lora import ALIGN, Adapter
@@ -64,7 +66,7 @@ class TrainPlans:
         self.longest_row = longest_row or largest[1]
         self.device: Device = model.device
         self.pool = Pool(self.device, "activations")
-        self.step = StepBuffer(self.device, "train")
+        self.step = StepBuffer(self.device, "train", planned=True)
         make = self.device.plan_buffer
         self.inputs = BatchInputs(self.device, largest[0] * largest[1])
         self.grads, self.m, self.v = (make(4 * adapter.size, name) for name in ("gradients", "adamw.m", "adamw.v"))
@@ -77,13 +79,26 @@ class TrainPlans:
             used_norm=Tensor((1,), self.reports, 0, "used norm"),
             halted=Tensor((1,), self.reports, HALTED_OFFSET, "halted"),
         )
-        self.table = model.rope_table(self.longest_row)
+        angles = model.rope_angles(self.longest_row)
+        self.table = Tensor(angles.shape, make(angles.nbytes, "rope table"), 0, "rope table")
         self._built: OrderedDict[tuple[Shape, bool], Plan] = OrderedDict()
         self.zero_plan: Plan | None = None
         self.update_plan: Plan | None = None
         self.flops = 0.0  # of one replay of the largest shape
         self.recomputed_layers = 0  # known after `sizes`
-        self._largest_trace: Trace | None = None  # of `sizes`, until its plan is built
+        self._largest_trace: Trace | None = None  # of `sizes`
+        self._sizes: dict[str, int] | None = None
+
+    def take_over(
+        self, model: Model, adapter: Adapter, config: TrainConfig, largest: Shape, longest_row: int
+    ) -> None:  # fmt: skip
+        """Serve another run from now on. ValueError unless that would trace the same."""
+        same = model is self.model and adapter is self.adapter and (largest, longest_row) == (
+            self.largest, self.longest_row
+        )  # fmt: skip
+        if not same or _traced_settings(config) != _traced_settings(self.config):
+            raise ValueError("these plans were traced for another run")
+        self.config = config
 
     # --- traces ---
 
@@ -98,7 +113,9 @@ class TrainPlans:
             return tape
         return recompute(tape, tape.blocks, self.recomputed_layers)
 
-    def _trace_keeping_all(self, shape: Shape, grad_enabled: bool) -> Tape:
+    def _trace_keeping_all(self, shape: Shape, grad_enabled: bool, model: Model | None = None) -> Tape:
+        """`model` may be this one with some of its layers only: for what they need, not for what they compute."""
+        model = model or self.model
         batch, length = shape
         config = self.model.config
         tape = Tape(self.device, self.step.tensor, grad_enabled)
@@ -110,8 +127,8 @@ class TrainPlans:
             return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=self.longest_row)
 
         pairs = self.adapter.pairs(self.grads if grad_enabled else None)
-        hidden = transformer(tape, self.model, tokens, positions, self.table, attend, pairs)
-        cross_entropy(tape, hidden, self.model.lm_head, rows, targets, self.loss)
+        hidden = transformer(tape, model, tokens, positions, self.table, attend, pairs)
+        cross_entropy(tape, hidden, model.lm_head, rows, targets, self.loss)
         tape.backward()
         return tape
 
@@ -141,6 +158,11 @@ class TrainPlans:
 
         Settles how many layers are recomputed.
         """
+        if self._sizes is None:
+            self._sizes = self._count()
+        return self._sizes
+
+    def _count(self) -> dict[str, int]:
         full = self._trace_keeping_all(self.largest, True)
         small = [self._trace_zero(), self._trace_update()]
         self.recomputed_layers, batch, activations = self._choose_recomputed(full, small)
@@ -182,12 +204,51 @@ class TrainPlans:
     # --- building and running ---
 
     async def allocate(self, on_progress: Progress | None = None) -> None:
-        """Take the memory, compile every kernel, build the plans that every run needs."""
-        for buffer in (self.inputs.buffer, self.grads, self.m, self.v, self.stats, self.reports):
+        """Take the memory, compile every kernel, build the plans that every run needs. Again after `close`, too."""
+        self.sizes()  # traces the largest shape, unless that has been done
+        for buffer in self._own_buffers():
             buffer.allocate()
-        await self.batch_plan(self.largest, on_progress=on_progress)
-        self.zero_plan = await self.device.build(self._trace_zero(), self.pool, "zero")
-        self.update_plan = await self.device.build(self._trace_update(), self.pool, "update")
+        self.device.write(self.table.buffer, 0, self.model.rope_angles(self.longest_row))
+        zero, update = self._trace_zero(), self._trace_update()
+        assert self._largest_trace is not None
+        # Everything is asked for at once: one plan after another, each would wait for its slowest kernel.
+        wanted = [key for trace in (self._largest_trace, zero, update) for key in pipeline_keys(trace)]
+        await self.device.compile(wanted, on_progress)
+        await self.batch_plan(self.largest)
+        self.zero_plan = await self.device.build(zero, self.pool, "zero")
+        self.update_plan = await self.device.build(update, self.pool, "update")
+
+    async def compile_ahead(
+        self, shapes: Iterable[tuple[Shape, bool]] = (), one_at_a_time: bool = False
+    ) -> None:  # fmt: skip
+        """Have every pipeline compiled that `allocate` will need and, in as far as they differ, plans of `shapes`.
+
+        Takes no memory. Each of `shapes` is (batch shape, with a backward pass). `one_at_a_time`: for a device whose
+        compiler needs the processor that others wait for.
+        """
+        self.sizes()
+        assert self._largest_trace is not None
+        traces = [self._largest_trace, self._trace_zero(), self._trace_update()]
+        wanted = [key for trace in traces for key in pipeline_keys(trace)]
+        if not one_at_a_time:
+            self.device.start_compiling(wanted)
+        for shape, grad_enabled in shapes:
+            if (shape, grad_enabled) != (self.largest, True):
+                await asyncio.sleep(0)
+                wanted += self.shape_keys(shape, grad_enabled)
+                if not one_at_a_time:
+                    self.device.start_compiling(wanted)
+        if one_at_a_time:
+            for key in wanted:
+                await self.device.compile([key])
+        await self.device.compile(wanted)
+
+    def shape_keys(self, shape: Shape, grad_enabled: bool = True) -> list[PipelineKey]:
+        """Return the pipelines of a shape's plan: those of a few layers, since all layers of a kind need the same."""
+        blocks = self.model.blocks
+        kinds = {tuple(weight.form for weight in block.linears.values()): block for block in blocks[1:-1]}
+        few = dict.fromkeys([blocks[0], *kinds.values(), blocks[-1]])  # nothing before the first one is trained
+        return pipeline_keys(self._trace_keeping_all(shape, grad_enabled, replace(self.model, blocks=list(few))))
 
     async def batch_plan(self, shape: Shape, grad_enabled: bool = True, on_progress: Progress | None = None) -> Plan:
         """Return the plan of a shape, built at its first use."""
@@ -197,7 +258,6 @@ class TrainPlans:
                 self._built.popitem(last=False)[1].close()
             name = f"{'train' if grad_enabled else 'validate'} {shape[0]}x{shape[1]}"
             trace = self._largest_trace if key == (self.largest, True) else None
-            self._largest_trace = None
             self._built[key] = await self.device.build(trace or self.trace_batch(*key), self.pool, name, on_progress)
         self._built.move_to_end(key)
         return self._built[key]
@@ -222,11 +282,18 @@ class TrainPlans:
             if plan is not None:
                 plan.close()
         self._built.clear()
-        own = (self.grads, self.m, self.v, self.stats, self.reports, self.table.buffer)
-        for buffer in (self.inputs.buffer, *own):
+        self.zero_plan = self.update_plan = None
+        for buffer in self._own_buffers():
             buffer.destroy()
-        self.step.close()
         self.pool.close()
+
+    def _own_buffers(self) -> list[Buffer]:
+        own = [self.inputs.buffer, self.grads, self.m, self.v, self.stats, self.reports]
+        return [*own, self.table.buffer, self.step.buffer]
+
+
+def _traced_settings(config: TrainConfig) -> tuple:
+    return config.recompute, config.activation_budget_bytes
 
 
 def _pool_bytes(traces: list[Trace]) -> int:

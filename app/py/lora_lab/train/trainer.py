@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from ..config import TrainConfig
 from ..data.batches import Batch, Example
-from ..data.packing import Layout
+from ..data.examples import input_lengths
+from ..data.packing import Layout, Shape
 from ..errors import DatasetError, LoraLabError
 from ..gpu.device import Progress
 from ..model.lora import Adapter
@@ -25,6 +27,7 @@ from .schedule import learning_rate, run_layout, step_rows, total_steps
 
 VALIDATIONS = 10  # of a run, besides the one at its end
 AHEAD_BELOW_MS = 250.0  # slower steps wait for one another: little is hidden, and a stop comes sooner
+AHEAD_STEPS, AHEAD_SHAPES = 500, 6  # steps looked at for the shapes whose kernels are compiled ahead
 ETA_WINDOW = 20  # steps that the remaining time is reckoned from
 
 
@@ -37,9 +40,11 @@ class Trainer:
 
     def __init__(
         self, model: Model, adapter: Adapter, examples: Sequence[Example], config: TrainConfig,
-        validation: Sequence[Example] = (), layout: Layout | None = None,
+        validation: Sequence[Example] = (), layout: Layout | None = None, plans: TrainPlans | None = None,
     ) -> None:  # fmt: skip
-        """`layout` is `run_layout` of the same rows and settings, where it is known already."""
+        """`layout` is `run_layout` of the same rows and settings, where it is known already; `plans` are those of
+        another trainer of the same model, adapter and largest shape that is not in use: what they have traced stays.
+        """
         if not examples:
             raise DatasetError("there is no row to train on")
         _check(config)
@@ -49,14 +54,40 @@ class Trainer:
         self.steps_done = 0
         self._stop = False
         self.layout = layout or run_layout(self.examples, self.validation, config)
-        self.plans = TrainPlans(model, adapter, config, self.layout.largest, self.layout.longest_row)
+        if plans is not None:
+            plans.take_over(model, adapter, config, self.layout.largest, self.layout.longest_row)
+        self.plans = plans or TrainPlans(model, adapter, config, self.layout.largest, self.layout.longest_row)
         sizes = {"weights": model.weights_bytes, **self.plans.sizes()}
         layers = model.config.num_layers
         self.memory = MemoryReport(sum(sizes.values()), sizes, self.plans.recomputed_layers, layers)
 
+    async def compile_ahead(self, one_at_a_time: bool = False) -> None:
+        """Have the kernels compiled that the run will need, without taking any memory."""
+        shapes = Counter(shape for step in self.first_steps(AHEAD_STEPS) for shape in step.shapes)
+        wanted = [(shape, True) for shape, _ in shapes.most_common(AHEAD_SHAPES)]
+        if self.validation:
+            groups = self.layout.groups(self.validation)
+            held = Counter(self.layout.shape([example.input_length for example in group]) for group in groups)
+            wanted += [(shape, False) for shape, _ in held.most_common(AHEAD_SHAPES)]
+        await self.plans.compile_ahead(wanted, one_at_a_time)
+
     async def prepare(self, on_progress: Progress | None = None) -> None:
-        """Compile all kernels and take the memory that `memory` told. Raises OutOfMemoryError."""
+        """Compile all kernels and take the memory that `memory` told. Raises OutOfMemoryError.
+
+        Works again after `close`. The weights and the adapter must have their memory by then.
+        """
         await self.plans.allocate(on_progress)
+
+    def first_steps(self, count: int) -> list[PlannedStep]:
+        """Return the run's first `count` steps, or all if it has fewer: which rows, in which shapes."""
+        lengths = input_lengths(self.examples)
+        return [
+            PlannedStep(
+                rows, [self.layout.shape(lengths[micro]) for micro in rows],
+                sum(int(lengths[micro].sum()) for micro in rows),
+            )
+            for rows in islice(step_rows(len(self.examples), self.config), min(count, self.total_steps))
+        ]  # fmt: skip
 
     def stop(self) -> None:
         """Let what the GPU has been given already, at most two steps, be the last."""
@@ -70,7 +101,7 @@ class Trainer:
         rows = step_rows(len(self.examples), self.config)
         every = max(1, self.total_steps // VALIDATIONS)
         times: deque[float] = deque(maxlen=ETA_WINDOW)
-        in_flight: deque[_StepInFlight] = deque()
+        in_flight: deque[StepInFlight] = deque()
         submitted, finished = 0, time.perf_counter()
         try:
             while in_flight or (submitted < self.total_steps and not self._stop):
@@ -79,8 +110,8 @@ class Trainer:
                 ahead = 2 if times and times[-1] < AHEAD_BELOW_MS else 1
                 waits = bool(self.validation) and submitted % every == 0 and bool(in_flight)
                 if len(in_flight) < ahead and submitted < self.total_steps and not self._stop and not waits:
-                    batches = [self._batch(micro) for micro in next(rows)]
-                    in_flight.append(await self._submit_step(batches, submitted))
+                    batches = [self.make_batch(micro) for micro in next(rows)]
+                    in_flight.append(await self.submit_step(batches, submitted))
                     submitted += 1
                     continue
                 step = in_flight.popleft()
@@ -109,7 +140,8 @@ class Trainer:
             for step in in_flight:
                 await step.result()
 
-    def _batch(self, indices: Sequence[int]) -> Batch:
+    def make_batch(self, indices: Sequence[int]) -> Batch:
+        """Return a micro-batch of these rows, laid out as the run's are."""
         return self.layout.make_batch([self.examples[i] for i in indices])
 
     async def train_step(self, batches: Sequence[Batch], step: int) -> tuple[float, float, float]:
@@ -117,10 +149,11 @@ class Trainer:
 
         The loss is the mean over the trained tokens of all of them together, not a mean of their means.
         """
-        submitted = await self._submit_step(batches, step)
+        submitted = await self.submit_step(batches, step)
         return (*await submitted.result(), submitted.learning_rate)
 
-    async def _submit_step(self, batches: Sequence[Batch], step: int) -> _StepInFlight:
+    async def submit_step(self, batches: Sequence[Batch], step: int) -> StepInFlight:
+        """Give the GPU optimizer step `step` without waiting for it. At most SLOTS may be in flight."""
         rate = learning_rate(step, self.total_steps, self.config)
         plans = self.plans
         t = step + 1
@@ -135,7 +168,7 @@ class Trainer:
         plans.device.submit(plans.update_plan)
         trained = sum(batch.trained_tokens for batch in batches)
         tokens = sum(batch.real_tokens for batch in batches)
-        return _StepInFlight(step, rate, trained, tokens, plans.start_reading())
+        return StepInFlight(step, rate, trained, tokens, plans.start_reading())
 
     async def accumulate(self, batches: Sequence[Batch], values: StepValues | None = None) -> None:
         """Leave the gradients of the mean loss over `batches` in the plans' gradients, and `values` in their step.
@@ -147,9 +180,10 @@ class Trainer:
         plans.device.submit(plans.zero_plan)
         await self._forward_all(batches, True, values or StepValues())
 
-    async def validate(self) -> float:
-        """Return the mean loss over the trained tokens of the rows held back."""
-        batches = [self.layout.make_batch(group) for group in self.layout.groups(self.validation)]
+    async def validate(self, groups: Sequence[Sequence[Example]] | None = None) -> float:
+        """Return the mean loss over the trained tokens of the rows held back, or of these micro-batches."""
+        groups = self.layout.groups(self.validation) if groups is None else groups
+        batches = [self.layout.make_batch(group) for group in groups]
         assert self.plans.zero_plan is not None
         self.plans.device.submit(self.plans.zero_plan)
         await self._forward_all(batches, False, StepValues())
@@ -179,7 +213,16 @@ class Trainer:
 
 
 @dataclass(frozen=True)
-class _StepInFlight:
+class PlannedStep:
+    """A step to come: the row numbers of its micro-batches, their shapes, and its tokens that are no padding."""
+
+    rows: list[list[int]]
+    shapes: list[Shape]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class StepInFlight:
     """A step that the GPU has been given; what it was made of, and where its loss will come from."""
 
     index: int

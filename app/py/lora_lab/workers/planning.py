@@ -11,7 +11,7 @@ from lora_lab.data.packing import MAX_SEQUENCE, Layout
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
-from lora_lab.train import MemoryReport, Trainer
+from lora_lab.train import MemoryReport, Trainer, TrainPlans
 from lora_lab.train.schedule import run_layout
 from lora_lab.workers.datasets import READ_LENGTH
 from lora_lab.workers.messages import FieldProblem, TrainSettings
@@ -88,14 +88,16 @@ class RunPlan:
     memory: MemoryReport
     total_steps: int
     packing_saves: float | None  # the share of the tokens that packing leaves out; None for a run that is not packed
+    trainer: Trainer  # of the run, traced, without memory: for `fill_model`, `Adapter.initialize` and `prepare`
 
 
 class Planner:
-    """Works out a run's memory without taking any. Keeps the numbers of the last few questions."""
+    """Works out a run's memory without taking any. Keeps earlier questions' numbers, and the last one's traces."""
 
     def __init__(self, device: Device, files: ModelFiles) -> None:
         self.device, self.model = device, plan_model(device, files)
         self._known: dict[tuple, MemoryReport] = {}
+        self._traced: tuple[tuple, TrainPlans] | None = None
 
     def plan(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> RunPlan:
         """Return the plan of a run. OutOfMemoryError if a single buffer is larger than the GPU allows.
@@ -104,8 +106,9 @@ class Planner:
         """
         at_once = settings.rows_at_once or self._affordable_rows(settings, examples, held)
         layout = run_layout(examples, held, train_config(settings, at_once))
-        memory = self._memory(settings, at_once, layout, examples)
-        return RunPlan(at_once, memory, settings.steps, layout.saved if layout.packed else None)
+        trainer = self._trainer(settings, at_once, layout, examples, held)
+        saves = layout.saved if layout.packed else None
+        return RunPlan(at_once, trainer.memory, settings.steps, saves, trainer)
 
     def _affordable_rows(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> int:
         """Return the most rows at once whose activations stay in the budget: they grow with the tokens."""
@@ -126,15 +129,23 @@ class Planner:
     ) -> MemoryReport:
         key = (layout.largest, layout.longest_row, settings.rank, settings.targets, settings.save_memory)
         if key not in self._known:
-            config = train_config(settings, at_once)
-            adapter = Adapter(self.device, self.model.config, lora_config(settings))
-            try:
-                trainer = Trainer(self.model, adapter, examples, config, layout=layout)
-                self._known[key] = trainer.memory
-                trainer.close()
-            finally:
-                adapter.release()
+            self._known[key] = self._trainer(settings, at_once, layout, examples, ()).memory
         return self._known[key]
+
+    def _trainer(
+        self, settings: TrainSettings, at_once: int, layout: Layout, examples: Sequence[Example],
+        held: Sequence[Example],
+    ) -> Trainer:  # fmt: skip
+        """Return the run's trainer. What was traced last is used again where only numbers differ."""
+        lora, config = lora_config(settings), train_config(settings, at_once)
+        key = (layout.largest, layout.longest_row, lora, settings.save_memory)
+        if self._traced is not None and self._traced[0] == key:
+            plans = self._traced[1]
+            return Trainer(self.model, plans.adapter, examples, config, held, layout, plans)
+        adapter = Adapter(self.device, self.model.config, lora, planned=True)
+        trainer = Trainer(self.model, adapter, examples, config, held, layout)
+        self._traced = (key, trainer.plans)
+        return trainer
 
 
 def _tokens(layout: Layout) -> int:

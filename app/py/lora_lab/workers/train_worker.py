@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable
+from dataclasses import dataclass
 
 from lora_lab.config import LoraConfig
 from lora_lab.errors import DatasetError, LoraLabError
 from lora_lab.formats.peft import write_adapter
-from lora_lab.model import Adapter, Model, load_model
 from lora_lab.train import StepDone, Trainer, ValidationDone
 from lora_lab.workers.adapter_keeper import OpenedModel, model_shape
-from lora_lab.workers.dataset_keeper import DatasetKeeper
+from lora_lab.workers.ahead import AheadWorker, nothing_to_do, quietly
 from lora_lab.workers.datasets import Choices, OpenDataset, Split
 from lora_lab.workers.dispatch import Host, handles
 from lora_lab.workers.downloads import find_site_model, open_on_site
@@ -19,30 +19,17 @@ from lora_lab.workers.engine_worker import seldom
 from lora_lab.workers.host import phase, serve
 from lora_lab.workers.messages import (
     AdapterInfo,
-    FieldProblem,
-    MemoryPart,
     OpenModel,
-    PlanTraining,
     StartTraining,
     StopTraining,
     TrainingDone,
-    TrainingPlanned,
     TrainingState,
     TrainingStep,
     TrainSettings,
     ValidationLoss,
 )
-from lora_lab.workers.planning import Planner, check_settings, lora_config, train_config
-from lora_lab.workers.wording import describe_model, run_notes, run_summary
-
-PARTS = {
-    "weights": "Model weights",
-    "activations": "Activations",
-    "adapter": "Adapter",
-    "gradients": "Gradients",
-    "optimizer": "AdamW's moments",
-    "batch": "Batch and tables",
-}
+from lora_lab.workers.planning import check_settings, lora_config
+from lora_lab.workers.wording import describe_model
 
 
 @dataclass
@@ -53,13 +40,13 @@ class Curves:
     validation: list[tuple[float, float]]
 
 
-class TrainWorker(DatasetKeeper):
+class TrainWorker(AheadWorker):
     """Answers the page's commands about models, datasets and runs."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        self.planner: Planner | None = None
         self.trainer: Trainer | None = None
+        self.getting_ready: asyncio.Future[None] | None = None
         self.stop_asked = False
         self.training = False
 
@@ -70,7 +57,8 @@ class TrainWorker(DatasetKeeper):
         """Fetch or take a model's files, check them, and hand them to the page for the chat worker."""
         with phase("storage"):
             await self._opened
-        self.model = self.planner = None
+        self.model = None
+        self.forget_times()
         await self.model_leaves()
         files, title, base_model, built_in = command.files, command.title, None, command.files is None
         if files is not None:
@@ -94,56 +82,6 @@ class TrainWorker(DatasetKeeper):
         await self.tell_adapters()
         self.model_came()
 
-    # --- planning ---
-
-    @handles(PlanTraining, "settings", exclusive=True)
-    async def plan_training(self, command: PlanTraining) -> None:
-        """Say how many passes the steps make and what they take on the GPU; nothing is allocated for it."""
-        if self.model is None or self.dataset is None:
-            return
-        settings = command.settings
-        if problems := check_settings(settings, self.model.files.config):
-            self.host.post(TrainingPlanned(command.request, problems=tuple(problems)))
-            return
-        choices = Choices.of(settings)
-        if not self.dataset.is_encoded(settings.masking):
-            self.answer_when_counted(command, choices)
-            return
-        self.show_choices(choices)
-        split = self.dataset.split(settings)
-        if problem := _nothing_to_do(split):
-            self.host.post(TrainingPlanned(command.request, problems=(problem,)))
-            return
-        self.host.post(await self._planned(command.request, settings, split))
-
-    async def _planned(self, request: int, settings: TrainSettings, split: Split) -> TrainingPlanned:
-        examples, held = split.trained, split.held
-        passes = settings.steps * settings.batch / len(examples)
-        planned = TrainingPlanned(request, settings.steps, passes)
-        try:
-            planner = await self._planner()
-        except LoraLabError:  # no GPU: the numbers of the data are still worth having
-            return replace(planned, summary=run_summary(settings, len(examples), len(held), None))
-        try:
-            plan = planner.plan(settings, examples, held)
-        except LoraLabError as error:
-            return replace(planned, problems=(FieldProblem("batch", str(error)),))
-        parts = tuple(MemoryPart(PARTS.get(name, name), size) for name, size in plan.memory.parts.items())
-        return replace(
-            planned,
-            summary=run_summary(settings, len(examples), len(held), plan.rows_at_once, plan.packing_saves),
-            memory_bytes=plan.memory.total_bytes,
-            memory_parts=parts,
-            recomputed_layers=plan.memory.recomputed_layers,
-            notes=run_notes(settings, passes),
-        )
-
-    async def _planner(self) -> Planner:
-        device = await self.device()
-        if self.planner is None:
-            self.planner = Planner(device, self.need_model("Planning needs a model").files)
-        return self.planner
-
     # --- training ---
 
     @handles(StopTraining, "training")
@@ -155,6 +93,8 @@ class TrainWorker(DatasetKeeper):
         self._tell_state("stopping")
         if self.trainer is not None:
             self.trainer.stop()
+        if self.getting_ready is not None:
+            self.getting_ready.cancel()
 
     @handles(StartTraining, "training", exclusive=True)
     async def start_training(self, command: StartTraining) -> None:
@@ -172,32 +112,19 @@ class TrainWorker(DatasetKeeper):
         settings = command.settings
         self._tell_state("loading")
         opened, dataset, split = await self._ready_to_train(command)
-        device = await self.device()
-        examples, held = split.trained, split.held
-        plan = (await self._planner()).plan(settings, examples, held)
-        lora = lora_config(settings)
-        model: Model | None = None
-        adapter: Adapter | None = None
-        trainer: Trainer | None = None
+        plan, lora = await self.plan_run(settings, split), lora_config(settings)
+        trainer = self.trainer = plan.trainer
         try:
-            model = await self._load(opened)
-            adapter = Adapter.create(device, opened.files.config, lora, settings.seed)
-            trainer = self.trainer = Trainer(model, adapter, examples, train_config(settings, plan.rows_at_once), held)
-            if not self.stop_asked:
-                self._tell_state("compiling")
-                await trainer.prepare(seldom(lambda done, total: self._tell_state("compiling", done, total)))
+            await self._get_ready(trainer, settings.seed)
             curves, error = await self._run(trainer)
             if trainer.steps_done:
-                files = write_adapter(await adapter.to_tensors(), lora, opened.base_model)
+                files = write_adapter(await trainer.adapter.to_tensors(), lora, opened.base_model)
         finally:
             self.trainer = None
-            for held_on_gpu in (trainer.close if trainer else None, adapter.release if adapter else None,
-                                model.release if model else None):  # fmt: skip
-                if held_on_gpu:
-                    held_on_gpu()
+            self.release(trainer)
         if trainer.steps_done:
             probes = dataset.choose_probes(split)
-            info = _new_info(opened, dataset, settings, lora, len(examples), trainer, curves)
+            info = _new_info(opened, dataset, settings, lora, len(split.trained), trainer, curves)
             info = await self.store.add(info, files)
             self._tell_state("error" if error else "done")
             self.host.post(TrainingDone(info, self.stop_asked or error is not None, probes))
@@ -223,13 +150,37 @@ class TrainWorker(DatasetKeeper):
         if bad and not command.accept_problems:
             raise DatasetError(f"{bad} rows cannot be used. Mend them, or agree to train on the good rows only.")
         split = dataset.split(command.settings)
-        if problem := _nothing_to_do(split):
+        if problem := nothing_to_do(split):
             raise DatasetError(problem.message)
         return opened, dataset, split
 
-    async def _load(self, opened: OpenedModel) -> Model:
-        tell = seldom(lambda done, total: self._tell_state("loading", done, total))
-        return await load_model(await self.device(), opened.files, tell)
+    async def _get_ready(self, trainer: Trainer, seed: int) -> None:
+        """Bring the run to the GPU. What is told is what takes longest: first the weights, then what still compiles."""
+        loaded = False
+
+        def on_loaded(done: float, total: float) -> None:
+            nonlocal loaded
+            loaded = done >= total
+            self._tell_state("compiling" if loaded else "loading", *(() if loaded else (done, total)))
+
+        def on_compiled(done: float, total: float) -> None:
+            if loaded:
+                self._tell_state("compiling", done, total)
+
+        if self.stop_asked:
+            return
+
+        def get_ready() -> Awaitable[None]:
+            return self.get_ready(trainer, seed, seldom(on_loaded), seldom(on_compiled))
+
+        self.getting_ready = asyncio.ensure_future(quietly(get_ready))
+        try:
+            await self.getting_ready
+        except asyncio.CancelledError:
+            if not self.stop_asked:
+                raise
+        finally:
+            self.getting_ready = None
 
     async def _run(self, trainer: Trainer) -> tuple[Curves, LoraLabError | None]:
         """Run to the end; return the loss curves, and the error that ended the run early if there was one."""
@@ -255,15 +206,6 @@ class TrainWorker(DatasetKeeper):
         if self.stop_asked and state in ("loading", "compiling", "training"):
             state = "stopping"
         self.host.post(TrainingState(state, detail, done, total))  # type: ignore[arg-type]
-
-
-def _nothing_to_do(split: Split) -> FieldProblem | None:
-    """Return why there is nothing to train on, or nothing to validate on in a file that is there for it."""
-    if not len(split.trained):
-        return FieldProblem("max_length", "No row has anything left to train on at this length.")
-    if split.needs_held and not len(split.held):
-        return FieldProblem("max_length", "No row of the validation file has anything left to measure at this length.")
-    return None
 
 
 def _step(event: StepDone) -> TrainingStep:
