@@ -126,9 +126,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=options.browser, args=CHROMIUM
-        )
+        context = playwright.chromium.launch_persistent_context(profile, executable_path=options.browser, args=CHROMIUM)
         first, *reloads = measure(context, server.url + query, options.runs)
         version = context.browser.version if context.browser else ""
         adapter = context.pages[-1].get_by_test_id("gpu-status").inner_text()

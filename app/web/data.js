@@ -13,7 +13,7 @@ import { isRunning, state, subscribe, update } from "./store.js";
 
 const COUNTING = { counting: true, done: 0, total: 0, unit: "rows", name: "" };
 const QUICK_MS = 300; // a reading again that is over so soon does not take the panel's place
-let link; // to the train worker
+let train; // the train worker's link
 // What is open or being read, as it was asked for: {files | text | sample, mapping, use_mended}; read anew with another model.
 let asked = null;
 let fromMemory = false; // its mapping is one that the person chose another time
@@ -22,8 +22,8 @@ let shown = null; // the dataset that is drawn
 let focusBefore = null; // where the keyboard was when the data began to be read again
 
 /** `fits(settings)` gets the settings that suit a dataset that was just read. */
-export function setUpData(train, { fits }) {
-  link = train;
+export function setUpData(link, { fits }) {
+  train = link;
   setUpInput({ take, add });
   for (const button of document.querySelectorAll(".sample-button")) {
     button.addEventListener("click", () => take({ sample: button.dataset.sample }));
@@ -98,18 +98,18 @@ function read(wanted, again = false) {
   if (again) setTimeout(() => state.reading && update({}), QUICK_MS + 20);
   const { files, text, sample, mapping, use_mended } = wanted;
   const given = Object.entries({ files, text, sample, mapping, use_mended, settings: readingSettings() });
-  link.send("read_dataset", Object.fromEntries(given.filter(([, value]) => value != null)));
+  train.send("read_dataset", Object.fromEntries(given.filter(([, value]) => value != null)));
   return true;
 }
 
 function stop() {
   asked = null;
   update({ reading: { ...state.reading, stopping: true } });
-  link.send("stop_reading");
+  train.send("stop_reading");
 }
 
 function ready(event, fits) {
-  if (state.reading?.stopping) return link.send("clear_dataset"); // it was done before it heard of the stop
+  if (state.reading?.stopping) return train.send("clear_dataset"); // it was done before it heard of the stop
   if (state.reading && asked && !answers(event)) return; // of what was asked before
   const names = Object.keys(event.report.columns);
   const known = !event.report.mapping && !declined && event.report.good === 0 && names.length && remembered(names);

@@ -11,7 +11,7 @@ let columns = []; // its columns; an option's value is the place in here
 let request = 0;
 let timer;
 let open = false; // the editor, not only the line that says how the columns are read
-let link, isFromMemory; // given to setUpMapping
+let train, isFromMemory; // given to setUpMapping
 
 /** The mapping that the person chose for these columns before, or null. */
 export function remembered(names) {
@@ -41,8 +41,8 @@ function keep(names, mapping) {
 }
 
 /** `use(mapping, how)` reads the data again so; null: without one. `wasRemembered()`: nobody chose it just now. */
-export function setUpMapping(train, { use, wasRemembered }) {
-  [link, isFromMemory] = [train, wasRemembered];
+export function setUpMapping(link, { use, wasRemembered }) {
+  [train, isFromMemory] = [link, wasRemembered];
   for (const box of document.querySelectorAll("[name=mapping-kind]")) {
     box.addEventListener("change", () => {
       drawKind();
@@ -160,7 +160,7 @@ function ask(wait_ms) {
   const mapping = chosen();
   setText(byId("mapping-problem"), "");
   if (!allowUse()) return byId("mapping-preview").replaceChildren();
-  timer = setTimeout(() => link.send("preview_mapping", { mapping, request: ++request }), wait_ms);
+  timer = setTimeout(() => train.send("preview_mapping", { mapping, request: ++request }), wait_ms);
 }
 
 function drawPreview({ request: answered, rows, problem }) {

@@ -58,7 +58,8 @@ function describe(timing) {
   if (!timing) return "";
   if (timing.measuring) return "Measuring how long it takes …";
   if (timing.problem) return `The time could not be measured: ${timing.problem}`;
-  const step = timing.step_ms < 1000 ? `${timing.step_ms.toPrecision(2)} ms` : formatTime(timing.step_ms);
+  const ms = timing.step_ms;
+  const step = ms >= 9950 ? formatTime(ms) : ms >= 995 ? `${(ms / 1000).toFixed(1)} s` : `${ms >= 9.5 ? Math.round(ms) : ms.toFixed(1)} ms`;
   const rate = formatCount(Number(timing.tokens_per_s.toPrecision(3)));
   return `About ${formatTime(timing.total_ms)} on this GPU (measured: ${step} a step, ${rate} tokens/s).`;
 }

@@ -388,8 +388,11 @@ def test_markup_long_words_and_strange_characters_stay_text(open_lab: OpenLab) -
     assert len(options) == 5 and max(map(len, options)) <= 40
     assert "\u202e" not in "".join(options)
     lab.part("map-prompt").select_option(index=2)
-    lab.part("map-reply").select_option(index=3)
+    lab.part("map-reply").select_option(index=1)
     expect(lab.part("mapping-preview").locator(".turn.user").first).to_contain_text("b")
+    expect(lab.part("mapping-preview").locator(".turn.assistant").first).to_contain_text("a")
+    lab.part("map-reply").select_option(index=3)  # half a character cannot be said to Python: a word, not a crash
+    expect(lab.part("mapping-preview").locator(".mapping-bad").first).to_contain_text("is not there")
     check_alive(lab)
     lab.replace_data()
     # One line of ten megabytes, good and bad.

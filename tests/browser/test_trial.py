@@ -17,7 +17,7 @@ def planned(lab: Lab, ships: Path) -> None:
     """Bring the page to where a run is planned."""
     lab.wait_for_model()
     lab.drop_data(ships)
-    lab.set(steps=5, lr="1e-2", batch=4, seed=3, max_length=48)
+    lab.set(steps=5, lr="1e-2", batch=4, seed=3, rank=8)
     expect(lab.part("measure-time")).to_be_visible(timeout=START_MS)
     lab.page.wait_for_timeout(600)  # the plan of the last setting
 
@@ -46,10 +46,10 @@ def test_the_time_is_measured_when_asked_for_and_changes_no_loss(open_lab: Calla
     lab.set(lr="2e-2")
     lab.page.wait_for_timeout(1000)
     assert lab.text("plan-time") == told
-    lab.set(max_length=24)
+    lab.set(rank=4)
     expect(lab.part("measure-time")).to_be_visible(timeout=START_MS)
     assert lab.text("plan-time") == ""
-    lab.set(lr="1e-2", max_length=48)
+    lab.set(lr="1e-2", rank=8)
     expect(lab.part("plan-time")).to_have_text(told, timeout=START_MS)
     after_trial = run(lab)
     assert len(after_trial) == 5

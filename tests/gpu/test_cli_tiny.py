@@ -363,3 +363,17 @@ def test_another_mask_and_a_validation_file_train_something_else(
         losses[name] = [line.get("loss") for line in read_log(log)]
         assert ("left out: also in the validation file" in done.stderr) is (name == "held")
     assert losses["all"][0] != losses["assistant"][0] != losses["held"][0]
+
+
+def test_a_dry_run_tells_memory_and_time_only(tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "adapter", tmp_path / "log.jsonl"
+    told = train(tiny_model_folder, data, out, "--steps", "30", "--log", log, "--dry-run").stderr
+    assert re.search(r"GPU memory: [\d.]+ MiB", told)
+    found = re.search(r"30 steps take about \d+ s \(measured: ([\d.,]+) ms a step, ([\d,]+) tokens/s\)", told)
+    assert found, told
+    assert float(found[1].replace(",", "")) > 0
+    assert not out.exists()
+    assert not log.exists()
+    train(tiny_model_folder, data, out, "--steps", "1", "--log", log)  # the control
+    assert out.exists()
+    assert log.exists()

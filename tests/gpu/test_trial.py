@@ -15,7 +15,7 @@ from lora_lab.gpu import Device
 from lora_lab.gpu.device import pipeline_keys
 from lora_lab.model import Adapter, fill_model, plan_model
 from lora_lab.model.files import ModelFiles
-from lora_lab.train import RunTime, StepDone, Trainer, measure_run
+from lora_lab.train import RunTime, StepDone, Trainer, measure_run, trial
 from tests.engine_runs import random_examples, run
 from tests.gpu.conftest import Tiny, TinyModels
 
@@ -199,3 +199,27 @@ def test_planned_shapes_are_those_of_the_batches(device: Device, tiny: Tiny) -> 
             batches = [trainer.make_batch(rows) for rows in step.rows]
             assert step.shapes == [batch.tokens.shape for batch in batches]
             assert step.tokens == sum(batch.real_tokens for batch in batches)
+
+
+def test_on_a_slow_device_one_micro_batch_stands_for_all(
+    device: Device, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = planned(device, tiny.model.files)
+    used: list[int] = []
+    submit = trainer.submit_step
+
+    async def counted(batches, step):  # type: ignore[no-untyped-def]
+        used.append(len(batches))
+        return await submit(batches, step)
+
+    monkeypatch.setattr(trainer, "submit_step", counted)
+    with on_gpu(trainer):
+        run(measure_run(trainer))
+        quick, used[:] = list(used), []
+        monkeypatch.setattr(trial, "BUDGET_S", 1e-6)
+        timed = run(measure_run(trainer))
+    assert timed.measured_steps == 1
+    assert timed.step_ms > 0
+    assert used == [1]
+    assert len(quick) > 4
+    assert max(quick) == CONFIG.accumulate

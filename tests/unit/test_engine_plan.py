@@ -219,3 +219,16 @@ def test_without_gradients_nothing_is_left_on_the_tape() -> None:
     tape.on_backward(y, lambda dy: pytest.fail("this backward must not run"))
     tape.give_grad(y, tape.tensor((4,), "dy"))
     tape.backward()
+
+
+def test_the_layout_in_an_empty_pool_is_kept_until_more_is_recorded() -> None:
+    trace = Trace()
+    one, other = (trace.tensor((size,), "value") for size in (8, 16))
+    fill(trace, one, 0.0)
+    first = lay_out(trace, [])
+    assert lay_out(trace, []) is first
+    assert lay_out(trace, [64]) is not first
+    assert lay_out(trace, [64]).sizes == [64]
+    copy(trace, one, other)
+    assert lay_out(trace, []) is not first
+    assert set(lay_out(trace, []).slot_of) == {id(one.storage), id(other.storage)}

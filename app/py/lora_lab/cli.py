@@ -98,6 +98,8 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     data_help = "the rows: JSON Lines, JSON, CSV, TSV or plain text; gzip of any of them; several files are one dataset"
     files.add_argument("--data", required=True, nargs="+", type=Path, metavar="FILE", help=data_help)
     files.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the adapter goes")
+    dry_help = "print the memory and, measured in a few steps, the time that the run takes; train and write nothing"
+    files.add_argument("--dry-run", action="store_true", help=dry_help)
     files.add_argument("--init-adapter", type=Path, metavar="DIR", help="go on from this adapter, not from zero")
     base_help = "what adapter_config.json names as its base; default: the model's folder, or the name of its file"
     files.add_argument("--base-model", metavar="NAME", help=base_help)

@@ -27,7 +27,7 @@ from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import Device, list_adapters, open_device
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.model.files import ModelFiles, open_model
-from lora_lab.train import MemoryReport, StepDone, Trainer
+from lora_lab.train import MemoryReport, RunTime, StepDone, Trainer, measure_run
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 EXIT_INTERRUPTED = 130
@@ -119,9 +119,11 @@ def train(options: argparse.Namespace, config: TrainConfig) -> int:
     if options.out.exists() and not options.out.is_dir():
         raise LoraLabError(f"--out {options.out} is a file; wanted a folder")
     with ExitStack() as stack:
-        # Both early: a wrong path is better found before an hour of training than after it.
-        options.out.mkdir(parents=True, exist_ok=True)
-        log = stack.enter_context(options.log.open("w", encoding="utf-8")) if options.log else None
+        log = None
+        if not options.dry_run:
+            # Both early: a wrong path is better found before an hour of training than after it.
+            options.out.mkdir(parents=True, exist_ok=True)
+            log = stack.enter_context(options.log.open("w", encoding="utf-8")) if options.log else None
         return run_interruptible(_train(options, config, log))
 
 
@@ -141,6 +143,9 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
         if trainer.layout.packed and trainer.layout.saved > 0:
             say(f"Packing saves {100 * trainer.layout.saved:.0f} % of the computing, all of it padding")
         await trainer.prepare()
+        if options.dry_run:
+            say(_described(await measure_run(trainer), trainer.total_steps))
+            return 0
 
         def stop() -> None:
             say("Stopping after this step; Ctrl-C again to end at once, saving nothing.")
@@ -168,6 +173,17 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
 def _recomputes(memory: MemoryReport) -> str:
     count = memory.recomputed_layers
     return f"; recomputes {count} of {memory.layers} layers" if count else ""
+
+
+def _described(timed: RunTime, steps: int) -> str:
+    """Return one line about the time of a run."""
+    seconds = round(timed.total_ms(steps) / 1e3)
+    minutes, rest = divmod(seconds, 60)
+    whole = f"{seconds} s" if minutes < 1 else f"{minutes} min {rest:02} s"
+    return (
+        f"{steps:,} steps take about {whole} (measured: {timed.step_ms:,.3g} ms a step, "
+        f"{timed.tokens_per_s:,.0f} tokens/s)"
+    )
 
 
 def _write_adapter(folder: Path, files: dict[str, bytes]) -> None:

@@ -217,13 +217,8 @@ class Device(ABC):
         Those that are not there and not on their way are asked for, all at once. Who waits may be cancelled: what was
         asked for goes on, and the next one who wants it waits for the rest of it only.
         """
+        self.start_compiling(wanted)
         missing = [key for key in dict.fromkeys(wanted) if key not in self._pipelines]
-        new = [key for key in missing if key not in self._compiling]
-        if new:
-            batch = _Compiling(len(new))
-            self._compiling |= dict.fromkeys(new, batch)
-            batch.task = asyncio.ensure_future(self._compile_batch(new, batch))
-            batch.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits
         batches = list(dict.fromkeys(self._compiling[key] for key in missing))
 
         def tell() -> None:
@@ -239,6 +234,16 @@ class Device(ABC):
         finally:
             for batch in batches:
                 batch.listeners.remove(tell)
+
+    def start_compiling(self, wanted: Sequence[PipelineKey]) -> None:
+        """Ask for those of these pipelines that are not there and not on their way, without waiting for them."""
+        known = (self._pipelines, self._compiling)
+        new = [key for key in dict.fromkeys(wanted) if not any(key in some for some in known)]
+        if new:
+            batch = _Compiling(len(new))
+            self._compiling |= dict.fromkeys(new, batch)
+            batch.task = asyncio.ensure_future(self._compile_batch(new, batch))
+            batch.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits
 
     def forget_pipelines(self) -> None:
         """Compile everything anew from now on: for measuring what compiling takes."""

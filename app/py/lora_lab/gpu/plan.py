@@ -105,6 +105,7 @@ class Trace:
         self.step = step
         self.dispatches: list[Dispatch] = []
         self.values: list[Value] = []  # those that dispatches touch, in order of first use
+        self.alone: Layout | None = None  # in an empty pool, once asked for; recording more forgets it
 
     def tensor(self, shape: tuple[int, ...], label: str, requires_grad: bool = False) -> Tensor:
         """Return a new tensor of 32-bit elements that lives as long as dispatches touch it."""
@@ -128,7 +129,7 @@ class Trace:
 
     def record(self, dispatch: Dispatch) -> None:
         """Append a dispatch; the values that it touches live until then at least."""
-        index = len(self.dispatches)
+        index, self.alone = len(self.dispatches), None
         for tensor in dispatch.tensors.values():
             if isinstance(tensor.storage, Value):
                 if tensor.storage.first < 0:
@@ -183,10 +184,18 @@ class Layout:
 
 
 def lay_out(trace: Trace, pool_sizes: list[int]) -> Layout:
-    """Assign every value of `trace` to a buffer of the pool. Pure: nothing is allocated."""
+    """Assign every value of `trace` to a buffer of the pool. Pure: nothing is allocated.
+
+    An empty pool's layout is kept: it is asked for twice, when a run is planned and when it begins.
+    """
+    if not pool_sizes and trace.alone is not None:
+        return trace.alone
     lives = [Life(max(value.size_bytes, 4), value.first, value.last) for value in trace.values]
     placed, sizes = assign(lives, pool_sizes)
-    return Layout({id(value): slot for value, slot in zip(trace.values, placed, strict=True)}, sizes)
+    layout = Layout({id(value): slot for value, slot in zip(trace.values, placed, strict=True)}, sizes)
+    if not pool_sizes:
+        trace.alone = layout
+    return layout
 
 
 def params_size_bytes(trace: Trace, alignment: int) -> int:

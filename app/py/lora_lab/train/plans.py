@@ -218,20 +218,30 @@ class TrainPlans:
         self.zero_plan = await self.device.build(zero, self.pool, "zero")
         self.update_plan = await self.device.build(update, self.pool, "update")
 
-    async def compile_ahead(self, shapes: Iterable[tuple[Shape, bool]] = ()) -> None:
+    async def compile_ahead(
+        self, shapes: Iterable[tuple[Shape, bool]] = (), one_at_a_time: bool = False
+    ) -> None:  # fmt: skip
         """Have every pipeline compiled that `allocate` will need and, in as far as they differ, plans of `shapes`.
 
-        Takes no memory. Each of `shapes` is (batch shape, with a backward pass).
+        Takes no memory. Each of `shapes` is (batch shape, with a backward pass). `one_at_a_time`: for a device whose
+        compiler needs the processor that others wait for.
         """
         self.sizes()
         assert self._largest_trace is not None
         traces = [self._largest_trace, self._trace_zero(), self._trace_update()]
-        asked = [asyncio.ensure_future(self.device.compile([key for trace in traces for key in pipeline_keys(trace)]))]
+        wanted = [key for trace in traces for key in pipeline_keys(trace)]
+        if not one_at_a_time:
+            self.device.start_compiling(wanted)
         for shape, grad_enabled in shapes:
             if (shape, grad_enabled) != (self.largest, True):
                 await asyncio.sleep(0)
-                asked.append(asyncio.ensure_future(self.device.compile(self.shape_keys(shape, grad_enabled))))
-        await asyncio.gather(*asked)
+                wanted += self.shape_keys(shape, grad_enabled)
+                if not one_at_a_time:
+                    self.device.start_compiling(wanted)
+        if one_at_a_time:
+            for key in wanted:
+                await self.device.compile([key])
+        await self.device.compile(wanted)
 
     def shape_keys(self, shape: Shape, grad_enabled: bool = True) -> list[PipelineKey]:
         """Return the pipelines of a shape's plan: those of a few layers, since all layers of a kind need the same."""

@@ -61,7 +61,7 @@ class Trainer:
         layers = model.config.num_layers
         self.memory = MemoryReport(sum(sizes.values()), sizes, self.plans.recomputed_layers, layers)
 
-    async def compile_ahead(self) -> None:
+    async def compile_ahead(self, one_at_a_time: bool = False) -> None:
         """Have the kernels compiled that the run will need, without taking any memory."""
         shapes = Counter(shape for step in self.first_steps(AHEAD_STEPS) for shape in step.shapes)
         wanted = [(shape, True) for shape, _ in shapes.most_common(AHEAD_SHAPES)]
@@ -69,7 +69,7 @@ class Trainer:
             groups = self.layout.groups(self.validation)
             held = Counter(self.layout.shape([example.input_length for example in group]) for group in groups)
             wanted += [(shape, False) for shape, _ in held.most_common(AHEAD_SHAPES)]
-        await self.plans.compile_ahead(wanted)
+        await self.plans.compile_ahead(wanted, one_at_a_time)
 
     async def prepare(self, on_progress: Progress | None = None) -> None:
         """Compile all kernels and take the memory that `memory` told. Raises OutOfMemoryError.

@@ -7,8 +7,9 @@ them next; a trial is given up as soon as the page asks for something else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from lora_lab.data.examples import input_lengths
 from lora_lab.errors import LoraLabError
@@ -38,6 +39,7 @@ from lora_lab.workers.messages import (
 from lora_lab.workers.planning import Planner, RunPlan, check_settings
 from lora_lab.workers.wording import run_notes, run_summary
 
+T = TypeVar("T")
 SETTLED_S = 0.15  # after a plan, until its kernels are asked for: settings often change again at once
 PARTS = {
     "weights": "Model weights",
@@ -56,6 +58,14 @@ TIMELESS = {"steps": 1, "learning_rate": 1.0, "alpha": 1.0, "schedule": "", "war
             "max_grad_norm": 0.0}  # fmt: skip
 
 
+async def quietly(work: Callable[[], Awaitable[T]]) -> T | None:
+    """Do `work`; return None when cancelled: Pyodide's loop reports a task that ends so as an error."""
+    try:
+        return await work()
+    except asyncio.CancelledError:
+        return None
+
+
 class AheadWorker(DatasetKeeper):
     """Answers the page's questions about a run that has not begun."""
 
@@ -63,7 +73,7 @@ class AheadWorker(DatasetKeeper):
         super().__init__(host)
         self.planner: Planner | None = None
         self._newest: Command | None = None  # of those that overtake a trial
-        self._trial: asyncio.Future[RunTime] | None = None
+        self._trial: asyncio.Future[RunTime | None] | None = None
         self._compiling_ahead: asyncio.Future[None] | None = None
         self._timed: dict[tuple, RunTime] = {}  # by `_time_key`
 
@@ -136,16 +146,19 @@ class AheadWorker(DatasetKeeper):
     # --- kernels ---
 
     def _compile_ahead(self, trainer: Trainer) -> None:
-        """Have the run's kernels compiled while nothing else is to be done, in place of an earlier plan's."""
+        """Have the run's kernels compiled while nothing else is to be done, in place of an earlier plan's.
+
+        On a software device one after another, or the compiler would take all of the processor from chat and page.
+        """
         if self._compiling_ahead is not None:
             self._compiling_ahead.cancel()  # what it has asked for already goes on
 
         async def settled() -> None:
             await asyncio.sleep(SETTLED_S)
             with phase("kernels ahead"):
-                await trainer.compile_ahead()
+                await trainer.compile_ahead(one_at_a_time=trainer.model.device.info.is_software)
 
-        self._compiling_ahead = asyncio.ensure_future(settled())
+        self._compiling_ahead = asyncio.ensure_future(quietly(settled))
         # What cannot be compiled is told when the run is begun.
         self._compiling_ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -165,7 +178,7 @@ class AheadWorker(DatasetKeeper):
                 await trainer.prepare(on_compiled)
 
         # The weights first: they take their memory at once, and the plans are built over it while they are read.
-        work = [asyncio.ensure_future(load()), asyncio.ensure_future(prepare())]
+        work = [asyncio.ensure_future(quietly(one)) for one in (load, prepare)]
         try:
             await asyncio.gather(*work)
         finally:
@@ -189,20 +202,19 @@ class AheadWorker(DatasetKeeper):
         if self._newest is not command:
             self.host.post(TrainingTimed(request, problem=""))
             return
-        self._trial = asyncio.ensure_future(self._time(settings))
+        self._trial = asyncio.ensure_future(quietly(lambda: self._time(settings)))
         try:
             timed = await self._trial
         except asyncio.CancelledError:
             if not self._trial.cancelled():
-                raise  # the worker itself ends
-            self.host.post(TrainingTimed(request, problem=""))
-            return
+                raise
+            timed = None  # overtaken before it had begun
         except LoraLabError as error:
             self.host.post(TrainingTimed(request, problem=str(error)))
             return
         finally:
             self._trial = None
-        self.host.post(_as_event(request, settings, timed))
+        self.host.post(_as_event(request, settings, timed) if timed else TrainingTimed(request, problem=""))
 
     async def _time(self, settings: TrainSettings) -> RunTime:
         opened = self.need_model("A trial needs a model")

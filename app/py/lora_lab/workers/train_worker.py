@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from lora_lab.config import LoraConfig
@@ -10,7 +11,7 @@ from lora_lab.errors import DatasetError, LoraLabError
 from lora_lab.formats.peft import write_adapter
 from lora_lab.train import StepDone, Trainer, ValidationDone
 from lora_lab.workers.adapter_keeper import OpenedModel, model_shape
-from lora_lab.workers.ahead import AheadWorker, nothing_to_do
+from lora_lab.workers.ahead import AheadWorker, nothing_to_do, quietly
 from lora_lab.workers.datasets import Choices, OpenDataset, Split
 from lora_lab.workers.dispatch import Host, handles
 from lora_lab.workers.downloads import find_site_model, open_on_site
@@ -168,8 +169,11 @@ class TrainWorker(AheadWorker):
 
         if self.stop_asked:
             return
-        work = self.get_ready(trainer, seed, seldom(on_loaded), seldom(on_compiled))
-        self.getting_ready = asyncio.ensure_future(work)
+
+        def get_ready() -> Awaitable[None]:
+            return self.get_ready(trainer, seed, seldom(on_loaded), seldom(on_compiled))
+
+        self.getting_ready = asyncio.ensure_future(quietly(get_ready))
         try:
             await self.getting_ready
         except asyncio.CancelledError:
