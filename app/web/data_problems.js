@@ -23,7 +23,9 @@ function draw({ dataset, consent }) {
   if (dataset === shown) return;
   const stays = dataset && shown && shown.name === dataset.name && sameGroups(shown, dataset);
   shown = dataset;
-  if (!dataset || stays) return; // only the cut has changed: what a person unfolded stays unfolded
+  if (!dataset) return;
+  drawConsent(dataset);
+  if (stays) return; // only the cut has changed, or the tokens are counted: what a person unfolded stays unfolded
   drawErrors(dataset);
   drawMend(dataset);
   drawRemarks(dataset);
@@ -32,14 +34,17 @@ function draw({ dataset, consent }) {
 const sameGroups = (one, other) => one.problem_count === other.problem_count && one.use_mended === other.use_mended
   && JSON.stringify(one.report.groups) === JSON.stringify(other.report.groups);
 
-function drawErrors({ report, problem_count, rows, good_rows, can_train }) {
+function drawConsent({ problem_count, good_rows, can_train }) {
+  byId("consent-row").hidden = problem_count === 0 || !can_train;
+  setText(byId("consent-text"), `Leave the bad rows out and go on with the ${count(good_rows, "good row")}`);
+}
+
+function drawErrors({ report, problem_count, rows, good_rows }) {
   const groups = report.groups.filter(({ severity }) => severity === "error");
   byId("dataset-errors").hidden = groups.length === 0;
-  byId("consent-row").hidden = problem_count === 0 || !can_train;
   setText(byId("errors-title"), groups.length ? errorsTitle(report, problem_count, rows, good_rows) : "");
   const asksForColumns = report.good === 0 && Object.keys(report.columns).length > 0; // the editor above says it all
   byId("errors-kinds").replaceChildren(...kinds(groups, report, !asksForColumns));
-  setText(byId("consent-text"), `Leave the bad rows out and go on with the ${count(good_rows, "good row")}`);
 }
 
 function errorsTitle({ files, columns }, problem_count, rows, good_rows) {
