@@ -221,7 +221,10 @@ function onNumberKey(event) {
 function onSearchKey(event) {
   const words = event.target.value.trim();
   if (event.key === "Escape" && !words) return leaveField(event);
-  if (event.key === "Escape") event.stopPropagation(); // it empties the field, and does not close the large view
+  if (event.key === "Escape") { // it empties the field, and does not close the large view
+    event.preventDefault();
+    event.target.value = "";
+  }
   if (event.key !== "Enter") return;
   event.preventDefault();
   if (!words) return leaveField(event);

@@ -225,6 +225,11 @@ def test_the_large_view_and_back(shown: Lab) -> None:
     expect(dialog).to_be_visible()
     assert shown.page.evaluate("() => document.activeElement.id") == "preview-chips"
     press(shown, "ArrowRight", 4)
+    shown.page.keyboard.press("/")
+    shown.page.keyboard.type("words")
+    shown.page.keyboard.press("Escape")  # empties the search
+    shown.page.keyboard.press("Escape")  # goes back to the row
+    expect(dialog).to_be_visible()
     shown.page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(shown.part("preview")).to_be_visible()
