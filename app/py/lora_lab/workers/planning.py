@@ -138,7 +138,7 @@ class Planner:
     ) -> Trainer:  # fmt: skip
         """Return the run's trainer. What was traced last is used again where only numbers differ."""
         lora, config = lora_config(settings), train_config(settings, at_once)
-        key = (layout.largest, layout.longest_row, lora, settings.save_memory)
+        key = (layout.largest, layout.longest_row, lora, config.recompute, config.activation_budget_bytes)
         if self._traced is not None and self._traced[0] == key:
             plans = self._traced[1]
             return Trainer(self.model, plans.adapter, examples, config, held, layout, plans)
