@@ -122,9 +122,7 @@ def _add_pyodide(site: Site, package: Path, fetcher: Fetcher) -> None:
 
 def _add_wheels(site: Site, fetcher: Fetcher, hashes: FileHashes) -> None:
     pyodide_files = [
-        content
-        for name, content in site.files.items()
-        if name.startswith("pyodide/") and isinstance(content, Path)
+        content for name, content in site.files.items() if name.startswith("pyodide/") and isinstance(content, Path)
     ]
     sources = [
         ROOT / "app" / "py",
