@@ -6,8 +6,6 @@ Each part begins with a device of its own. The NVIDIA driver keeps compiled kern
 __GL_SHADER_DISK_CACHE=0 for times that a first visit has. The weights are seeded random ones of SmolLM2-135M's shape.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import time

@@ -1,10 +1,10 @@
-// linear, for GPUs: tiles of TILE_ROWS (128, 64 or 32) x 64 through workgroup memory.
-// LANES invocations (64, or 128 for the largest) make a tile, each 4 or 8 rows by 8 columns of it. Where tiles are too
-// few to fill a GPU the inner sum is split among SLICES such groups, whose results are added in order: the bits depend on
-// the constants (given by the op from the shape alone), not on the device's scheduling.
-// An invocation's patch is sixteen named vectors, rows 0-7 by (near, far) columns: arrays that compilers do not unroll
-// would go to memory, ten times slower. With TILE_ROWS = 32 rows 4-7 are never used and cost nothing. The parts that
-// forward and backward share are text, not functions, for the same reason: linear_multiply and linear_finish.
+// linear, for GPUs: tiles of TILE_ROWS (256, 128, 64 or 32) x 64 through workgroup memory.
+// LANES invocations (64, or 128 for the larger ones) make a tile, each 4, 8 or 16 rows by 8 columns of it. Where tiles are
+// too few to fill a GPU the inner sum is split among SLICES such groups, whose results are added in order: the bits
+// depend on the constants (given by the op from the shape alone), not on the device's scheduling.
+// An invocation's patch is 32 named vectors, rows 0-15 by (near, far) columns: arrays that compilers do not unroll would
+// go to memory, ten times slower. Rows past a tile's are never used and cost nothing. The parts that forward and backward
+// share are text, not functions, for the same reason: linear_multiply and linear_finish.
 // The op puts linear_vectors or linear_scalars before this, and the weight's loader.
 const DEPTH = 16u;                        // of the inner sum, per trip and slice
 const LEFT = TILE_ROWS / 4u + 1u;         // vectors of a depth: four rows (or columns) each, one more to spread the banks
@@ -12,6 +12,7 @@ const RIGHT = 17u;
 const ROW_LANES = LANES / 8u;
 const SPAN = DEPTH * SLICES;              // of the inner sum, per trip of all slices
 const TALL = TILE_ROWS > 32u;
+const TALLEST = TILE_ROWS > LANES;        // an invocation has sixteen rows, and brings eight
 
 var<workgroup> left: array<vec4f, SLICES * DEPTH * LEFT>;
 var<workgroup> right: array<vec4f, SLICES * DEPTH * RIGHT>;
@@ -59,9 +60,9 @@ fn fold(value: Four, slice: u32, lane: u32) -> Four {
     return total;
 }
 
-// What an invocation brings in one trip: four depths of four rows, and four quads of the weight as they are stored: to
+// What an invocation brings in one trip: four depths of four rows (and, TALLEST, of four others), and four quads of the weight as they are stored: to
 // decode them at once would mean to wait for them, and they are to be on their way while a trip is multiplied.
-struct Load { a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f, b0: vec4u, b1: vec4u, b2: vec4u, b3: vec4u }
+struct Load { a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f, a4: vec4f, a5: vec4f, a6: vec4f, a7: vec4f, b0: vec4u, b1: vec4u, b2: vec4u, b3: vec4u }
 
 fn x_quad(row: u32, rows: u32, quad: u32, quads: u32) -> vec4f {
     if (row >= rows) { return vec4f(0.0); }
@@ -85,6 +86,12 @@ fn load_forward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32)
         next.a1 = x_quad(row + 1u, rows, depth / 4u, quads);
         next.a2 = x_quad(row + 2u, rows, depth / 4u, quads);
         next.a3 = x_quad(row + 3u, rows, depth / 4u, quads);
+        if (TALLEST) {
+            next.a4 = x_quad(row + LANES, rows, depth / 4u, quads);
+            next.a5 = x_quad(row + LANES + 1u, rows, depth / 4u, quads);
+            next.a6 = x_quad(row + LANES + 2u, rows, depth / 4u, quads);
+            next.a7 = x_quad(row + LANES + 3u, rows, depth / 4u, quads);
+        }
     }
     if (lane < 64u) {
         let column = column0 + lane / 4u * 4u;
@@ -119,6 +126,12 @@ fn load_backward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32
         next.a1 = dy_quad(row + 1u, rows, at, layer.width, count);
         next.a2 = dy_quad(row + 2u, rows, at, layer.width, count);
         next.a3 = dy_quad(row + 3u, rows, at, layer.width, count);
+        if (TALLEST) {
+            next.a4 = dy_quad(row + LANES, rows, at, layer.width, count);
+            next.a5 = dy_quad(row + LANES + 1u, rows, at, layer.width, count);
+            next.a6 = dy_quad(row + LANES + 2u, rows, at, layer.width, count);
+            next.a7 = dy_quad(row + LANES + 3u, rows, at, layer.width, count);
+        }
     }
     let quads = params.columns / 4u;
     let quad = column0 / 4u + lane % 16u;
@@ -133,9 +146,9 @@ fn load_backward(k: u32, end: u32, lane: u32, rows: u32, row0: u32, column0: u32
 }
 
 // Four lines of four depths become four depths of four lines.
-fn put_left(depth0: u32, lane: u32, a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f) {
+fn put_left(depth0: u32, lane: u32, half: u32, a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f) {
     if (lane >= TILE_ROWS) { return; }
-    let at = (depth0 + lane % 4u * 4u) * LEFT + lane / 4u;
+    let at = (depth0 + lane % 4u * 4u) * LEFT + lane / 4u + half;
     left[at] = vec4f(a0.x, a1.x, a2.x, a3.x);
     left[at + LEFT] = vec4f(a0.y, a1.y, a2.y, a3.y);
     left[at + 2u * LEFT] = vec4f(a0.z, a1.z, a2.z, a3.z);
@@ -180,8 +193,13 @@ fn a_quad(r: u32, quad: u32) -> vec4f {
 fn put_lora_left(r: u32, depth0: u32, lane: u32, rows: u32, row0: u32) {
     let row = row0 + lane / 4u * 4u;
     let first = r + lane % 4u * 4u;
-    put_left(depth0, lane, lora_in_quad(row, rows, first), lora_in_quad(row + 1u, rows, first),
+    put_left(depth0, lane, 0u, lora_in_quad(row, rows, first), lora_in_quad(row + 1u, rows, first),
              lora_in_quad(row + 2u, rows, first), lora_in_quad(row + 3u, rows, first));
+    if (TALLEST) {
+        let below = row + LANES;
+        put_left(depth0, lane, LANES / 4u, lora_in_quad(below, rows, first), lora_in_quad(below + 1u, rows, first),
+                 lora_in_quad(below + 2u, rows, first), lora_in_quad(below + 3u, rows, first));
+    }
 }
 
 fn put_lora_forward(r: u32, depth0: u32, lane: u32, rows: u32, row0: u32, column0: u32) {
@@ -226,13 +244,30 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     var far6 = vec4f(0.0);
     var near7 = vec4f(0.0);
     var far7 = vec4f(0.0);
+    var near8 = vec4f(0.0);
+    var far8 = vec4f(0.0);
+    var near9 = vec4f(0.0);
+    var far9 = vec4f(0.0);
+    var near10 = vec4f(0.0);
+    var far10 = vec4f(0.0);
+    var near11 = vec4f(0.0);
+    var far11 = vec4f(0.0);
+    var near12 = vec4f(0.0);
+    var far12 = vec4f(0.0);
+    var near13 = vec4f(0.0);
+    var far13 = vec4f(0.0);
+    var near14 = vec4f(0.0);
+    var far14 = vec4f(0.0);
+    var near15 = vec4f(0.0);
+    var far15 = vec4f(0.0);
     let begin = group.z * params.part;
     let end = min(begin + params.part, params.inner);
     var next = load_forward(begin + depth0, end, lane, rows, row0, column0);
     for (var k0 = begin; k0 < end; k0 += SPAN) {
         let quad = (k0 + depth0) / 4u + lane % 4u;
         workgroupBarrier();
-        put_left(depth0, lane, next.a0, next.a1, next.a2, next.a3);
+        put_left(depth0, lane, 0u, next.a0, next.a1, next.a2, next.a3);
+        if (TALLEST) { put_left(depth0, lane, LANES / 4u, next.a4, next.a5, next.a6, next.a7); }
         put_right_forward(depth0, lane, weight_values(next.b0, quad), weight_values(next.b1, quad),
                       weight_values(next.b2, quad), weight_values(next.b3, quad));
         workgroupBarrier();
@@ -280,13 +315,30 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
     var far6 = vec4f(0.0);
     var near7 = vec4f(0.0);
     var far7 = vec4f(0.0);
+    var near8 = vec4f(0.0);
+    var far8 = vec4f(0.0);
+    var near9 = vec4f(0.0);
+    var far9 = vec4f(0.0);
+    var near10 = vec4f(0.0);
+    var far10 = vec4f(0.0);
+    var near11 = vec4f(0.0);
+    var far11 = vec4f(0.0);
+    var near12 = vec4f(0.0);
+    var far12 = vec4f(0.0);
+    var near13 = vec4f(0.0);
+    var far13 = vec4f(0.0);
+    var near14 = vec4f(0.0);
+    var far14 = vec4f(0.0);
+    var near15 = vec4f(0.0);
+    var far15 = vec4f(0.0);
     let begin = group.z * params.part;
     let end = min(begin + params.part, params.inner);
     var next = load_backward(begin + depth0, end, lane, rows, row0, column0);
     for (var k0 = begin; k0 < end; k0 += SPAN) {
         let quad = column0 / 4u + lane % 16u;
         workgroupBarrier();
-        put_left(depth0, lane, next.a0, next.a1, next.a2, next.a3);
+        put_left(depth0, lane, 0u, next.a0, next.a1, next.a2, next.a3);
+        if (TALLEST) { put_left(depth0, lane, LANES / 4u, next.a4, next.a5, next.a6, next.a7); }
         put_right_backward(depth0, lane, weight_values(next.b0, quad), weight_values(next.b1, quad),
                       weight_values(next.b2, quad), weight_values(next.b3, quad));
         workgroupBarrier();

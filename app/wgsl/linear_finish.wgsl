@@ -25,3 +25,14 @@
         store_near_far(rows, below + 2u, near_place, far_place, near6, far6);
         store_near_far(rows, below + 3u, near_place, far_place, near7, far7);
     }
+    if (TALLEST) {
+        let below = y_row + 8u * ROW_LANES;
+        store_near_far(rows, below + 0u, near_place, far_place, near8, far8);
+        store_near_far(rows, below + 1u, near_place, far_place, near9, far9);
+        store_near_far(rows, below + 2u, near_place, far_place, near10, far10);
+        store_near_far(rows, below + 3u, near_place, far_place, near11, far11);
+        store_near_far(rows, below + 4u * ROW_LANES + 0u, near_place, far_place, near12, far12);
+        store_near_far(rows, below + 4u * ROW_LANES + 1u, near_place, far_place, near13, far13);
+        store_near_far(rows, below + 4u * ROW_LANES + 2u, near_place, far_place, near14, far14);
+        store_near_far(rows, below + 4u * ROW_LANES + 3u, near_place, far_place, near15, far15);
+    }

@@ -22,4 +22,24 @@
                 near7 += g.w * near;
                 far7 += g.w * far;
             }
+            if (TALLEST) {
+                let h = left[(depth0 + k) * LEFT + row + 2u * ROW_LANES];
+                near8 += h.x * near;
+                far8 += h.x * far;
+                near9 += h.y * near;
+                far9 += h.y * far;
+                near10 += h.z * near;
+                far10 += h.z * far;
+                near11 += h.w * near;
+                far11 += h.w * far;
+                let i = left[(depth0 + k) * LEFT + row + 3u * ROW_LANES];
+                near12 += i.x * near;
+                far12 += i.x * far;
+                near13 += i.y * near;
+                far13 += i.y * far;
+                near14 += i.z * near;
+                far14 += i.z * far;
+                near15 += i.w * near;
+                far15 += i.w * far;
+            }
         }

@@ -245,8 +245,9 @@ class _Call:
             grid: tuple[int, ...] = (ceil_div(columns, 64), ceil_div(rows, 64))
             self.dispatch(kernel("linear_plain", self.entry, includes=loader), y, grid, self.inner, accumulate)
             return
-        form = tiling(rows, columns, self.inner, tape.device.limits.max_workgroup_storage_size)
-        lanes = 128 if form.tile_rows == 128 else 64
+        room = tape.device.limits.max_workgroup_storage_size
+        form = tiling(rows, columns, self.inner, room, self.entry == "forward")
+        lanes = min(128, max(64, form.tile_rows))
         constants = (("TILE_ROWS", form.tile_rows), ("LANES", lanes), ("SLICES", form.slices))
         access = "linear_scalars" if self._is_odd() else "linear_vectors"
         step = kernel("linear", self.entry, constants, (access, *loader))
