@@ -24,6 +24,7 @@ MATMUL_ROWS = (128, 512, 1024, 4096)
 COPY_BYTES = 256 << 20  # past every cache
 EMPTY_DISPATCHES = 2000
 REPEATS = 20  # of a product in one plan
+TIMED_REPLAYS = 7  # of a plan, by timestamps
 TOO_SLOW_S = 2.0  # a product that takes longer is left out: an operating system may end it
 TIMER_STEP_MS = 0.1  # browsers round timestamps to this
 WARM_S = 0.2
@@ -38,8 +39,8 @@ def is_rounded(times_ms: list[float]) -> bool:
 async def time_parts(device: Device, plan: Plan, parts: int) -> tuple[float, str]:
     """Return (ms of one of `parts` equal parts of a plan, how it was timed).
 
-    By timestamps where there are any that are fine enough: the median of all parts of three warm replays. Else by the
-    clock: the difference between three replays in a row and one.
+    By timestamps where there are any that are fine enough, before the first part and behind the last: the median of
+    some warm replays. Else by the clock: the difference between three replays in a row and one.
     """
     await device.submit_measured(plan)
     # A GPU that has idled while the host prepared takes a while to raise its clocks: without this, a third of the rate.
@@ -47,12 +48,10 @@ async def time_parts(device: Device, plan: Plan, parts: int) -> tuple[float, str
     while time.perf_counter() - begun < WARM_S:
         device.submit(plan)
         await device.finished()
-    runs = [await device.profile(plan) for _ in range(3)]
-    known = [run for run in runs if run]
-    if known and not is_rounded([ms for run in known for ms in run]):
-        size = len(known[0]) // parts
-        sums = [sum(run[i * size : (i + 1) * size]) for run in known for i in range(parts)]
-        return statistics.median(sums), "timestamps"
+    runs = [await device.profile(plan, len(plan.names)) for _ in range(TIMED_REPLAYS)]
+    known = [run[0] for run in runs if run]
+    if known and not is_rounded(known):
+        return statistics.median(known) / parts, "timestamps"
     return await time_replay(device, plan) / parts, "the clock, differences"
 
 

@@ -164,11 +164,12 @@ export class Gpu {
     this.device.queue.submit([encoder.finish()]);
   }
 
-  // Replays a plan once with each dispatch in a pass of its own and resolves to their times in ns (Float64Array), or to
-  // null without the feature `timestamp-query`. For the benchmark's --profile.
-  async profile(plan) {
+  // Replays a plan once, `together` dispatches in a pass, and resolves to the passes' times in ns (Float64Array), or to
+  // null without the feature `timestamp-query`. For the benchmark.
+  async profile(plan, together) {
     if (!this.device.features.has("timestamp-query")) return null;
-    const count = plan.groups.length;
+    const dispatches = plan.groups.length;
+    const count = Math.ceil(dispatches / together);
     const times = new Float64Array(count);
     const PART = 2048; // a query set holds at most 4,096
     for (let first = 0; first < count; first += PART) {
@@ -181,10 +182,12 @@ export class Gpu {
       for (let i = 0; i < part; i++) {
         const timestampWrites = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
         const pass = encoder.beginComputePass({ timestampWrites });
-        const at = first + i;
-        pass.setPipeline(plan.pipelines[at]);
-        pass.setBindGroup(0, plan.groups[at]);
-        pass.dispatchWorkgroups(plan.counts[3 * at], plan.counts[3 * at + 1], plan.counts[3 * at + 2]);
+        const begin = (first + i) * together, end = Math.min(begin + together, dispatches);
+        for (let at = begin; at < end; at++) {
+          pass.setPipeline(plan.pipelines[at]);
+          pass.setBindGroup(0, plan.groups[at]);
+          pass.dispatchWorkgroups(plan.counts[3 * at], plan.counts[3 * at + 1], plan.counts[3 * at + 2]);
+        }
         pass.end();
       }
       encoder.resolveQuerySet(querySet, 0, 2 * part, resolved, 0);

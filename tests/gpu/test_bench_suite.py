@@ -87,6 +87,7 @@ def test_a_profile_times_each_dispatch(device: Device) -> None:
         fill(trace, Tensor((size,), buffer, 0, "filled"), 1.0)
     plan = asyncio.run(device.build(trace, Pool(device, "profile"), "profile"))
     times = asyncio.run(device.profile(plan))
+    threes = asyncio.run(device.profile(plan, 3))
     plan.close()
     buffer.destroy()
     if "timestamp-query" not in device.features:
@@ -94,6 +95,8 @@ def test_a_profile_times_each_dispatch(device: Device) -> None:
         return
     assert times is not None
     assert len(times) == len(sizes)
+    assert threes is not None
+    assert len(threes) == -(-len(sizes) // 3), "three in a row share one time"
     assert 0 < np.median(times[1::2]) < np.median(times[::2]) < 1000
 
 

@@ -101,8 +101,8 @@ class BrowserDevice(Device):
     def _submit(self, handle: Any, first: int, last: int) -> None:
         self._gpu.submit(handle, first, last)
 
-    async def profile(self, plan: Plan) -> list[float] | None:
-        times = await self._gpu.profile(plan.handle)
+    async def profile(self, plan: Plan, together: int = 1) -> list[float] | None:
+        times = await self._gpu.profile(plan.handle, together)
         return None if times is None else [ns / 1e6 for ns in times.to_py()]
 
     async def finished(self) -> None:

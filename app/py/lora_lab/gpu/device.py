@@ -155,8 +155,11 @@ class Device(ABC):
     async def check_errors(self) -> None:
         """Raise DeviceError if the GPU has reported an error since the last call."""
 
-    async def profile(self, plan: Plan) -> list[float] | None:
-        """Replay a plan once and return each dispatch's time in ms, or None where the device cannot tell."""
+    async def profile(self, plan: Plan, together: int = 1) -> list[float] | None:
+        """Replay a plan once and return its dispatches' times in ms, or None where the device cannot tell.
+
+        Every `together` dispatches in a row share one time: to stop the clock after each costs microseconds too.
+        """
         return None
 
     @abstractmethod

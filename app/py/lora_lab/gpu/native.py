@@ -150,22 +150,24 @@ class NativeDevice(Device):
         compute.end()
         self._device.queue.submit([encoder.finish()])
 
-    async def profile(self, plan: Plan) -> list[float] | None:
+    async def profile(self, plan: Plan, together: int = 1) -> list[float] | None:
         if "timestamp-query" not in self.features:
             return None
         usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
         ticks: list[int] = []
-        for first in range(0, len(plan.handle), PROFILE_PART):
-            part = plan.handle[first : first + PROFILE_PART]
+        passes = [plan.handle[first : first + together] for first in range(0, len(plan.handle), together)]
+        for first in range(0, len(passes), PROFILE_PART):
+            part = passes[first : first + PROFILE_PART]
             queries = self._device.create_query_set(type="timestamp", count=2 * len(part))
             resolved = self._device.create_buffer(size=16 * len(part), usage=usage)
             encoder = self._device.create_command_encoder()
-            for i, (pipeline, group, x, y, z) in enumerate(part):
+            for i, dispatches in enumerate(part):
                 ends = {"beginning_of_pass_write_index": 2 * i, "end_of_pass_write_index": 2 * i + 1}
                 compute = encoder.begin_compute_pass(timestamp_writes={"query_set": queries, **ends})
-                compute.set_pipeline(pipeline)
-                compute.set_bind_group(0, group)
-                compute.dispatch_workgroups(x, y, z)
+                for pipeline, group, x, y, z in dispatches:
+                    compute.set_pipeline(pipeline)
+                    compute.set_bind_group(0, group)
+                    compute.dispatch_workgroups(x, y, z)
                 compute.end()
             encoder.resolve_query_set(queries, 0, 2 * len(part), resolved, 0)
             self._device.queue.submit([encoder.finish()])
