@@ -194,17 +194,21 @@ async def measure_chat(
 ) -> tuple[Row, Row, dict[str, list[dict[str, Any]]]]:  # fmt: skip
     """Time greedy replies of `new_tokens` after `prompt` tokens, and the first token after `long_prompt`.
 
-    Return both rows and, profiled, the time by kernel of a token and of the long prompt.
+    Return both rows and, profiled, the time by kernel of a token and of the long prompt. With an adapter, replies with
+    and without it take turns, as a host's pace changes from second to second: `share` in the first row's `more` is the
+    median of the pairs' ratios.
     """
     context = max(2048, long_prompt + 16)
     chat = ChatEngine(model, SilentTokenizer(), ChatTemplate("", {}), context_length=context)  # type: ignore[arg-type]
     random = np.random.default_rng(2)
     suffix = " adapter" if adapter_on else ""
 
-    async def reply(tokens: int, new: int) -> None:
+    async def reply(tokens: int, new: int, strength: float = 1.0) -> float:
         ids = random.integers(3, model.config.vocab_size, tokens).tolist()  # a new one each time: no prefix is kept
-        async for _ in chat.complete(ids, SamplingConfig(max_new_tokens=new, temperature=0)):
+        async for _ in chat.complete(ids, SamplingConfig(max_new_tokens=new, temperature=0), strength):
             pass
+        assert chat.last_stats is not None and chat.last_stats.new_tokens == new
+        return chat.last_stats.tokens_per_s
 
     async def work_of(tokens: int, new: int, rows_in_use: float) -> tuple[Work, dict[int, int]]:
         for buffer in chat.plans.cache._buffers:
@@ -223,11 +227,12 @@ async def measure_chat(
             made.release()
         for _ in range(2):
             await reply(prompt, 16)
-        speeds, firsts = [], []
+            await reply(prompt, 16, 0.0)
+        speeds, shares, firsts = [], [], []
         for _ in range(repeats):
-            await reply(prompt, new_tokens)
-            assert chat.last_stats is not None and chat.last_stats.new_tokens == new_tokens
-            speeds.append(chat.last_stats.tokens_per_s)
+            speeds.append(await reply(prompt, new_tokens))
+            if adapter_on:
+                shares.append(speeds[-1] / await reply(prompt, new_tokens, 0.0))
         await reply(long_prompt, 1)
         for _ in range(repeats):
             await reply(long_prompt, 1)
@@ -247,7 +252,10 @@ async def measure_chat(
     finally:
         chat.close()
     return (
-        Row(f"decode{suffix}", statistics.median(speeds), "tokens/s", work=per_token),
+        Row(
+            f"decode{suffix}", statistics.median(speeds), "tokens/s", work=per_token,
+            more={"share": statistics.median(shares)} if shares else {},
+        ),
         Row(f"prefill {long_prompt}{suffix}", statistics.median(firsts), "ms", work=prefill),
         kernels,
     )

@@ -202,7 +202,7 @@ async def _chat(
     part_done(off, prefill)
     on, prefill_on, kernels = await measure_chat(recorder, model, True, **asked, profile=options.profile)
     found.kernels |= {name: entries for name, entries in kernels.items() if entries}
-    part_done(on, prefill_on, Row("decode adapter share", on.value / off.value, "of decode"))
+    part_done(on, prefill_on, Row("decode adapter share", on.more["share"], "of decode"))
 
 
 async def _drift(recorder: Recorder, model: Model, sizes: Sizes, part_done: PartDone) -> None:
