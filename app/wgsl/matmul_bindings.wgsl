@@ -1,4 +1,4 @@
-// What both forms of matmul share. For each of up to four products (the grid's z):
+// What all forms of matmul share; before it comes matmul_scalars or matmul_vectors. For each of up to four products (the grid's z):
 //   c (m, n) (=|+=) alpha * a (m, k) b (k, n)
 // Element (i, j) of a is a[a_offset + i * a_row + j * a_column], of b and c likewise. A product with second = 1 has its
 // factors in a2 and b2; all results lie in c.
@@ -15,17 +15,16 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
-@group(0) @binding(2) var<storage, read> a: array<f32>;
-@group(0) @binding(3) var<storage, read> b: array<f32>;
 @group(0) @binding(4) var<storage, read_write> c: array<f32>;
-@group(0) @binding(5) var<storage, read> a2: array<f32>;
-@group(0) @binding(6) var<storage, read> b2: array<f32>;
 
 // One product of a batch: its shape, where its factors and its result begin, and how they lie.
 struct Product {
     m: u32, n: u32, k: u32, a_offset: u32, a_row: u32, a_column: u32, b_offset: u32, b_row: u32, b_column: u32,
     c_offset: u32, c_row: u32, c_column: u32, second: u32,
 }
+
+// Four rows of four, as vectors.
+struct Block { v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f }
 
 fn product_of(batch: u32) -> Product {
     switch batch {
@@ -50,14 +49,4 @@ fn product_of(batch: u32) -> Product {
                            params.c_column3, params.second3);
         }
     }
-}
-
-fn a_at(second: bool, at: u32) -> f32 {
-    if (second) { return a2[at]; }
-    return a[at];
-}
-
-fn b_at(second: bool, at: u32) -> f32 {
-    if (second) { return b2[at]; }
-    return b[at];
 }

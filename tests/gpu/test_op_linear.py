@@ -198,10 +198,12 @@ def test_embedding(device: Device, form: str, tokens: list[int]) -> None:
         )
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (5, 33, 7), (33, 5, 123), (16, 65, 36)])
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(1, 1, 1), (5, 33, 7), (33, 5, 123), (16, 65, 36), (20, 36, 123), (36, 20, 72)]
+)
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
-def test_matmul(device: Device, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool) -> None:
+def test_matmul(each_device: Device, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool) -> None:
     rng = np.random.default_rng(0)
     inputs = {
         "a": rng.normal(size=(k, m) if transpose_a else (m, k)),
@@ -217,9 +219,9 @@ def test_matmul(device: Device, m: int, n: int, k: int, transpose_a: bool, trans
             tape, t["a"], t["b"], transpose_a=transpose_a, transpose_b=transpose_b, alpha=0.7, **options
         )  # fmt: skip
 
-    check_op(device, build, inputs, wanted)
+    check_op(each_device, build, inputs, wanted)
     check_op(
-        device,
+        each_device,
         lambda tape, t: build(tape, t, out=t["c"], accumulate=True),
         inputs,
         lambda a, b, c: c + wanted(a, b, c),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from ..gpu.kernel import kernel
+from ..gpu.kernel import Constants, kernel
 from ..gpu.plan import Tensor, ceil_div
 from .tape import Tape
 
@@ -82,4 +82,24 @@ def products(
     grid = (ceil_div(max(p.n for p in batch), tile), ceil_div(max(p.m for p in batch), tile), len(batch))
     flops = sum(2.0 * p.m * p.n * p.k for p in batch)
     tensors = {"step": tape.step, "a": a, "b": b, "c": c, "a2": a2, "b2": b2}
-    tape.dispatch(kernel(name, "multiply"), tensors, params, grid, flops)
+    constants: Constants = ()
+    access = "matmul_scalars"
+    if name == "matmul_split" and (by_k := _contiguous(batch)):
+        constants, access = (("A_BY_K", by_k[0]), ("B_BY_K", by_k[1])), "matmul_vectors"
+    tape.dispatch(kernel(name, "multiply", constants, (access,)), tensors, params, grid, flops)
+
+
+def _contiguous(batch: Sequence[Product]) -> tuple[bool, bool] | None:
+    """Return whether every a, and every b, is contiguous along the sum (else across it), in whole vectors of four.
+
+    None where they are not.
+    """
+
+    def lies(matrix: Matrix, along: int, across: int, length: int) -> bool:
+        return along == 1 and all(number % 4 == 0 for number in (matrix.offset, across, length))
+
+    a_by_k = all(lies(p.a, p.a.column, p.a.row, p.k) for p in batch)
+    b_by_k = all(lies(p.b, p.b.row, p.b.column, p.k) for p in batch)
+    a_by_m = all(lies(p.a, p.a.row, p.a.column, p.m) for p in batch)
+    b_by_n = all(lies(p.b, p.b.column, p.b.row, p.n) for p in batch)
+    return (a_by_k, b_by_k) if (a_by_k or a_by_m) and (b_by_k or b_by_n) else None

@@ -1,0 +1,43 @@
+// Factors of matmul as scalars: any shape, lying in any way.
+@group(0) @binding(2) var<storage, read> a: array<f32>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(5) var<storage, read> a2: array<f32>;
+@group(0) @binding(6) var<storage, read> b2: array<f32>;
+
+fn a_at(second: bool, at: u32) -> f32 {
+    if (second) { return a2[at]; }
+    return a[at];
+}
+
+fn b_at(second: bool, at: u32) -> f32 {
+    if (second) { return b2[at]; }
+    return b[at];
+}
+
+fn four_of_a(second: bool, at: vec4u) -> vec4f {
+    if (second) { return vec4f(a2[at.x], a2[at.y], a2[at.z], a2[at.w]); }
+    return vec4f(a[at.x], a[at.y], a[at.z], a[at.w]);
+}
+
+fn four_of_b(second: bool, at: vec4u) -> vec4f {
+    if (second) { return vec4f(b2[at.x], b2[at.y], b2[at.z], b2[at.w]); }
+    return vec4f(b[at.x], b[at.y], b[at.z], b[at.w]);
+}
+
+// Rows i .. i + 3 of a at terms k .. k + 3; rows past the last repeat it.
+fn a_block(p: Product, row0: u32, k: u32) -> Block {
+    let rows = min(vec4u(row0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.m - 1u)) * p.a_row + p.a_offset;
+    let terms = (vec4u(k) + vec4u(0u, 1u, 2u, 3u)) * p.a_column;
+    let second = p.second == 1u;
+    return Block(four_of_a(second, rows.x + terms), four_of_a(second, rows.y + terms),
+                 four_of_a(second, rows.z + terms), four_of_a(second, rows.w + terms));
+}
+
+// Terms k .. k + 3 of b at columns j .. j + 3.
+fn b_block(p: Product, column0: u32, k: u32) -> Block {
+    let columns = min(vec4u(column0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.n - 1u)) * p.b_column + p.b_offset;
+    let terms = (vec4u(k) + vec4u(0u, 1u, 2u, 3u)) * p.b_row;
+    let second = p.second == 1u;
+    return Block(four_of_b(second, columns + terms.x), four_of_b(second, columns + terms.y),
+                 four_of_b(second, columns + terms.z), four_of_b(second, columns + terms.w));
+}
