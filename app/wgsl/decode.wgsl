@@ -63,7 +63,7 @@ struct Ahead {
 }
 
 fn fetch_ahead(helper: u32, workgroup: u32) -> Ahead {
-    let at = params.a_out / 4u + (workgroup * NEXT_QUADS + min(helper, max(NEXT_QUADS, 1u) - 1u)) * 8u;
+    let at = params.a_out / 4u + (workgroup * NEXT_QUADS + helper) * 8u;
     return Ahead(adapter[at], adapter[at + 1u], adapter[at + 2u], adapter[at + 3u], adapter[at + 4u], adapter[at + 5u],
                  adapter[at + 6u], adapter[at + 7u]);
 }
@@ -247,7 +247,7 @@ fn norm_swiglu(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
         }
         squares[lane] = square;
     } else if (HELPERS > 0u) {
-        if (NEXT_QUADS > 0u) { ahead = fetch_ahead(lane - LANES, group.x); }
+        if (leaves(lane)) { ahead = fetch_ahead(lane - LANES, group.x); }
         if (LAYER_QUADS > 0u) { results = share_of_b_u(lane - LANES, group.x); }
     }
     add_up(lane, results);
@@ -281,7 +281,7 @@ fn add_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
             results.s1 += four_dots(a, far, quad);
         }
     } else if (HELPERS > 0u) {
-        if (NEXT_QUADS > 0u) { ahead = fetch_ahead(lane - LANES, group.x); }
+        if (leaves(lane)) { ahead = fetch_ahead(lane - LANES, group.x); }
         if (LAYER_QUADS > 0u) { results = share_of_b_u(lane - LANES, group.x); }
     }
     add_up(lane, results);
@@ -333,7 +333,7 @@ fn add_attended(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
             results.s1 += four_dots(a, far, quad);
         }
     } else if (HELPERS > 0u) {
-        if (NEXT_QUADS > 0u) { ahead = fetch_ahead(lane - LANES, group.x); }
+        if (leaves(lane)) { ahead = fetch_ahead(lane - LANES, group.x); }
         if (LAYER_QUADS > 0u) { results = share_of_b_u(lane - LANES, group.x); }
     }
     add_up(lane, results);
