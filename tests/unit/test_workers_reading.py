@@ -7,13 +7,11 @@ import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from lora_lab.data import DataSource, read_dataset
-from lora_lab.workers import dataset_keeper
+from lora_lab.workers import dataset_viewer
 from lora_lab.workers.messages import (
     CleanedDone,
     CleanedPiece,
@@ -21,25 +19,16 @@ from lora_lab.workers.messages import (
     DatasetCleared,
     DatasetProgress,
     DatasetReady,
-    Failed,
     MappingPreviewed,
     PlanTraining,
     PreviewMapping,
     ReadDataset,
-    ReadValidation,
     SaveCleaned,
     StopReading,
     TrainingPlanned,
-    TrainSettings,
 )
 from lora_lab.workers.reading import progress
-from tests.unit.worker_helpers import FakeBlob, Session, drive, named, pairs
-
-SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 64, 0, ("q_proj", "v_proj"))
-
-
-def failures(session: Session) -> list[str]:
-    return [event.message for event in session.page.all(Failed)]
+from tests.unit.worker_helpers import SETTINGS, FakeBlob, GoneBlob, Session, drive, failures, named, pairs
 
 
 def test_several_files_are_one_dataset_read_slice_by_slice(
@@ -204,17 +193,10 @@ def test_a_newer_masking_wins_and_the_last_plan_is_answered(
 
 
 def test_what_cannot_be_read_is_said(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone(FakeBlob):
-        async def arrayBuffer(self) -> FakeBlob:
-            raise RuntimeError("NotReadableError")
-
-        def slice(self, start: int, end: int) -> FakeBlob:
-            return Gone(self.data)
-
     async def work(session: Session) -> None:
         await session.send(ReadDataset())
         blob = named("gone.jsonl", pairs(3))
-        await session.send(ReadDataset((replace(blob, blob=Gone(blob.blob.data)),)))
+        await session.send(ReadDataset((replace(blob, blob=GoneBlob(blob.blob.data)),)))
         await session.send(ReadDataset((blob,), mapping={"promt": "a"}))
         await session.send(SaveCleaned())
         assert session.worker.dataset is None
@@ -266,7 +248,7 @@ def test_a_mapping_is_previewed_and_used(tiny_model_folder: Path, monkeypatch: p
 def test_the_cleaned_file_comes_in_pieces(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, mended: bool, count: int
 ) -> None:
-    monkeypatch.setattr(dataset_keeper, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(dataset_viewer, "PIECE_BYTES", 20_000)
     text = "\n".join([*map(json.dumps, pairs(3000)), '{"text": "mend me",}', "{"])
 
     async def work(session: Session) -> None:
@@ -284,104 +266,29 @@ def test_the_cleaned_file_comes_in_pieces(
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
 
 
-# --- a validation file ---
-
-
-def test_validation_rows_are_never_trained_on(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(session: Session) -> None:
-        await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))
-        # Rows 15 to 19 stand in both, in another format there; the file also has a bad row.
-        held = [
-            {"conversations": [{"from": "human", "value": row["prompt"]}, {"from": "gpt", "value": row["completion"]}]}
-            for row in pairs(10, 15)
-        ]
-        await session.send(ReadValidation((named("held.jsonl", [*held, {"messages": []}]),)))
-        ready = session.ready
-        part = ready.validation
-        assert part is not None and ready.suggested is None
-        assert (part.name, part.rows, part.good_rows, part.problem_count, part.overlap) == ("held.jsonl", 11, 10, 1, 5)
-        assert part.overlap_lines == tuple((16 + i, 1 + i) for i in range(5))
-        assert ready.good_rows == 15
-        assert any(problem["kind"] == "in-validation" for problem in ready.report["problems"])
-        assert session.worker.dataset is not None
-        settings = replace(SETTINGS, max_length=200, validation_fraction=0.5)  # a fraction does not count then
-        split = session.worker.dataset.split(settings)
-        assert (len(split.trained), len(split.held)) == (15, 10)
-        trained = {example.tokens.tobytes() for example in split.trained}
-        assert not trained & {example.tokens.tobytes() for example in split.held}
-        assert [row.texts[0] for row in split.held_rows] == [f"Question {i}?" for i in range(15, 25)]
-        probes = session.worker.dataset.choose_probes(split)
-        assert probes and all(int(probe.prompt[9:-1]) >= 15 for probe in probes)
-        whole = session.worker.dataset.cut(replace_shown(session))
-        leaking = {example.tokens.tobytes() for example in whole.examples}
-        assert leaking & {example.tokens.tobytes() for example in split.held}  # the control
-        await session.send(PlanTraining(replace(settings, masking="last"), 7))
-        assert session.ready.masking == "last" and session.ready.validation is not None
-        await session.send(ReadValidation())
-        assert session.ready.validation is None and session.ready.good_rows == 20
-
-    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
-
-
-def replace_shown(session: Session) -> Any:
-    assert session.worker.dataset is not None and session.worker.dataset.shown is not None
-    return replace(session.worker.dataset.shown, max_length=200)
-
-
-def test_a_stopped_validation_file_leaves_the_dataset(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(session: Session) -> None:
-        await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))
-        reading = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(4000)),))))
-        while not any(event.name == "v.jsonl" for event in session.page.all(DatasetProgress)):
-            await asyncio.sleep(0)
-        await session.worker.answer(StopReading())
-        await reading
-        assert session.worker.dataset is not None and session.worker.dataset.validation is None
-        assert session.ready.good_rows == 20 and session.page.all(DatasetCleared) == []
-
-    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
-
-
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_validation_file_that_comes_in_between_costs_no_counting(
-    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+@pytest.mark.parametrize("other_data", [False, True])
+def test_a_file_that_is_saved_anew_holds_nothing_of_the_one_given_up(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, other_data: bool
 ) -> None:
+    monkeypatch.setattr(dataset_viewer, "PIECE_BYTES", 1000)
+
     async def work(session: Session) -> None:
-        reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(3000)),))))
-        while not any(event.unit == "rows" for event in session.page.all(DatasetProgress)):
+        await session.send(ReadDataset((named("old.jsonl", pairs(3000)),)))
+        first = asyncio.ensure_future(session.worker.answer(SaveCleaned()))
+        while not session.page.all(CleanedPiece):
             await asyncio.sleep(0)
-        other = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(500, 5000)),))))
-        if stopped:
-            while not any(event.name == "v.jsonl" for event in session.page.all(DatasetProgress)):
-                await asyncio.sleep(0)
-            await session.worker.answer(StopReading())
-        await asyncio.gather(reading, other)
-        await session.settle()
-        assert session.ready.can_train and session.ready.suggested is not None
-        assert (session.ready.validation is None) is stopped
-        await session.worker.answer(PlanTraining(replace(SETTINGS, masking="all"), 5))
-        await session.send(ReadValidation((named("w.jsonl", pairs(5, 9000)),)))
-        assert session.page.last(TrainingPlanned).request == 5 and session.ready.masking == "all"
+        assert not first.done()
+        if other_data:
+            await session.send(ReadDataset((named("new.jsonl", pairs(40, 5000)),)))
+        session.page.events.clear()  # the page forgets the pieces that it has
+        await session.send(SaveCleaned())
+        await first
+        (done,) = session.page.all(CleanedDone)
+        pieces = b"".join(piece.data for piece in session.page.all(CleanedPiece)).splitlines()
+        assert [json.loads(line) for line in pieces] == (pairs(40, 5000) if other_data else pairs(3000))
+        assert done.rows == len(pieces)
 
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
-
-
-def test_a_part_held_back_holds_no_copy_of_a_trained_row(
-    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def work(session: Session) -> None:
-        data = pairs(10) * 4
-        await session.send(ReadDataset((named("d.jsonl", data),)))
-        assert session.worker.dataset is not None
-        for seed in range(6):
-            split = session.worker.dataset.split(replace(SETTINGS, validation_fraction=0.3, seed=seed))
-            sides = [{tuple(row.texts) for row in rows} for rows in (split.trained_rows, split.held_rows)]
-            assert sides[0] and sides[1] and not sides[0] & sides[1]
-            assert len(split.trained) + len(split.held) == 40
-        places = np.arange(40) % 10  # the control: a split by place alone would put copies on both sides
-        assert set(places[:28]) & set(places[28:])
-
-    drive(tiny_model_folder, monkeypatch, work)
 
 
 # --- hostile contents ---

@@ -16,7 +16,7 @@ from lora_lab.errors import LoraLabError
 from lora_lab.gpu.device import Progress
 from lora_lab.model import fill_model
 from lora_lab.train import RunTime, Trainer, measure_run
-from lora_lab.workers.dataset_keeper import DatasetKeeper
+from lora_lab.workers.dataset_viewer import DatasetViewer
 from lora_lab.workers.datasets import Choices, Split
 from lora_lab.workers.dispatch import Host, handles
 from lora_lab.workers.host import phase
@@ -66,7 +66,7 @@ async def quietly(work: Callable[[], Awaitable[T]]) -> T | None:
         return None
 
 
-class AheadWorker(DatasetKeeper):
+class AheadWorker(DatasetViewer):
     """Answers the page's questions about a run that has not begun."""
 
     def __init__(self, host: Host) -> None:

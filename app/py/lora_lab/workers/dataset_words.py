@@ -50,7 +50,7 @@ def describe(dataset: OpenDataset, choices: Choices, suggested: TrainSettings | 
         title=dataset.title,
         rows=report.rows,
         good_rows=good,
-        problem_count=dataset.cut(choices).bad_rows,
+        problem_count=cut.bad_rows,
         report=report.as_dict(SHOWN_PROBLEMS),
         facts=_facts(cut, choices, good, validation),
         notes=_notes(report),
