@@ -76,6 +76,8 @@ class ShowRow(Command):
 class SaveCleaned(Command):
     """Ask for the good rows as JSON Lines: CleanedPiece again and again, then CleanedDone.
 
+    Another SaveCleaned, or another dataset, ends it without that.
+
     `mended`: with the rows that can be mended; `as_conversations`: all as `messages` (or `text`) rows.
     """
 
