@@ -19,6 +19,7 @@ from lora_lab.workers.messages import (
     CleanedPiece,
     ClearDataset,
     Command,
+    CountTokens,
     DatasetCleared,
     MappingPreviewed,
     PreviewMapping,
@@ -189,18 +190,31 @@ class DatasetKeeper(AdapterKeeper):
 
     @handles(StopReading, "dataset")
     async def stop_reading(self, _: StopReading) -> None:
-        """Give up what is being read or counted. The dataset goes; with a validation file only that one."""
+        """Give up what is being read or counted. What is read already stays: only its tokens are not counted then."""
         if not self._is_busy:
             return
-        keeps_dataset = self._job_is_validation
+        is_validation = self._job_is_validation
         await self._give_up()
-        if keeps_dataset and self.dataset is not None:
+        dataset = self.dataset
+        if dataset is None:
+            self._forget()
+        elif is_validation:
             self._tell()
-            if self.dataset.shown is None and self.model is not None:
+            if dataset.shown is None and self.model is not None:
                 self.model_came()  # its own counting made way for the validation file
             self._answer_waiting()
-            return
-        self._forget()
+        else:
+            self._waiting = None
+            if dataset.shown is not None and not dataset.is_encoded(dataset.shown.masking):
+                dataset.shown = None
+            self._wanted = dataset.shown or self._wanted
+            self._tell()
+
+    @handles(CountTokens, "dataset")
+    async def count_tokens(self, _: CountTokens) -> None:
+        """Count the tokens after all, where that was stopped."""
+        if self.model is not None:
+            self.model_came()
 
     @handles(ClearDataset, "dataset")
     async def clear_dataset(self, _: ClearDataset) -> None:
