@@ -19,7 +19,8 @@ export function setUpReport() {
 }
 
 function draw({ dataset, model, reading }) {
-  byId("no-tokens").hidden = !dataset?.report.good || dataset.report.tokens !== null || Boolean(reading && model);
+  const bare = dataset?.report.good && !dataset.report.tokens; // Python's None comes as undefined
+  byId("no-tokens").hidden = !bare || Boolean(reading && model);
   byId("count-tokens").hidden = !model;
   setText(byId("no-tokens-text"), model ? "The tokens are not counted: without them there is nothing to train on."
     : "Tokens are counted by the model itself: lengths, the share that is trained and the rows as the model reads them come as soon as one is open.");
