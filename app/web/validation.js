@@ -76,12 +76,14 @@ function drawProblems(part) {
 }
 
 function about({ rows, good_rows, overlap, overlap_lines }) {
-  const said = [good_rows === rows ? `${count(rows, "row")} to check on.` : `${formatCount(good_rows)} of ${count(rows, "row")} to check on; the ${rows - good_rows === 1 ? "other" : `other ${formatCount(rows - good_rows)}`} cannot be used.`];
+  const bad = rows - good_rows;
+  const said = [bad ? `${formatCount(good_rows)} of ${count(rows, "row")} to check on; the ${bad === 1 ? "other" : `other ${formatCount(bad)}`} cannot be used.`
+    : `${count(rows, "row")} to check on.`];
   if (!overlap) said.push("None of them stands in the training data.");
   else {
-    const lines = overlap_lines.slice(0, 4).map(([line, other]) => `line ${formatCount(line)} (there line ${formatCount(other)})`);
-    const rest = overlap - lines.length;
-    said.push(`${count(overlap, "training row")} that also ${overlap === 1 ? "stands" : "stand"} in it ${overlap === 1 ? "is" : "are"} left out of training: ${lines.join(", ")}${rest > 0 ? ` and ${formatCount(rest)} more` : ""}.`);
+    const lines = overlap_lines.slice(0, 4).map(([line, other]) => `line ${formatCount(line)} (there line ${formatCount(other)})`).join(", ");
+    const more = overlap > 4 ? ` and ${formatCount(overlap - 4)} more` : "";
+    said.push(`${count(overlap, "training row")} ${overlap === 1 ? "stands" : "stand"} in it too and ${overlap === 1 ? "is" : "are"} left out: ${lines}${more}.`);
   }
   return said.join(" ");
 }
