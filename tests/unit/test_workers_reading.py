@@ -16,6 +16,7 @@ from lora_lab.workers.messages import (
     CleanedDone,
     CleanedPiece,
     ClearDataset,
+    CountTokens,
     DatasetCleared,
     DatasetProgress,
     DatasetReady,
@@ -52,6 +53,26 @@ def test_several_files_are_one_dataset_read_slice_by_slice(
     assert {event.unit for event in told} == {"bytes", "rows"}
     assert told[0].total == sum(file.blob.size for file in files)
     assert ready.suggested is not None and (ready.masking, ready.on_long) == ("assistant", "truncate")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("frage,antwort\nWer?,Ich\nWo?,Hier\n", ["frage", "antwort"]),
+        ('ask;reply text\n"Who; where?";Me\nWhen?;Now\n', ["ask", "reply text"]),
+        ("Hello, world\nThis is, prose\nand more, of it\n", None),  # controls: prose, and names over uneven rows
+        ("frage,antwort\nWer?\nIch, du, er\nwir\n", None),
+    ],
+)
+def test_a_pasted_table_of_unknown_columns_is_told_from_prose(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, columns: list[str] | None
+) -> None:
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset(text=text))
+
+    report = drive(tiny_model_folder, monkeypatch, work).ready.report
+    assert list(report["columns"]) == (columns or [])
+    assert report["format"] == ("unknown" if columns else "text")
 
 
 def test_rows_are_read_without_a_model_and_counted_when_one_comes(
@@ -141,7 +162,7 @@ def test_a_stop_leaves_nothing_half_read(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, stop: StopReading | ClearDataset
 ) -> None:
     async def work(session: Session) -> None:
-        for waits_for in ("bytes", "rows"):
+        for waits_for in ("bytes", "rows") if isinstance(stop, ClearDataset) else ("bytes",):
             session.page.events.clear()
             reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(4000)),))))
             while not any(event.unit == waits_for for event in session.page.all(DatasetProgress)):
@@ -154,6 +175,38 @@ def test_a_stop_leaves_nothing_half_read(
             assert not any(event.can_train for event in session.page.all(DatasetReady))
         await session.send(ReadDataset((named("d.jsonl", pairs(4)),)))  # and the next one is read as ever
         assert session.ready.good_rows == 4
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_a_stop_of_the_counting_keeps_what_is_read(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def counting(session: Session) -> None:
+        while not any(event.unit == "rows" for event in session.page.all(DatasetProgress)):
+            await asyncio.sleep(0)
+
+    async def work(session: Session) -> None:
+        reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(4000)),))))
+        await counting(session)
+        await session.worker.answer(StopReading())
+        await reading
+        await session.settle()
+        bare = session.ready
+        assert (bare.good_rows, bare.report["tokens"], bare.can_train) == (4000, None, False)
+        assert session.page.all(DatasetCleared) == []
+        await session.send(CountTokens())
+        counted = session.ready
+        assert counted.report["tokens"]["total"] > 0 and counted.can_train and counted.suggested is not None
+        # Another masking: stopped, what was told before holds, and no late plan follows.
+        session.page.events.clear()
+        planning = asyncio.ensure_future(session.worker.answer(PlanTraining(replace(SETTINGS, masking="all"), 7)))
+        await counting(session)
+        await session.worker.answer(StopReading())
+        await planning
+        await session.settle()
+        assert session.ready.masking == "assistant" and session.ready.report["tokens"] == counted.report["tokens"]
+        assert session.page.all(TrainingPlanned) == []
+        await session.send(PlanTraining(replace(SETTINGS, masking="all"), 8))
+        assert session.ready.masking == "all" and session.page.last(TrainingPlanned).request == 8
 
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
 

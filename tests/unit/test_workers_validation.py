@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,24 @@ def test_it_can_be_removed_while_both_are_masked_anew(
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
 
 
+def test_one_that_is_stopped_while_all_is_counted_is_gone(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(session: Session) -> None:
+        reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(3000)),))))
+        await hears(session, "d.jsonl", "rows")
+        other = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(500, 5000)),))))
+        while session.worker.dataset is None or session.worker.dataset.validation is None:
+            await asyncio.sleep(0)
+        assert not other.done()
+        await session.worker.answer(StopReading())
+        await asyncio.gather(reading, other)
+        await session.settle()
+        assert session.ready.can_train and session.ready.validation is None
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
 def test_one_that_cannot_be_read_lets_the_counting_go_on(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,3 +202,19 @@ def test_one_that_cannot_be_read_lets_the_counting_go_on(
 
     (said,) = failures(drive(tiny_model_folder, monkeypatch, work))
     assert "NotReadableError" in said
+
+
+def test_a_validation_file_tells_its_own_problems(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))
+        rows = [*map(json.dumps, pairs(3, 500)), '{"prompt": "no reply"}', '{"prompt": "cut']
+        await session.send(ReadValidation((named("v.jsonl", "\n".join(rows)),)))
+        validation = session.ready.validation
+        assert validation is not None
+        groups = {group["kind"]: group for group in validation.report["groups"]}
+        assert groups["missing-key"]["first_lines"] == (4,) and groups["unclosed"]["first_lines"] == (5,)
+        assert "few-rows" not in groups
+        await session.send(ReadValidation((named("v.jsonl", pairs(3, 500)),)))  # a control: nothing wrong, nothing told
+        assert session.ready.validation is not None and not session.ready.validation.report["groups"]
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []

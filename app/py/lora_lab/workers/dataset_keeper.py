@@ -17,6 +17,7 @@ from lora_lab.workers.dispatch import Host, failure, handles
 from lora_lab.workers.messages import (
     ClearDataset,
     Command,
+    CountTokens,
     DatasetCleared,
     ReadDataset,
     ReadValidation,
@@ -189,16 +190,26 @@ class DatasetKeeper(AdapterKeeper):
 
     @handles(StopReading, "dataset")
     async def stop_reading(self, _: StopReading) -> None:
-        """Give up what is being read or counted. The dataset goes; with a validation file only that one."""
+        """Give up what is being read or counted. What is read already stays: only its tokens are not counted then."""
         if not self._is_busy:
             return
-        keeps_dataset = self._is_reading_validation
+        is_validation = self._is_reading_validation
         await self._give_up()
-        if keeps_dataset and self.dataset is not None:
+        if self.dataset is None:
+            self._forget()
+        elif is_validation:
             self._tell()
             self._go_on()
         else:
-            self._forget()
+            self._waiting = None
+            self._wanted = self.dataset.shown or self._wanted
+            self._tell()
+
+    @handles(CountTokens, "dataset")
+    async def count_tokens(self, _: CountTokens) -> None:
+        """Count the tokens after all, where that was stopped."""
+        if self.model is not None:
+            self.model_came()
 
     @handles(ClearDataset, "dataset")
     async def clear_dataset(self, _: ClearDataset) -> None:
@@ -263,8 +274,12 @@ class DatasetKeeper(AdapterKeeper):
             self._tell()
             self._answer_waiting()
         else:  # the dataset itself waits to be counted: for a model, or because this came in between
-            dataset.validation = validation
-            await self._count(dataset)
+            before, dataset.validation = dataset.validation, validation
+            try:
+                await self._count(dataset)
+            except asyncio.CancelledError:  # given up before it was of any use
+                dataset.validation = before
+                raise
 
     def need_dataset(self) -> OpenDataset:
         """Return the open dataset. DatasetError if there is none."""
