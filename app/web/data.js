@@ -9,7 +9,7 @@ import { setUpReport } from "./data_report.js";
 import { byId, create, formatBytes, formatCount, formatTime, icon, setText } from "./dom.js";
 import { showProblem, toast } from "./problems.js";
 import { readingSettings } from "./settings.js";
-import { isRunning, state, subscribe, update } from "./store.js";
+import { asksForColumns, isRunning, state, subscribe, update } from "./store.js";
 
 const COUNTING = { counting: true, done: 0, total: 0, unit: "rows", name: "" };
 const QUICK_MS = 300; // a reading again that is over so soon does not take the panel's place
@@ -34,6 +34,10 @@ export function setUpData(link, { fits }) {
     train.send("clear_dataset");
     update({ dataset: null, plan: null, consent: false });
     queueMicrotask(() => byId("dataset-input").focus());
+  });
+  byId("count-tokens").addEventListener("click", () => {
+    update({ reading: { ...COUNTING } });
+    train.send("count_tokens");
   });
   setUpProblems({ mend: (use_mended) => read({ ...asked, use_mended }, true) });
   setUpMapping(train, { use: useMapping, wasRemembered: () => fromMemory });
@@ -64,21 +68,38 @@ export function readDataAgain() {
 function take(wanted) {
   const before = state.dataset && asked;
   [fromMemory, declined] = [false, false];
-  if (!read(wanted) || !before || !canGrow(before) || !canGrow(wanted)) return;
-  const both = () => read({ files: merge(filesOf(before), filesOf(wanted)) });
+  if (!read(wanted) || !before) return;
+  const both = async () => join(before, await filesOf(wanted));
   toast("This took the place of what was there.", { label: "Keep both", run: both });
 }
 
 /** Read more files together with what is there. */
 function add(files) {
-  if (!state.dataset) return take({ files });
-  const all = merge(filesOf(asked), files);
-  if (all.length === filesOf(asked).length) return toast(files.length === 1 ? "This file is there already." : "These files are there already.");
-  read({ ...asked, text: null, files: all });
+  if (state.dataset) join(asked, files, asked.mapping);
+  else take({ files });
 }
 
-const canGrow = (wanted) => Boolean(wanted.files || wanted.text);
-const filesOf = ({ files, text }) => files ?? [pasted(text)];
+/** Read `added` files together with what `first` asks for. */
+async function join(first, added, mapping = null) {
+  const before = asked;
+  try {
+    const old = await filesOf(first);
+    if (asked !== before) return; // something else was asked for meanwhile
+    const files = merge(old, added);
+    if (files.length > old.length) read({ files, mapping, use_mended: first.use_mended });
+    else toast(added.length === 1 ? "This file is there already." : "These files are there already.");
+  } catch (error) {
+    showProblem("dataset-problem", { message: `The sample could not be fetched again: ${error.message}` });
+  }
+}
+
+async function filesOf({ files, text, sample }) {
+  if (!sample) return files ?? [pasted(text)];
+  const name = `${sample}.jsonl`;
+  const answer = await fetch(`samples/${name}`);
+  if (!answer.ok) throw new Error(`${name}: the server answered ${answer.status}`);
+  return [{ name, blob: await answer.blob() }];
+}
 
 function merge(files, more) {
   const same = (one, other) => one.name === other.name && one.blob.size === other.blob.size
@@ -102,14 +123,16 @@ function read(wanted, again = false) {
   return true;
 }
 
+/** Give the reading up, and what was read with it; of the counting only the tokens. */
 function stop() {
-  asked = null;
+  if (!state.reading.counting) asked = null;
   update({ reading: { ...state.reading, stopping: true } });
   train.send("stop_reading");
 }
 
 function ready(event, fits) {
-  if (state.reading?.stopping) return train.send("clear_dataset"); // it was done before it heard of the stop
+  const { stopping, counting } = state.reading ?? {};
+  if (stopping && !counting) return train.send("clear_dataset"); // it was done before it heard of the stop
   if (state.reading && asked && !answers(event)) return; // of what was asked before
   const names = Object.keys(event.report.columns);
   const known = !event.report.mapping && !declined && event.report.good === 0 && names.length && remembered(names);
@@ -118,10 +141,19 @@ function ready(event, fits) {
     return read({ ...asked, mapping: known }, true);
   }
   // Tokens are counted next, which can take long: meanwhile there is a lot to look at already.
-  const counts = !event.report.tokens && state.model && event.report.good > 0;
+  const counts = !event.report.tokens && state.model && event.report.good > 0 && !stopping;
   const same = state.dataset?.name === event.name && state.dataset.problem_count === event.problem_count && !event.suggested;
   update({ dataset: event, reading: counts ? { ...COUNTING } : null, consent: same && state.consent });
-  if (event.suggested) fits(event.suggested); // else only the cut has changed: the plan is on its way
+  if (event.suggested && !asksForColumns(event)) fits(event.suggested); // else only the cut has changed: the plan is on its way
+  if (stopping && event.report.tokens) takeBack(event.masking);
+}
+
+/** The counting for another mask was stopped: the form goes back to the one that holds. */
+function takeBack(masking) {
+  const choice = byId("set-masking");
+  if (choice.value === masking) return;
+  choice.value = masking;
+  choice.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
 const answers = ({ report, use_mended }) =>
@@ -178,7 +210,7 @@ const visibleFocus = () => (document.activeElement?.checkVisibility?.() ? docume
 
 function drawFiles() {
   const files = asked?.files ?? [];
-  byId("dataset-add-label").hidden = !asked || !canGrow(asked);
+  byId("dataset-add-label").hidden = !asked;
   byId("dataset-files").hidden = files.length < 2;
   byId("dataset-files").replaceChildren(...(files.length < 2 ? [] : files).map((file) => {
     const remove = () => read({ ...asked, files: asked.files.filter((other) => other !== file) });

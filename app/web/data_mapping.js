@@ -118,7 +118,7 @@ const label = (name) => {
 
 function fill({ mapping, suggested_mapping, rows, good, columns: counts }) {
   const start = mapping ?? suggested_mapping ?? {};
-  setText(byId("mapping-hint"), mapping || good === 0 ? "The names of the columns do not say. Choose, and see below how the first rows are read."
+  setText(byId("mapping-hint"), mapping || good === 0 ? "These column names are new here. Choose, and see below how the first rows are read."
     : `${formatCount(Math.max(...Object.values(counts)))} of ${formatCount(rows)} rows have other names. What you choose holds for all rows.`);
   for (const role of Object.values(ROLES).flat()) {
     const first = role === "system" ? "none" : "choose…";
@@ -166,7 +166,7 @@ function ask(wait_ms) {
 function drawPreview({ request: answered, rows, problem }) {
   if (answered !== request) return; // of an earlier choice
   setText(byId("mapping-problem"), problem);
-  byId("mapping-preview").replaceChildren(...rows.slice(0, 3).map(drawRow));
+  byId("mapping-preview").replaceChildren(...rows.slice(0, 2).map(drawRow));
 }
 
 function drawRow({ messages, text, problem }) {

@@ -1,7 +1,7 @@
 // What is wrong with the data, kind by kind as Python counted it; mending, and going on with the good rows.
 
 import { byId, create, formatCount, setText } from "./dom.js";
-import { isRunning, subscribe, update } from "./store.js";
+import { asksForColumns, isRunning, subscribe, update } from "./store.js";
 
 const LISTED = 10; // problems of a kind that are shown at first
 const OPEN_AT_ONCE = 6; // so few problems need no unfolding
@@ -40,11 +40,11 @@ function drawConsent({ problem_count, good_rows, can_train }) {
 }
 
 function drawErrors({ report, problem_count, rows, good_rows }) {
-  const groups = report.groups.filter(({ severity }) => severity === "error");
+  const asks = asksForColumns({ report }); // then the editor above says it all
+  const groups = report.groups.filter(({ severity, kind }) => severity === "error" && !(asks && kind === "unknown-columns"));
   byId("dataset-errors").hidden = groups.length === 0;
   setText(byId("errors-title"), groups.length ? errorsTitle(report, problem_count, rows, good_rows) : "");
-  const asksForColumns = report.good === 0 && Object.keys(report.columns).length > 0; // the editor above says it all
-  byId("errors-kinds").replaceChildren(...kinds(groups, report, !asksForColumns));
+  byId("errors-kinds").replaceChildren(...drawKinds(groups, report, !asks));
 }
 
 function errorsTitle({ files, columns }, problem_count, rows, good_rows) {
@@ -71,10 +71,11 @@ function drawMend({ report, use_mended }) {
 function drawRemarks({ report }) {
   const groups = report.groups.filter(({ severity }) => severity !== "error");
   byId("remarks").hidden = groups.length === 0;
-  byId("remarks-kinds").replaceChildren(...kinds(groups, report, false));
+  byId("remarks-kinds").replaceChildren(...drawKinds(groups, report, false));
 }
 
-function kinds(groups, report, mayOpen = true) {
+/** Elements for the groups of a report, few of them unfolded. */
+export function drawKinds(groups, report, mayOpen = true) {
   const total = groups.reduce((sum, group) => sum + group.count, 0);
   return groups.map((group) => drawKind(group, report, mayOpen && (total <= OPEN_AT_ONCE || groups.length === 1)));
 }

@@ -1,7 +1,7 @@
 // Step 1's numbers: what Python says is in the dataset that is open.
 
 import { showLine } from "./data_preview.js";
-import { byId, create, formatCount } from "./dom.js";
+import { byId, create, formatCount, setText } from "./dom.js";
 import { drawHistogram } from "./histogram.js";
 import { subscribe } from "./store.js";
 
@@ -18,7 +18,12 @@ export function setUpReport() {
   subscribe(draw);
 }
 
-function draw({ dataset }) {
+function draw({ dataset, model, reading }) {
+  const bare = dataset?.report.good && !dataset.report.tokens; // Python's None comes as undefined
+  byId("no-tokens").hidden = !bare || Boolean(reading && model);
+  byId("count-tokens").hidden = !model;
+  setText(byId("no-tokens-text"), model ? "The tokens are not counted: without them there is nothing to train on."
+    : "Tokens are counted by the model itself: lengths, the share that is trained and the rows as the model reads them come as soon as one is open.");
   if (dataset === shown) return;
   shown = dataset;
   if (!dataset) return;
@@ -26,7 +31,6 @@ function draw({ dataset }) {
   byId("dataset-summary").hidden = dataset.rows === 0; // then what is wrong says it all
   byId("dataset-summary").replaceChildren(...facts.map(({ label, value, hint }) =>
     create("div", { title: hint || null }, create("dt", {}, label), create("dd", {}, value))));
-  byId("no-tokens").hidden = report.tokens !== null || !report.good;
   drawHistogram(report.tokens, dataset.on_long);
   const parts = [...contents(dataset)];
   byId("data-more").hidden = parts.length === 0;

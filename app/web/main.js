@@ -62,7 +62,8 @@ function restartWorkers() {
   afterRestart = state.applied;
   abandonReply();
   update({ worker: { phase: "starting", done: 0, total: 0 }, gpu: { state: "waiting" }, model: null, chatModel: "none", applied: null,
-    modelProgress: null, phase: "idle", phaseDetail: "", dataset: null, reading: null, comparing: false });
+    modelProgress: null, phase: "idle", phaseDetail: "", dataset: null, reading: null, validationReading: null, plan: null,
+    timing: null, comparing: false });
   train.restart();
   chat?.restart();
   train.send("open_model", wanted);
@@ -80,7 +81,7 @@ train.on("ready", () => {
   update({ worker: { phase: "ready", done: 1, total: 1 } });
 });
 train.on("fatal", (event) => {
-  update({ worker: { phase: "fatal" }, adapters: state.adapters ?? [], reading: null, phase: isRunning() ? "error" : state.phase });
+  update({ worker: { phase: "fatal" }, adapters: state.adapters ?? [], reading: null, validationReading: null, phase: isRunning() ? "error" : state.phase });
   showProblem("setup-problem", event, { label: "Restart", run: restartWorkers });
 });
 train.on("gpu", (event) => {
@@ -129,6 +130,7 @@ train.on("training_planned", (event) => {
 
 function measureTime() {
   const { settings } = readSettings();
+  if (!settings) return update({ timing: null }); // a field is just being filled in: another plan follows
   train.send("time_training", { settings, request: planRequest });
 }
 

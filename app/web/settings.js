@@ -1,7 +1,7 @@
 // Step 2's form: reads it into TrainSettings, fills it with what suits the data, shows what Python says of it.
 
 import { byId, create, formatBytes, setText } from "./dom.js";
-import { isRunning, state, subscribe } from "./store.js";
+import { asksForColumns, isRunning, state, subscribe } from "./store.js";
 
 const numbers = {
   steps: "set-steps", batch: "set-batch", learning_rate: "set-lr", rank: "set-rank", alpha: "set-alpha",
@@ -154,6 +154,8 @@ export function whyNot() {
   if (!model || gpu.state !== "found") return "The model is on its way.";
   if (reading) return "The dataset is being read.";
   if (validationReading) return "The validation file is being read.";
+  if (asksForColumns(dataset)) return "Say first which column is what.";
+  if (!dataset.report.tokens && dataset.report.good) return "The tokens are not counted yet.";
   if (!dataset.can_train) return "The dataset has no row to train on.";
   if (dataset.problem_count && !consent) return "Some rows are bad: mend them, or agree to leave them out.";
   if (plan?.problems.length) return "Some settings cannot be used; see above.";

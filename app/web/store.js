@@ -40,5 +40,8 @@ export function update(changes) {
   });
 }
 
+/** Has the dataset no row that can be used before somebody says which column is what? */
+export const asksForColumns = ({ report }) => report.good === 0 && !report.mapping && Object.keys(report.columns).length > 0;
+
 /** Is a run going on, in any of its phases? */
 export const isRunning = () => ["loading", "compiling", "training", "stopping"].includes(state.phase);

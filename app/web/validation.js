@@ -1,5 +1,6 @@
 // Rows to check on from a file of their own, in place of a share of the dataset that is held back.
 
+import { drawKinds } from "./data_problems.js";
 import { byId, formatCount, setText } from "./dom.js";
 import { dropZone } from "./files.js";
 import { showProblem } from "./problems.js";
@@ -7,6 +8,7 @@ import { isRunning, state, subscribe, update } from "./store.js";
 
 let train = null; // the train worker's link
 let used = null; // {files, of: the dataset's title}: to be read again when that dataset is
+let shown; // the part whose problems are drawn
 let asking = false; // the worker was told of another file, or of none
 
 /** Take a validation file. `link` is the train worker's; `plan()` when there is another part to check on. */
@@ -57,6 +59,7 @@ function draw({ dataset, validationReading }) {
   byId("validation-remove").hidden = !part;
   byId("validation-remove").disabled = Boolean(validationReading) || isRunning();
   setText(byId("validation-title"), part ? part.name : "Validation file");
+  drawProblems(part);
   byId("set-validation").readOnly = Boolean(part);
   byId("set-validation").closest(".field").classList.toggle("unused", Boolean(part));
   setText(byId("set-validation-hint"), part ? "The file is used instead" : "% of rows, to check on");
@@ -64,13 +67,23 @@ function draw({ dataset, validationReading }) {
     : dataset ? "Rows of your own to check on, in place of held back ones." : "Add a dataset first; then a file of rows to check on can stand beside it.");
 }
 
+function drawProblems(part) {
+  const same = part && shown && part.name === shown.name && JSON.stringify(part.report.groups) === JSON.stringify(shown.report.groups);
+  shown = part;
+  if (same) return; // what a person unfolded stays unfolded
+  const groups = (part?.report.groups ?? []).filter(({ severity }) => severity !== "info");
+  byId("validation-kinds").replaceChildren(...drawKinds(groups, part?.report, false));
+}
+
 function about({ rows, good_rows, overlap, overlap_lines }) {
-  const said = [good_rows === rows ? `${count(rows, "row")} to check on.` : `${formatCount(good_rows)} of ${count(rows, "row")} to check on; the others cannot be used.`];
+  const bad = rows - good_rows;
+  const said = [bad ? `${formatCount(good_rows)} of ${count(rows, "row")} to check on; the ${bad === 1 ? "other" : `other ${formatCount(bad)}`} cannot be used.`
+    : `${count(rows, "row")} to check on.`];
   if (!overlap) said.push("None of them stands in the training data.");
   else {
-    const lines = overlap_lines.slice(0, 4).map(([line, other]) => `line ${formatCount(line)} (there line ${formatCount(other)})`);
-    const rest = overlap - lines.length;
-    said.push(`${count(overlap, "training row")} that also ${overlap === 1 ? "stands" : "stand"} in it ${overlap === 1 ? "is" : "are"} left out of training: ${lines.join(", ")}${rest > 0 ? ` and ${formatCount(rest)} more` : ""}.`);
+    const lines = overlap_lines.slice(0, 4).map(([line, other]) => `line ${formatCount(line)} (there line ${formatCount(other)})`).join(", ");
+    const more = overlap > 4 ? ` and ${formatCount(overlap - 4)} more` : "";
+    said.push(`${count(overlap, "training row")} ${overlap === 1 ? "stands" : "stand"} in it too and ${overlap === 1 ? "is" : "are"} left out: ${lines}${more}.`);
   }
   return said.join(" ");
 }

@@ -110,6 +110,65 @@ def test_text_is_pasted_into_the_editor_or_anywhere(open_lab: OpenLab) -> None:
     assert lab.part("paste-text").is_hidden()
 
 
+def test_a_pasted_table_asks_for_its_columns(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    lab.part("paste-open").click()
+    lab.part("paste-text").fill(CSV)
+    lab.part("paste-read").click()
+    expect(lab.part("mapping")).to_be_visible(timeout=START_MS)
+    expect(lab.part("train-status")).to_have_text("Say first which column is what.", timeout=START_MS)
+    assert lab.part("dataset-errors").is_hidden()  # the editor says it all
+    lab.part("map-prompt").select_option(label="frage")
+    lab.part("map-reply").select_option(label="antwort")
+    lab.part("mapping-use").click()
+    expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
+    assert rows_of(lab) == "20"
+    lab.replace_data()
+    lab.part("paste-open").click()  # a control: prose with commas is text
+    lab.part("paste-text").fill("Dear all, hello\nthis, that and more\n\nYours, A")
+    lab.part("paste-read").click()
+    lab.wait_for_data()
+    assert lab.part("mapping").is_hidden() and rows_of(lab) == "2"
+
+
+def test_files_come_to_the_sample(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    lab.part("sample-dataset").click()
+    lab.wait_for_data()
+    of_sample = int(rows_of(lab))
+    more = {"name": "ships.jsonl", "mimeType": "", "buffer": "\n".join(lines(PAIRS)).encode()}
+    lab.part("dataset-add").set_input_files([more])  # type: ignore[list-item]
+    expect(lab.page.locator("#dataset-files li")).to_have_count(2, timeout=START_MS)
+    lab.wait_for_data()
+    assert rows_of(lab) == str(of_sample + 20)
+    expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
+    lab.page.get_by_role("button", name="Leave out ships.jsonl").click()  # a control: the sample alone again
+    expect(lab.page.locator("#dataset-files li")).to_have_count(0, timeout=START_MS)
+    lab.wait_for_data()
+    assert rows_of(lab) == str(of_sample)
+
+
+def test_a_stop_of_the_counting_keeps_the_rows_until_they_are_counted(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    lab.wait_for_model()
+    rows = (
+        f'{{"prompt": "What is ship {i}?", "completion": "Ship {i}, {"salt and rope, " * 12}"}}' for i in range(20_000)
+    )
+    files = [{"name": "many.jsonl", "mimeType": "", "buffer": "\n".join(rows).encode()}]
+    lab.part("dataset-input").set_input_files(files)  # type: ignore[arg-type]
+    expect(lab.page.locator("#reading-text")).to_have_text("Counting the tokens", timeout=START_MS)
+    expect(lab.part("dataset-summary")).to_be_visible(timeout=START_MS)
+    assert lab.page.locator("#no-tokens").is_hidden()
+    lab.part("reading-stop").click()
+    expect(lab.part("count-tokens")).to_be_visible(timeout=START_MS)
+    assert rows_of(lab) == "20,000"
+    expect(lab.part("train-status")).to_have_text("The tokens are not counted yet.")
+    assert lab.part("train-start").is_disabled() and lab.part("preview").is_hidden()
+    lab.part("count-tokens").click()
+    expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
+    assert lab.part("count-tokens").is_hidden() and lab.part("preview").is_visible()
+
+
 def test_gzip_is_opened_and_a_damaged_one_is_told(open_lab: OpenLab) -> None:
     lab = open_lab()
     packed = gzip.compress("\n".join(lines(PAIRS)).encode())

@@ -272,13 +272,17 @@ def test_a_validation_files_rows_are_left_out_of_training(shown: Lab, tmp_path: 
     made = rows()
     path = tmp_path / "check.jsonl"
     others = [turns(("user", "New?"), ("assistant", f"Quite new, {n}.")) for n in range(3)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in [made[7], *others, made[3]]))
+    path.write_text("".join(json.dumps(row) + "\n" for row in [made[7], *others, made[3]]) + '{"prompt": "cut')
     shown.page.locator("#more-settings > summary").click()
     summary = shown.page.locator("#plan-summary")
     expect(summary).not_to_contain_text("27 rows")
     shown.drop(path, on="validation-input")
     text = shown.part("validation-text")
-    expect(text).to_contain_text("5 rows to check on", timeout=START_MS)
+    expect(text).to_contain_text("5 of 6 rows to check on; the other cannot be used.", timeout=START_MS)
+    problems = shown.part("validation-kinds").locator(".kind")
+    expect(problems).to_have_count(1)
+    problems.locator("summary").click()
+    expect(problems).to_contain_text("Line 6, column")
     expect(text).to_contain_text("3 training rows")  # lines 4, 8 and 29: the last is a copy of the first
     expect(text).to_contain_text("line 8 (there line 1)")
     expect(summary).to_contain_text("27 rows", timeout=START_MS)
@@ -287,6 +291,7 @@ def test_a_validation_files_rows_are_left_out_of_training(shown: Lab, tmp_path: 
     expect(shown.part("preview-notes")).to_contain_text("it stands in the validation file too")
     shown.part("validation-remove").click()
     expect(text).to_contain_text("Rows of your own", timeout=START_MS)
+    expect(problems).to_have_count(0)
     expect(summary).not_to_contain_text("27 rows", timeout=START_MS)
     expect(shown.part("preview-notes")).not_to_contain_text("validation file", timeout=START_MS)
 

@@ -182,6 +182,49 @@ def test_a_stop_while_the_run_gets_ready(drive_on_gpu: Drive, device: Device) ->
         device._pipelines.update(known)
 
 
+@pytest.mark.parametrize("presses", [1, 2])
+def test_a_run_is_stopped_while_a_trial_makes_room_for_it(drive_on_gpu: Drive, presses: int) -> None:
+    """And the button pressed twice in that time is one run."""
+
+    async def work(session: Session) -> None:
+        worker = session.worker
+        trial = asyncio.ensure_future(worker.answer(TimeTraining(SETTINGS, 1)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        runs = [asyncio.ensure_future(worker.answer(StartTraining(SETTINGS))) for _ in range(presses)]
+        await asyncio.sleep(0)
+        assert not trial.done(), "the run had its turn already"
+        assert session.page.last(TrainingState).state == "loading"
+        if presses == 1:
+            await worker.answer(StopTraining())
+        await asyncio.gather(trial, *runs)
+
+    session = drive_on_gpu(work)
+    assert len(losses(session)) == (0 if presses == 1 else SETTINGS.steps)
+    assert session.page.last(TrainingState).state == ("idle" if presses == 1 else "done")
+
+
+def test_a_stop_while_the_tokens_are_counted_anew(drive_on_gpu: Drive) -> None:
+    other = replace(SETTINGS, masking="all")
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset(text="\n".join(map(json.dumps, pairs(1500)))))
+        run = asyncio.ensure_future(session.worker.answer(StartTraining(other, accept_problems=True)))
+        while session.worker._counting != "all":
+            await asyncio.sleep(0)
+        await session.worker.answer(StopTraining())
+        await run
+        assert session.worker.dataset is not None
+        assert not session.worker.dataset.is_encoded("all"), "the tokens were counted to the end"
+        assert session.ready.masking == "assistant" and session.ready.can_train
+        assert session.page.last(TrainingState).state == "idle"
+        assert losses(session) == []
+        await session.send(StartTraining(replace(other, steps=2)))
+        assert len(losses(session)) == 2
+
+    drive_on_gpu(work)
+
+
 def test_what_cannot_be_measured_is_said(drive_on_gpu: Drive) -> None:
     async def work(session: Session) -> None:
         await session.send(TimeTraining(replace(SETTINGS, rank=0), 7))

@@ -1,15 +1,17 @@
-"""Pipelines on their way: asked for once, waited for by many, and going on when who asked has gone."""
+"""Pipelines on their way: asked for once, waited for by many, going on when who asked has gone; plans given up."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from lora_lab.errors import DeviceError
-from lora_lab.gpu.device import Device, PipelineKey, Progress
-from lora_lab.gpu.kernel import Kernel
+from lora_lab.gpu.device import AdapterInfo, Device, Limits, PipelineKey, Pool, Progress
+from lora_lab.gpu.kernel import Binding, Kernel
+from lora_lab.gpu.plan import Buffer, Trace
 from tests.engine_runs import run
 
 
@@ -36,10 +38,37 @@ class SlowCompiler(Device):
 SlowCompiler.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
 
 
+class SlowBuilder(SlowCompiler):
+    """A device whose plans are made when `assembled` is set, or then turn out to be wrong. Its buffers are nothing."""
+
+    def __init__(self, is_broken: bool) -> None:
+        super().__init__()
+        self.assembled, self.is_broken, self.is_assembling = asyncio.Event(), is_broken, False
+        self.info = AdapterInfo("none", "", "", False)
+        self.limits = Limits(**{field.name: 1 << 20 for field in fields(Limits)} | ALIGNMENTS)
+
+    def _new_buffer(self, size_bytes: int, label: str, uniform: bool) -> object:
+        return object()
+
+    def _free_buffer(self, handle: object) -> None:
+        pass
+
+    def write(self, buffer: Buffer, offset: int, data: Any) -> None:
+        pass
+
+    async def _assemble(self, pipelines: list[Any], buffers: list[Buffer], table: Any) -> Any:
+        self.is_assembling = True
+        await self.assembled.wait()
+        if self.is_broken:
+            raise DeviceError("it is wrong")
+
+
 def keys(names: str) -> list[PipelineKey]:
     return [(KERNELS[name], ("x", "y")) for name in names]
 
 
+Y = Binding("y", 2, "read_write")
+ALIGNMENTS = {"min_uniform_buffer_offset_alignment": 256, "min_storage_buffer_offset_alignment": 256}
 KERNELS = {name: Kernel(name, "main", "", {}, ()) for name in "abcd"}
 
 
@@ -93,5 +122,32 @@ def test_an_error_reaches_everyone_who_waits_and_the_next_one_asks_anew() -> Non
         device.broken = False
         await device.compile(keys("a"))
         assert device.asked == [["a"], ["a"]]
+
+    run(body())
+
+
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_a_plan_that_is_not_finished_leaves_no_memory_behind(is_broken: bool) -> None:
+    """Broken: the host refuses it. Else who waits for it gives up."""
+
+    async def body() -> None:
+        device = SlowBuilder(is_broken)
+        pool, trace = Pool(device, "pool"), Trace()
+        device.go_on.set()
+        kernel = Kernel("k", "main", "", {"params": Binding("params", 0, "uniform"), "y": Y}, (("n", "u32"),))
+        trace.dispatch(kernel, {"y": trace.tensor((4,), "y")}, {"n": 4}, (1,))
+        building = asyncio.ensure_future(device.build(trace, pool, "plan"))
+        while not device.is_assembling:
+            await asyncio.sleep(0)
+        assert device.num_buffers == 2  # the pool's, and the parameters
+        if is_broken:
+            device.assembled.set()
+        else:
+            building.cancel()
+        with pytest.raises(DeviceError if is_broken else asyncio.CancelledError):
+            await building
+        assert device.num_buffers == 1
+        pool.close()
+        assert (device.num_buffers, device.memory_in_use_bytes) == (0, 0)
 
     run(body())

@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lora_lab.config import ModelConfig
 from lora_lab.data import DataSource, Masking, Problem, read_table
 from lora_lab.data.batches import encode_row
+from lora_lab.data.examples import Examples
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.formats.source import FileSource
 from lora_lab.model.files import open_model
 from lora_lab.workers.dataset_words import describe
-from lora_lab.workers.datasets import Choices, OpenDataset, Reader
+from lora_lab.workers.datasets import Choices, OpenDataset, Reader, Split
 from lora_lab.workers.messages import TrainSettings
 from lora_lab.workers.planning import check_settings, lora_config, train_config
 from lora_lab.workers.wording import run_summary
@@ -147,9 +149,28 @@ def test_settings_that_cannot_be_used_are_named(parts: Parts, change: dict, fiel
     assert field in {problem.field for problem in check_settings(replace(SETTINGS, **change), parts[2])}
 
 
+def split_of(trained: int, held: int = 0, **more: bool) -> Split:
+    """A split of rows that are all alike."""
+
+    def examples(rows: int) -> Examples:
+        tokens, mask = np.array([1, 2, 3], np.int32), np.array([False, True, True])
+        return Examples([(tokens, mask)], *(np.full(rows, value) for value in (0, 0, 3)))
+
+    return Split(examples(trained), examples(held), (), (), **more)
+
+
+def test_the_plan_line_counts_in_words_that_fit() -> None:
+    assert "; 1 row is held back for checking" in run_summary(SETTINGS, split_of(80, 1), 8)
+    assert "; 2 rows are held back for checking; each step takes 1 row at a time" in run_summary(
+        SETTINGS, split_of(80, 2), 1
+    )
+    line = run_summary(replace(SETTINGS, steps=1), split_of(1, 4, needs_held=True), 8)
+    assert line == "1 step is 8.0 passes through 1 row; it is checked on the 4 rows of the validation file."
+
+
 @pytest.mark.parametrize(("saves", "told"), [(0.376, True), (None, False), (-0.1, False)])
 def test_the_plan_line_tells_what_packing_saves(saves: float | None, told: bool) -> None:
-    line = run_summary(SETTINGS, 80, 0, 8, saves)
+    line = run_summary(SETTINGS, split_of(80), 8, saves)
     assert line.startswith("10 steps are 1.0 passes through 80 rows")
     assert ("packing saves 38 % of the computing, all of it padding." in line) is told
 

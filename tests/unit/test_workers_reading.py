@@ -1,4 +1,4 @@
-"""The worker and the datasets panel: what is read, told, stopped, masked, held back, saved; and hostile files."""
+"""The worker and the datasets panel: what is read, told, stopped, masked, saved."""
 
 from __future__ import annotations
 
@@ -7,39 +7,29 @@ import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from lora_lab.data import DataSource, read_dataset
-from lora_lab.workers import dataset_keeper
+from lora_lab.workers import dataset_viewer
 from lora_lab.workers.messages import (
     CleanedDone,
     CleanedPiece,
     ClearDataset,
+    CountTokens,
     DatasetCleared,
     DatasetProgress,
     DatasetReady,
-    Failed,
     MappingPreviewed,
     PlanTraining,
     PreviewMapping,
     ReadDataset,
-    ReadValidation,
     SaveCleaned,
     StopReading,
     TrainingPlanned,
-    TrainSettings,
 )
 from lora_lab.workers.reading import progress
-from tests.unit.worker_helpers import FakeBlob, Session, drive, named, pairs
-
-SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 64, 0, ("q_proj", "v_proj"))
-
-
-def failures(session: Session) -> list[str]:
-    return [event.message for event in session.page.all(Failed)]
+from tests.unit.worker_helpers import SETTINGS, FakeBlob, GoneBlob, Session, drive, failures, named, pairs
 
 
 def test_several_files_are_one_dataset_read_slice_by_slice(
@@ -63,6 +53,26 @@ def test_several_files_are_one_dataset_read_slice_by_slice(
     assert {event.unit for event in told} == {"bytes", "rows"}
     assert told[0].total == sum(file.blob.size for file in files)
     assert ready.suggested is not None and (ready.masking, ready.on_long) == ("assistant", "truncate")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("frage,antwort\nWer?,Ich\nWo?,Hier\n", ["frage", "antwort"]),
+        ('ask;reply text\n"Who; where?";Me\nWhen?;Now\n', ["ask", "reply text"]),
+        ("Hello, world\nThis is, prose\nand more, of it\n", None),  # controls: prose, and names over uneven rows
+        ("frage,antwort\nWer?\nIch, du, er\nwir\n", None),
+    ],
+)
+def test_a_pasted_table_of_unknown_columns_is_told_from_prose(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, columns: list[str] | None
+) -> None:
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset(text=text))
+
+    report = drive(tiny_model_folder, monkeypatch, work).ready.report
+    assert list(report["columns"]) == (columns or [])
+    assert report["format"] == ("unknown" if columns else "text")
 
 
 def test_rows_are_read_without_a_model_and_counted_when_one_comes(
@@ -152,7 +162,7 @@ def test_a_stop_leaves_nothing_half_read(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, stop: StopReading | ClearDataset
 ) -> None:
     async def work(session: Session) -> None:
-        for waits_for in ("bytes", "rows"):
+        for waits_for in ("bytes", "rows") if isinstance(stop, ClearDataset) else ("bytes",):
             session.page.events.clear()
             reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(4000)),))))
             while not any(event.unit == waits_for for event in session.page.all(DatasetProgress)):
@@ -165,6 +175,38 @@ def test_a_stop_leaves_nothing_half_read(
             assert not any(event.can_train for event in session.page.all(DatasetReady))
         await session.send(ReadDataset((named("d.jsonl", pairs(4)),)))  # and the next one is read as ever
         assert session.ready.good_rows == 4
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_a_stop_of_the_counting_keeps_what_is_read(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def counting(session: Session) -> None:
+        while not any(event.unit == "rows" for event in session.page.all(DatasetProgress)):
+            await asyncio.sleep(0)
+
+    async def work(session: Session) -> None:
+        reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(4000)),))))
+        await counting(session)
+        await session.worker.answer(StopReading())
+        await reading
+        await session.settle()
+        bare = session.ready
+        assert (bare.good_rows, bare.report["tokens"], bare.can_train) == (4000, None, False)
+        assert session.page.all(DatasetCleared) == []
+        await session.send(CountTokens())
+        counted = session.ready
+        assert counted.report["tokens"]["total"] > 0 and counted.can_train and counted.suggested is not None
+        # Another masking: stopped, what was told before holds, and no late plan follows.
+        session.page.events.clear()
+        planning = asyncio.ensure_future(session.worker.answer(PlanTraining(replace(SETTINGS, masking="all"), 7)))
+        await counting(session)
+        await session.worker.answer(StopReading())
+        await planning
+        await session.settle()
+        assert session.ready.masking == "assistant" and session.ready.report["tokens"] == counted.report["tokens"]
+        assert session.page.all(TrainingPlanned) == []
+        await session.send(PlanTraining(replace(SETTINGS, masking="all"), 8))
+        assert session.ready.masking == "all" and session.page.last(TrainingPlanned).request == 8
 
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
 
@@ -204,17 +246,10 @@ def test_a_newer_masking_wins_and_the_last_plan_is_answered(
 
 
 def test_what_cannot_be_read_is_said(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone(FakeBlob):
-        async def arrayBuffer(self) -> FakeBlob:
-            raise RuntimeError("NotReadableError")
-
-        def slice(self, start: int, end: int) -> FakeBlob:
-            return Gone(self.data)
-
     async def work(session: Session) -> None:
         await session.send(ReadDataset())
         blob = named("gone.jsonl", pairs(3))
-        await session.send(ReadDataset((replace(blob, blob=Gone(blob.blob.data)),)))
+        await session.send(ReadDataset((replace(blob, blob=GoneBlob(blob.blob.data)),)))
         await session.send(ReadDataset((blob,), mapping={"promt": "a"}))
         await session.send(SaveCleaned())
         assert session.worker.dataset is None
@@ -266,7 +301,7 @@ def test_a_mapping_is_previewed_and_used(tiny_model_folder: Path, monkeypatch: p
 def test_the_cleaned_file_comes_in_pieces(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, mended: bool, count: int
 ) -> None:
-    monkeypatch.setattr(dataset_keeper, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(dataset_viewer, "PIECE_BYTES", 20_000)
     text = "\n".join([*map(json.dumps, pairs(3000)), '{"text": "mend me",}', "{"])
 
     async def work(session: Session) -> None:
@@ -284,152 +319,26 @@ def test_the_cleaned_file_comes_in_pieces(
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
 
 
-# --- a validation file ---
-
-
-def test_validation_rows_are_never_trained_on(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(session: Session) -> None:
-        await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))
-        # Rows 15 to 19 stand in both, in another format there; the file also has a bad row.
-        held = [
-            {"conversations": [{"from": "human", "value": row["prompt"]}, {"from": "gpt", "value": row["completion"]}]}
-            for row in pairs(10, 15)
-        ]
-        await session.send(ReadValidation((named("held.jsonl", [*held, {"messages": []}]),)))
-        ready = session.ready
-        part = ready.validation
-        assert part is not None and ready.suggested is None
-        assert (part.name, part.rows, part.good_rows, part.problem_count, part.overlap) == ("held.jsonl", 11, 10, 1, 5)
-        assert part.overlap_lines == tuple((16 + i, 1 + i) for i in range(5))
-        assert ready.good_rows == 15
-        assert any(problem["kind"] == "in-validation" for problem in ready.report["problems"])
-        assert session.worker.dataset is not None
-        settings = replace(SETTINGS, max_length=200, validation_fraction=0.5)  # a fraction does not count then
-        split = session.worker.dataset.split(settings)
-        assert (len(split.trained), len(split.held)) == (15, 10)
-        trained = {example.tokens.tobytes() for example in split.trained}
-        assert not trained & {example.tokens.tobytes() for example in split.held}
-        assert [row.texts[0] for row in split.held_rows] == [f"Question {i}?" for i in range(15, 25)]
-        probes = session.worker.dataset.choose_probes(split)
-        assert probes and all(int(probe.prompt[9:-1]) >= 15 for probe in probes)
-        whole = session.worker.dataset.cut(replace_shown(session))
-        leaking = {example.tokens.tobytes() for example in whole.examples}
-        assert leaking & {example.tokens.tobytes() for example in split.held}  # the control
-        await session.send(PlanTraining(replace(settings, masking="last"), 7))
-        assert session.ready.masking == "last" and session.ready.validation is not None
-        await session.send(ReadValidation())
-        assert session.ready.validation is None and session.ready.good_rows == 20
-
-    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
-
-
-def replace_shown(session: Session) -> Any:
-    assert session.worker.dataset is not None and session.worker.dataset.shown is not None
-    return replace(session.worker.dataset.shown, max_length=200)
-
-
-def test_a_stopped_validation_file_leaves_the_dataset(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(session: Session) -> None:
-        await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))
-        reading = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(4000)),))))
-        while not any(event.name == "v.jsonl" for event in session.page.all(DatasetProgress)):
-            await asyncio.sleep(0)
-        await session.worker.answer(StopReading())
-        await reading
-        assert session.worker.dataset is not None and session.worker.dataset.validation is None
-        assert session.ready.good_rows == 20 and session.page.all(DatasetCleared) == []
-
-    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
-
-
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_validation_file_that_comes_in_between_costs_no_counting(
-    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+@pytest.mark.parametrize("other_data", [False, True])
+def test_a_file_that_is_saved_anew_holds_nothing_of_the_one_given_up(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, other_data: bool
 ) -> None:
+    monkeypatch.setattr(dataset_viewer, "PIECE_BYTES", 1000)
+
     async def work(session: Session) -> None:
-        reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(3000)),))))
-        while not any(event.unit == "rows" for event in session.page.all(DatasetProgress)):
+        await session.send(ReadDataset((named("old.jsonl", pairs(3000)),)))
+        first = asyncio.ensure_future(session.worker.answer(SaveCleaned()))
+        while not session.page.all(CleanedPiece):
             await asyncio.sleep(0)
-        other = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(500, 5000)),))))
-        if stopped:
-            while not any(event.name == "v.jsonl" for event in session.page.all(DatasetProgress)):
-                await asyncio.sleep(0)
-            await session.worker.answer(StopReading())
-        await asyncio.gather(reading, other)
-        await session.settle()
-        assert session.ready.can_train and session.ready.suggested is not None
-        assert (session.ready.validation is None) is stopped
-        await session.worker.answer(PlanTraining(replace(SETTINGS, masking="all"), 5))
-        await session.send(ReadValidation((named("w.jsonl", pairs(5, 9000)),)))
-        assert session.page.last(TrainingPlanned).request == 5 and session.ready.masking == "all"
-
-    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
-
-
-def test_a_part_held_back_holds_no_copy_of_a_trained_row(
-    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def work(session: Session) -> None:
-        data = pairs(10) * 4
-        await session.send(ReadDataset((named("d.jsonl", data),)))
-        assert session.worker.dataset is not None
-        for seed in range(6):
-            split = session.worker.dataset.split(replace(SETTINGS, validation_fraction=0.3, seed=seed))
-            sides = [{tuple(row.texts) for row in rows} for rows in (split.trained_rows, split.held_rows)]
-            assert sides[0] and sides[1] and not sides[0] & sides[1]
-            assert len(split.trained) + len(split.held) == 40
-        places = np.arange(40) % 10  # the control: a split by place alone would put copies on both sides
-        assert set(places[:28]) & set(places[28:])
-
-    drive(tiny_model_folder, monkeypatch, work)
-
-
-# --- hostile contents ---
-
-HOSTILE = [
-    {"prompt": "<script>alert(1)</script><img src=x onerror=alert(1)>", "completion": "</textarea>\0\x1b[31m"},
-    {"prompt": "\u202eright to left", "completion": "\ufffe\uffff\ufdd0 noncharacters"},
-    {"prompt": "deep", "completion": "[" * 5000},
-    {"__proto__": "x", "constructor": "y", "\ud800 half a key": "z"},
-    {"prompt": "half \ud83d", "completion": "\udc00"},
-    {"prompt": "a", "completion": "b", "extra": 10**30},
-]
-
-
-def test_nothing_that_a_file_holds_breaks_the_wire(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [*map(json.dumps, HOSTILE), "\ud800 no JSON", '{"a": 1e999999}', '{"prompt": "\0"', "[" * 3000]
-
-    async def work(session: Session) -> None:
-        await session.send(ReadDataset((named("evil\ud800<b>.jsonl", "\n".join(lines)),)))
-        assert session.ready.rows == len(lines)
-        await session.send(PreviewMapping({"prompt": "\ud800 half a key", "reply": "__proto__"}))
-        await session.send(ReadDataset(text="\n".join(lines)))
+        assert not first.done()
+        if other_data:
+            await session.send(ReadDataset((named("new.jsonl", pairs(40, 5000)),)))
+        session.page.events.clear()  # the page forgets the pieces that it has
         await session.send(SaveCleaned())
+        await first
+        (done,) = session.page.all(CleanedDone)
+        pieces = b"".join(piece.data for piece in session.page.all(CleanedPiece)).splitlines()
+        assert [json.loads(line) for line in pieces] == (pairs(40, 5000) if other_data else pairs(3000))
+        assert done.rows == len(pieces)
 
-    # Every event has been held against what a JavaScript string can be (Page.post); that this can fail is shown below.
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
-
-
-def test_a_half_character_would_be_noticed() -> None:
-    from tests.unit.worker_helpers import check_well_formed
-
-    with pytest.raises(UnicodeEncodeError):
-        check_well_formed({"text": ["\ud800"]})
-    with pytest.raises(UnicodeEncodeError):
-        check_well_formed({"\ud800": 1})
-
-
-def test_many_problems_are_cut_to_an_even_share(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(session: Session) -> None:
-        lines = ['{"text": "a",}'] * 900 + ["{'text': 'b'}"] * 900 + ['{"text": ""}'] * 5
-        await session.send(ReadDataset(text="\n".join(lines)))
-        told = session.ready.report["problems"]
-        by_kind: dict[str, list[int]] = {}
-        for problem in told:
-            by_kind.setdefault(problem["kind"], []).append(problem["line"])
-        assert len(told) == 200
-        assert len(by_kind["empty-content"]) == 5  # the rare kind is whole, however late it stands
-        assert by_kind["trailing-comma"][:3] == [1, 2, 3] and by_kind["single-quotes"][:3] == [901, 902, 903]
-        assert abs(len(by_kind["trailing-comma"]) - len(by_kind["single-quotes"])) <= 1
-
-    drive(tiny_model_folder, monkeypatch, work)

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import pytest
 
 from lora_lab.workers import adapter_keeper
-from lora_lab.workers.messages import Command, DatasetReady, Event, NamedBlob, OpenModel
+from lora_lab.workers.messages import Command, DatasetReady, Event, Failed, NamedBlob, OpenModel, TrainSettings
 from lora_lab.workers.storage import Home, MemoryFolder
 from lora_lab.workers.train_worker import TrainWorker
 from lora_lab.workers.wire import to_wire
 
 E = TypeVar("E", bound=Event)
+SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 64, 0, ("q_proj", "v_proj"))
 
 
 class FakeBlob:
@@ -35,6 +36,16 @@ class FakeBlob:
 
     def to_memoryview(self) -> memoryview:
         return memoryview(self.data)
+
+
+class GoneBlob(FakeBlob):
+    """A file that was moved away after it was chosen."""
+
+    async def arrayBuffer(self) -> FakeBlob:
+        raise RuntimeError("NotReadableError")
+
+    def slice(self, start: int, end: int) -> FakeBlob:
+        return GoneBlob(self.data)
 
 
 class Page:
@@ -113,6 +124,11 @@ class Session:
     def ready(self) -> DatasetReady:
         """The dataset as the page was last told of it."""
         return self.page.last(DatasetReady)
+
+
+def failures(session: Session) -> list[str]:
+    """Return what the page was told that has failed."""
+    return [event.message for event in session.page.all(Failed)]
 
 
 def drive(

@@ -71,14 +71,14 @@ async def rows_to_train(
     Raises DatasetError for bad rows that nobody has agreed to leave out, or when nothing is left.
     """
     mapping = ColumnMapping.parse(options.map) if options.map else None
-    paths = [DataSource.from_path(path) for path in (options.val_file or [])]  # a wrong one is told at once
+    held_sources = [DataSource.from_path(path) for path in options.val_file or []]  # a wrong path is told at once
     table = await _read([DataSource.from_path(path) for path in options.data], mapping, options.repair)
     dataset = await _encode(table, tokenizer, template, config.max_length, options)
     dataset.require(options.skip_bad_rows)
     say(dataset.report.as_text())
     if options.val_file is None:
         return split_validation(dataset.examples, config.validation_fraction, config.seed)
-    other = await _read(paths, mapping, options.repair)
+    other = await _read(held_sources, mapping, options.repair)
     validation = await _encode(other, tokenizer, template, config.max_length, options)
     try:
         validation.require(options.skip_bad_rows)

@@ -12,7 +12,7 @@ _FILE_TITLES = {
     "bom": "Byte-order mark",
     "crlf": "Windows line ends",
     "blank-lines": "Blank lines",
-    "container": "Not JSON Lines, read all the same",
+    "container": "Kind of file",
     "csv-header": "Column names",
     "few-rows": "Few rows",
     "mixed-formats": "Rows of different kinds",

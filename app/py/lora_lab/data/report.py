@@ -173,7 +173,8 @@ def build_report(
 def _file_warnings(table: RowTable, content: ContentReport, good: int) -> list[Problem]:
     found = []
     if 0 < good < _FEW_ROWS:
-        found.append(Problem(1, f"only {good} good rows; ten or more are usual", kind="few-rows", severity="warning"))
+        said = f"only {good} good row{'s' * (good != 1)}; ten or more are usual"
+        found.append(Problem(1, said, kind="few-rows", severity="warning"))
     if len(table.formats) > 1:
         kinds = " and ".join(f"{count} {kind}" for kind, count in table.formats.items())
         found.append(Problem(1, f"the rows are of different kinds: {kinds}", kind="mixed-formats", severity="warning"))

@@ -44,6 +44,24 @@ def find_delimiter(head: str, name: str, known: frozenset[str]) -> str | None:
             return delimiter
     if by_name is not None:
         return by_name[0]
+    return _find_even(lines) if "." not in name else None
+
+
+def _find_even(lines: list[str]) -> str | None:
+    """Return the delimiter of pasted text that is a table by its looks alone: names, then rows of as many cells.
+
+    Prose has a space behind its commas, and seldom as many of them in each line.
+    """
+    for delimiter in DELIMITERS:
+        try:
+            # The last record may go on behind what is looked at here.
+            first, *records = csv.reader(lines, delimiter=delimiter)
+        except (csv.Error, ValueError):
+            continue
+        named = len(first) > 1 and all(_NAME.fullmatch(cell) and cell == cell.strip() for cell in first)
+        whole = records[:-1] if len(records) > 1 else records
+        if named and len(set(first)) == len(first) and whole and all(len(cells) == len(first) for cells in whole):
+            return delimiter
     return None
 
 

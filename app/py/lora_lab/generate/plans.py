@@ -103,10 +103,13 @@ class GenerationPlans:
         key = (size, adapter_on)
         if key not in self._plans:
             adapter = self._adapter if adapter_on else None
+            packed = None
             if size == 1 and adapter is not None and can_decode(self.device, self.model, adapter):
-                self._packed = await PackedAdapter.pack(self.model, adapter)
+                if self._packed is None:  # it is there where making the plan was given up
+                    self._packed = await PackedAdapter.pack(self.model, adapter)
+                packed = self._packed
             name = "decode" if size == 1 else f"prefill {size}"
-            trace = self._trace(size, adapter, self._packed if adapter else None)
+            trace = self._trace(size, adapter, packed)
             self._plans[key] = await self.device.build(trace, self.pool, name, on_progress)
         return self._plans[key]
 

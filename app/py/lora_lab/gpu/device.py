@@ -11,7 +11,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import DeviceError, OutOfMemoryError
 from .kernel import Kernel
-from .plan import Buffer, Plan, Tensor, Trace, lay_out, params_size_bytes
+from .plan import Buffer, Layout, Plan, Tensor, Trace, lay_out, params_size_bytes
 
 Progress = Callable[[int, int], None]
 PipelineKey = tuple[Kernel, tuple[str, ...]]  # and the names of the bindings it gets besides its parameters
@@ -271,7 +271,6 @@ class Device(ABC):
         wanted = pipeline_keys(trace)
         await self.compile(wanted, on_progress)
         pipelines = [self._pipelines[key] for key in wanted]
-        pipeline_index = {key: index for index, key in enumerate(wanted)}
 
         # Equal parameter blocks share one place, so a whole model's worth of them is a few kilobytes.
         align = self.limits.min_uniform_buffer_offset_alignment
@@ -286,6 +285,21 @@ class Device(ABC):
             packed[place : place + len(block)] = block
         self.write(params, 0, bytes(packed))
 
+        try:
+            handle = await self._assemble(pipelines, *self._table(trace, pool, layout, params, places))
+            await self.check_errors()
+        except BaseException:  # who builds may be cancelled
+            params.destroy()
+            raise
+        costs = [dispatch.flops + DISPATCH_FLOOR_FLOPS for dispatch in trace.dispatches]
+        names = [f"{dispatch.kernel.name}.{dispatch.kernel.entry}" for dispatch in trace.dispatches]
+        return Plan(self, handle, costs, names, label, [params])
+
+    def _table(
+        self, trace: Trace, pool: Pool, layout: Layout, params: Buffer, places: Mapping[bytes, int]
+    ) -> tuple[list[Buffer], array]:
+        """Return a plan's buffers, and its dispatches as `_assemble` reads them. `places`: of blocks in `params`."""
+        pipeline_index = {key: index for index, key in enumerate(pipeline_keys(trace))}
         buffers: list[Buffer] = [params]
         buffer_index = {id(params): 0}
         table = array("d")
@@ -303,11 +317,7 @@ class Device(ABC):
                 self._check_binding(dispatch.kernel, name, tensor)
                 table.extend((bindings[name].index, buffer_index[id(buffer)], tensor.offset, max(4, tensor.size_bytes)))
             table.extend(dispatch.workgroups)
-        handle = await self._assemble(pipelines, buffers, table)
-        await self.check_errors()
-        costs = [dispatch.flops + DISPATCH_FLOOR_FLOPS for dispatch in trace.dispatches]
-        names = [f"{dispatch.kernel.name}.{dispatch.kernel.entry}" for dispatch in trace.dispatches]
-        return Plan(self, handle, costs, names, label, [params])
+        return buffers, table
 
     def _check_binding(self, kernel: Kernel, name: str, tensor: Tensor) -> None:
         if tensor.size_bytes > self.limits.max_storage_buffer_binding_size:

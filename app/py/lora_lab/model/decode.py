@@ -70,11 +70,18 @@ class PackedAdapter:
         packed = cls(model, adapter)
         device = model.device
         pool = Pool(device, "packing")
-        plan = await device.build(packed.trace(), pool, "pack the adapter")
-        device.submit(plan)
-        await device.finished()
-        plan.close()
-        pool.close()
+        try:
+            plan = await device.build(packed.trace(), pool, "pack the adapter")
+            try:
+                device.submit(plan)
+                await device.finished()
+            finally:
+                plan.close()
+        except BaseException:  # who waits for a reply may give up
+            packed.release()
+            raise
+        finally:
+            pool.close()
         return packed
 
     def trace(self) -> Trace:

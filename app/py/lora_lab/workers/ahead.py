@@ -16,7 +16,7 @@ from lora_lab.errors import LoraLabError
 from lora_lab.gpu.device import Progress
 from lora_lab.model import fill_model
 from lora_lab.train import RunTime, Trainer, measure_run
-from lora_lab.workers.dataset_keeper import DatasetKeeper
+from lora_lab.workers.dataset_viewer import DatasetViewer
 from lora_lab.workers.datasets import Choices, Split
 from lora_lab.workers.dispatch import Host, handles
 from lora_lab.workers.host import phase
@@ -66,7 +66,7 @@ async def quietly(work: Callable[[], Awaitable[T]]) -> T | None:
         return None
 
 
-class AheadWorker(DatasetKeeper):
+class AheadWorker(DatasetViewer):
     """Answers the page's questions about a run that has not begun."""
 
     def __init__(self, host: Host) -> None:
@@ -108,13 +108,12 @@ class AheadWorker(DatasetKeeper):
         await self._plan(command.request, settings, split)
 
     async def _plan(self, request: int, settings: TrainSettings, split: Split) -> None:
-        examples, held = split.trained, split.held
-        passes = settings.steps * settings.batch / len(examples)
+        passes = settings.steps * settings.batch / len(split.trained)
         planned = TrainingPlanned(request, settings.steps, passes)
         try:
             await self.device()
         except LoraLabError:  # no GPU: the numbers of the data are still worth having
-            summary = run_summary(settings, len(examples), len(held), None)
+            summary = run_summary(settings, split, None)
             self.host.post(replace(planned, summary=summary))
             return
         try:
@@ -125,7 +124,7 @@ class AheadWorker(DatasetKeeper):
         parts = tuple(MemoryPart(PARTS.get(name, name), size) for name, size in plan.memory.parts.items())
         planned = replace(
             planned,
-            summary=run_summary(settings, len(examples), len(held), plan.rows_at_once, plan.packing_saves),
+            summary=run_summary(settings, split, plan.rows_at_once, plan.packing_saves),
             memory_bytes=plan.memory.total_bytes,
             memory_parts=parts,
             recomputed_layers=plan.memory.recomputed_layers,

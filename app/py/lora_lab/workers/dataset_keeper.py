@@ -1,4 +1,4 @@
-"""The datasets' side of the train worker: reads, counts, shows, cleans. One such job at a time; a newer one wins."""
+"""The datasets' side of the train worker: reads and counts. One such job at a time; a newer one wins."""
 
 from __future__ import annotations
 
@@ -15,28 +15,19 @@ from lora_lab.workers.dataset_words import describe, describe_rows
 from lora_lab.workers.datasets import Choices, OpenDataset, Reader, TokenizedTable, Validation
 from lora_lab.workers.dispatch import Host, failure, handles
 from lora_lab.workers.messages import (
-    CleanedDone,
-    CleanedPiece,
     ClearDataset,
     Command,
+    CountTokens,
     DatasetCleared,
-    MappingPreviewed,
-    PreviewMapping,
     ReadDataset,
     ReadValidation,
-    RowShown,
-    SaveCleaned,
-    ShowRow,
     StopReading,
 )
 from lora_lab.workers.reading import mapping_of, progress, take, take_files, title_of
-from lora_lab.workers.rows import show_row
 
 # From here on the rows are described before their tokens are counted, which takes a second or more.
 MANY_ROWS = 1000
 FIRST_LENGTH = 512  # that is told while nobody has chosen another and no token is counted
-PIECE_BYTES = 1 << 20
-_PREVIEW_CHARACTERS = 2000
 
 
 class DatasetKeeper(AdapterKeeper):
@@ -49,7 +40,6 @@ class DatasetKeeper(AdapterKeeper):
         self._job: asyncio.Task[None] | None = None
         self._job_is_validation = False
         self._counting: str | None = None  # the masking that the rows are being tokenized for
-        self._row_job: asyncio.Task[RowShown] | None = None
         self._waiting: Command | None = None  # to be answered when the tokens are counted
         self._background: set[asyncio.Future[None]] = set()
 
@@ -67,7 +57,8 @@ class DatasetKeeper(AdapterKeeper):
                 raise
             return False
         except MemoryError as error:
-            self.dataset = None
+            if not is_validation:
+                self.dataset = None
             raise DatasetError(
                 "There is not enough memory for this dataset. Use a part of it, or the command line: lora-lab train."
             ) from error
@@ -86,6 +77,10 @@ class DatasetKeeper(AdapterKeeper):
     @property
     def _is_busy(self) -> bool:
         return self._job is not None and not self._job.done()
+
+    @property
+    def _is_reading_validation(self) -> bool:
+        return self._is_busy and self._job_is_validation
 
     def _begin(self, work: Awaitable[Any]) -> None:
         """Do something that no command waits for."""
@@ -165,10 +160,16 @@ class DatasetKeeper(AdapterKeeper):
     def answer_when_counted(self, command: Command, choices: Choices) -> None:
         """Tokenize the dataset for these choices in the background, then answer the command. The last one counts."""
         self._waiting = command
-        if self._counting == choices.masking:
-            self._wanted = choices
+        if self._is_reading_validation or self._counting == choices.masking:
+            self._wanted = choices  # the job that is going on answers it at its end
         else:
             self._begin(self.count_for(choices))
+
+    async def stop_counting(self) -> None:
+        """Give up tokenizing for other choices: the dataset stays as it was shown last."""
+        if self._counting is not None and await self._give_up() and self.dataset is not None:
+            self._tell()
+            self._go_on()
 
     async def model_leaves(self) -> None:
         """Another model will be opened: what was counted with this one is void, what was read stays."""
@@ -189,18 +190,26 @@ class DatasetKeeper(AdapterKeeper):
 
     @handles(StopReading, "dataset")
     async def stop_reading(self, _: StopReading) -> None:
-        """Give up what is being read or counted. The dataset goes; with a validation file only that one."""
+        """Give up what is being read or counted. What is read already stays: only its tokens are not counted then."""
         if not self._is_busy:
             return
-        keeps_dataset = self._job_is_validation
+        is_validation = self._is_reading_validation
         await self._give_up()
-        if keeps_dataset and self.dataset is not None:
+        if self.dataset is None:
+            self._forget()
+        elif is_validation:
             self._tell()
-            if self.dataset.shown is None and self.model is not None:
-                self.model_came()  # its own counting made way for the validation file
-            self._answer_waiting()
-            return
-        self._forget()
+            self._go_on()
+        else:
+            self._waiting = None
+            self._wanted = self.dataset.shown or self._wanted
+            self._tell()
+
+    @handles(CountTokens, "dataset")
+    async def count_tokens(self, _: CountTokens) -> None:
+        """Count the tokens after all, where that was stopped."""
+        if self.model is not None:
+            self.model_came()
 
     @handles(ClearDataset, "dataset")
     async def clear_dataset(self, _: ClearDataset) -> None:
@@ -211,6 +220,13 @@ class DatasetKeeper(AdapterKeeper):
     def _forget(self) -> None:
         self.dataset = self._wanted = self._waiting = None
         self.host.post(DatasetCleared())
+
+    def _go_on(self) -> None:
+        """Do what made way for a job that came to nothing: count the tokens, or answer what waits for them."""
+        if self.dataset is not None and self.dataset.shown is None and self.model is not None:
+            self.model_came()  # answers what waits, too
+        else:
+            self._answer_waiting()
 
     def _tell(self) -> None:
         """Describe the dataset as it stands."""
@@ -226,14 +242,21 @@ class DatasetKeeper(AdapterKeeper):
     @handles(ReadValidation, "dataset")
     async def read_validation(self, command: ReadValidation) -> None:
         """Take the validation rows from files of their own, or from the dataset again."""
-        dataset = self._need_dataset()
+        dataset = self.need_dataset()
         if not command.files:
-            if self._job_is_validation:
-                await self._give_up()
+            gave_up = self._is_reading_validation and await self._give_up()
+            if self.dataset is not dataset:
+                return
             dataset.validation = None
             self._tell()
+            if gave_up:
+                self._go_on()
             return
-        await self._do(self._read_validation(dataset, command), is_validation=True)
+        try:
+            await self._do(self._read_validation(dataset, command), is_validation=True)
+        except Exception:
+            self._go_on()
+            raise
 
     async def _read_validation(self, dataset: OpenDataset, command: ReadValidation) -> None:
         sources = take_files(command.files)
@@ -251,61 +274,15 @@ class DatasetKeeper(AdapterKeeper):
             self._tell()
             self._answer_waiting()
         else:  # the dataset itself waits to be counted: for a model, or because this came in between
-            dataset.validation = validation
-            await self._count(dataset)
-
-    # --- looking at it ---
-
-    @handles(PreviewMapping, "dataset")
-    async def preview_mapping(self, command: PreviewMapping) -> None:
-        """Say what a mapping makes of the first rows."""
-        dataset = self._need_dataset()
-        try:
-            mapping = mapping_of(command.mapping)
-            if mapping is None:
-                raise DatasetError("Choose the columns of the prompt and the reply, or that of the text.")
-            rows = tuple(_shortened(row) for row in dataset.table.mapping_preview(mapping))
-        except DatasetError as error:
-            self.host.post(MappingPreviewed(command.request, problem=str(error)))
-            return
-        self.host.post(MappingPreviewed(command.request, rows))
-
-    @handles(ShowRow, "dataset")
-    async def show_row(self, command: ShowRow) -> None:
-        """Show a row's tokens. A search that another ShowRow overtakes is given up."""
-        dataset = self._need_dataset()
-        if self._row_job is not None:
-            self._row_job.cancel()
-        if self.model is None:
-            self.host.post(RowShown(command.request, 0, 0, why="The rows can be shown when a model is open."))
-            return
-        job = self._row_job = asyncio.ensure_future(show_row(dataset, self.model.tokenizer, command))
-        try:
-            shown = await job
-        except asyncio.CancelledError:
-            if not job.cancelled():
+            before, dataset.validation = dataset.validation, validation
+            try:
+                await self._count(dataset)
+            except asyncio.CancelledError:  # given up before it was of any use
+                dataset.validation = before
                 raise
-            return
-        if self.dataset is dataset:
-            self.host.post(shown)
 
-    @handles(SaveCleaned, "dataset")
-    async def save_cleaned(self, command: SaveCleaned) -> None:
-        """Send the good rows as JSON Lines, piece by piece."""
-        dataset = self._need_dataset()
-        table = dataset.table
-        total = len(table) - (0 if command.mended else table.mendable)
-        waiting, size, done = [], 0, 0
-        async for piece in table.cleaned(command.mended, command.as_conversations):
-            waiting.append(piece)
-            size += len(piece)
-            done += piece.count(b"\n")
-            if size >= PIECE_BYTES or (done == total and size):
-                self.host.post(CleanedPiece(b"".join(waiting), done, total))
-                waiting, size = [], 0
-        self.host.post(CleanedDone(_cleaned_name(dataset.name), done))
-
-    def _need_dataset(self) -> OpenDataset:
+    def need_dataset(self) -> OpenDataset:
+        """Return the open dataset. DatasetError if there is none."""
         if self.dataset is None:
             raise DatasetError("No dataset is open.")
         return self.dataset
@@ -313,21 +290,3 @@ class DatasetKeeper(AdapterKeeper):
 
 def _reader(model: OpenedModel) -> Reader:
     return Reader(model.tokenizer, model.template, model.files.config.max_position_embeddings)
-
-
-def _cleaned_name(name: str) -> str:
-    """Return `cats-cleaned.jsonl` for `cats.csv.gz`."""
-    base = name.split(" and ")[0].removesuffix(".gz")
-    stem = base.rpartition(".")[0] or base
-    return f"{stem.replace(' ', '-')}-cleaned.jsonl"
-
-
-def _shortened(value: Any) -> Any:
-    """Return a row with its long texts cut: it is for looking at."""
-    if isinstance(value, str):
-        return value if len(value) <= _PREVIEW_CHARACTERS else value[: _PREVIEW_CHARACTERS - 1] + "…"
-    if isinstance(value, list):
-        return [_shortened(item) for item in value[:50]]
-    if isinstance(value, dict):
-        return {key: _shortened(item) for key, item in value.items()}
-    return value

@@ -50,7 +50,7 @@ def describe(dataset: OpenDataset, choices: Choices, suggested: TrainSettings | 
         title=dataset.title,
         rows=report.rows,
         good_rows=good,
-        problem_count=dataset.cut(choices).bad_rows,
+        problem_count=cut.bad_rows,
         report=report.as_dict(SHOWN_PROBLEMS),
         facts=_facts(cut, choices, good, validation),
         notes=_notes(report),
@@ -66,7 +66,8 @@ def describe(dataset: OpenDataset, choices: Choices, suggested: TrainSettings | 
 
 def _validation_part(validation: Validation, choices: Choices) -> ValidationPart:
     cut = validation.rows.cut(choices)
-    report = cut.report
+    # Few rows are enough to check on.
+    report = replace(cut.report, groups=tuple(group for group in cut.report.groups if group.kind != "few-rows"))
     return ValidationPart(
         name=validation.name,
         rows=report.rows,
@@ -74,6 +75,7 @@ def _validation_part(validation: Validation, choices: Choices) -> ValidationPart
         problem_count=report.counts["error"],
         overlap=len(validation.overlap.indices),
         overlap_lines=validation.overlap.lines,
+        report=report.as_dict(SHOWN_PROBLEMS),
     )
 
 
@@ -96,7 +98,9 @@ def _with_overlap(report: DatasetReport, validation: Validation) -> DatasetRepor
 
 def _rows_fact(report: DatasetReport, good: int) -> Fact:
     rows = f"{good:,}" if good == report.rows else f"{good:,} of {report.rows:,}"
-    return Fact("Rows" if good == report.rows else "Good rows", rows, _kinds(report.formats))
+    # Good rows that the validation file holds too are left out.
+    label = "Rows" if good == report.rows else "Good rows" if good >= report.good else "Rows used"
+    return Fact(label, rows, _kinds(report.formats))
 
 
 def _facts(cut: Dataset, choices: Choices, good: int, validation: ValidationPart | None) -> tuple[Fact, ...]:

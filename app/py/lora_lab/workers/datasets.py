@@ -82,9 +82,16 @@ class TokenizedTable:
 
     async def encode(self, reader: Reader, masking: str, on_progress: Progress) -> None:
         """Tokenize all rows. Cancelled in between it leaves what was there."""
-        encoded = await encode_rows(
+        self.take(await self.encoded_by(reader, masking, on_progress))
+
+    async def encoded_by(self, reader: Reader, masking: str, on_progress: Progress) -> EncodedTable:
+        """Return all rows in tokens, without taking them for this table's."""
+        return await encode_rows(
             self.table, reader.tokenizer, reader.template, reader.keep, on_progress, masking,  # type: ignore[arg-type]
         )  # fmt: skip
+
+    def take(self, encoded: EncodedTable) -> None:
+        """Use these tokens from now on."""
         self.encoded, self._cut = encoded, None
 
     def forget_tokens(self) -> None:
@@ -158,16 +165,22 @@ class OpenDataset:
             part.forget_tokens()
 
     async def encode(self, reader: Reader, masking: str, on_progress: Progress) -> None:
-        """Tokenize what is not in tokens yet, masked like this. `on_progress(done_rows, total_rows)`."""
+        """Tokenize what is not in tokens yet, masked like this. `on_progress(done_rows, total_rows)`.
+
+        Cancelled in between it leaves what was there: training and validation rows are always masked alike.
+        """
         missing = [part for part in self.parts if not part.is_encoded(masking)]
         total, before = sum(len(part.table) for part in missing), 0
 
         def tell(done: int, _: int) -> None:
             on_progress(before + done, total)
 
+        found = []
         for part in missing:
-            await part.encode(reader, masking, tell)
+            found.append(await part.encoded_by(reader, masking, tell))
             before += len(part.table)
+        for part, encoded in zip(missing, found, strict=True):
+            part.take(encoded)
 
     def cut(self, choices: Choices) -> Dataset:
         """Return the training rows at these choices; those that the validation file holds too are still among them."""

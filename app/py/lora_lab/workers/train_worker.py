@@ -19,6 +19,7 @@ from lora_lab.workers.engine_worker import seldom
 from lora_lab.workers.host import phase, serve
 from lora_lab.workers.messages import (
     AdapterInfo,
+    Command,
     OpenModel,
     StartTraining,
     StopTraining,
@@ -30,6 +31,8 @@ from lora_lab.workers.messages import (
 )
 from lora_lab.workers.planning import check_settings, lora_config
 from lora_lab.workers.wording import describe_model
+
+NOTHING_LEARNED = "Stopped before the first step: nothing was learned, nothing is kept."
 
 
 @dataclass
@@ -48,7 +51,16 @@ class TrainWorker(AheadWorker):
         self.trainer: Trainer | None = None
         self.getting_ready: asyncio.Future[None] | None = None
         self.stop_asked = False
-        self.training = False
+        self.training = False  # from the moment that a run was asked for
+
+    async def answer(self, command: Command) -> None:
+        """Run the method for `command`. A run can be stopped, and is the only one, while it waits for its turn."""
+        if isinstance(command, StartTraining):
+            if self.training:  # the button was pressed twice
+                return
+            self.training, self.stop_asked = True, False
+            self._tell_state("loading")
+        await super().answer(command)
 
     # --- the model ---
 
@@ -95,11 +107,12 @@ class TrainWorker(AheadWorker):
             self.trainer.stop()
         if self.getting_ready is not None:
             self.getting_ready.cancel()
+        elif self.trainer is None:
+            await self.stop_counting()
 
     @handles(StartTraining, "training", exclusive=True)
     async def start_training(self, command: StartTraining) -> None:
         """Train from the first step to the last or to a stop; keep the adapter; tell the page all along."""
-        self.training, self.stop_asked = True, False
         try:
             await self._train(command)
         except Exception:
@@ -110,8 +123,11 @@ class TrainWorker(AheadWorker):
 
     async def _train(self, command: StartTraining) -> None:
         settings = command.settings
-        self._tell_state("loading")
-        opened, dataset, split = await self._ready_to_train(command)
+        ready = None if self.stop_asked else await self._ready_to_train(command)
+        if ready is None:
+            self._tell_state("idle", detail=NOTHING_LEARNED)
+            return
+        opened, dataset, split = ready
         plan, lora = await self.plan_run(settings, split), lora_config(settings)
         trainer = self.trainer = plan.trainer
         try:
@@ -131,11 +147,12 @@ class TrainWorker(AheadWorker):
             await self.tell_adapters()
             await self.tell_storage()
         elif error is None:
-            self._tell_state("idle", detail="Stopped before the first step: nothing was learned, nothing is kept.")
+            self._tell_state("idle", detail=NOTHING_LEARNED)
         if error:
             raise error
 
-    async def _ready_to_train(self, command: StartTraining) -> tuple[OpenedModel, OpenDataset, Split]:
+    async def _ready_to_train(self, command: StartTraining) -> tuple[OpenedModel, OpenDataset, Split] | None:
+        """Return what the run works on, its tokens counted; None when it was stopped meanwhile."""
         opened = self.need_model("Training needs a model")
         dataset = self.dataset
         if dataset is None:
@@ -143,7 +160,10 @@ class TrainWorker(AheadWorker):
         if problems := check_settings(command.settings, opened.files.config):
             raise LoraLabError("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
         choices = Choices.of(command.settings)
-        if not await self.count_for(choices):
+        is_counted = await self.count_for(choices)
+        if self.stop_asked:
+            return None
+        if not is_counted:
             raise DatasetError("Training did not begin: the dataset was given up while its tokens were counted.")
         self.show_choices(choices)
         bad = dataset.cut(choices).bad_rows

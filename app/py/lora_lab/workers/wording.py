@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lora_lab.config import LINEAR_LAYERS
 from lora_lab.workers.adapter_keeper import OpenedModel
+from lora_lab.workers.datasets import Split
 from lora_lab.workers.messages import Fact, ModelOpened, NamedBlob, TrainSettings
 
 # Rates beyond which runs usually fail to learn, or learn too little to notice.
@@ -47,19 +48,30 @@ def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bo
 
 
 def run_summary(
-    settings: TrainSettings, rows: int, held: int, rows_at_once: int | None, packing_saves: float | None = None
+    settings: TrainSettings, split: Split, rows_at_once: int | None, packing_saves: float | None = None
 ) -> str:
     """Return one line about a run: how often it goes through the data, how a step is split, what packing saves."""
+    rows, held = len(split.trained), len(split.held)
     passes = settings.steps * settings.batch / rows
     times = f"{passes:.1f} passes" if passes < 10 else f"{passes:.0f} passes"
-    parts = [f"{settings.steps:,} steps are {times} through {rows:,} rows"]
-    if held:
-        parts.append(f"{held:,} rows are held back for checking")
+    parts = [f"{_count(settings.steps, 'step')} {_are(settings.steps)} {times} through {_count(rows, 'row')}"]
+    if split.needs_held:
+        parts.append(f"it is checked on the {_count(held, 'row')} of the validation file")
+    elif held:
+        parts.append(f"{_count(held, 'row')} {_are(held)} held back for checking")
     if rows_at_once is not None and rows_at_once < settings.batch:
-        parts.append(f"each step takes {rows_at_once} row{'s' if rows_at_once > 1 else ''} at a time, to fit")
+        parts.append(f"each step takes {_count(rows_at_once, 'row')} at a time, to fit")
     if packing_saves is not None and packing_saves > 0:
         parts.append(f"packing saves {100 * packing_saves:.0f} % of the computing, all of it padding")
     return "; ".join(parts) + "."
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'s' * (number != 1)}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def run_notes(settings: TrainSettings, passes: float) -> tuple[str, ...]:

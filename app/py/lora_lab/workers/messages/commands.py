@@ -47,7 +47,11 @@ class PlanTraining(Command):
 
 @dataclass(frozen=True)
 class StartTraining(Command):
-    """Train. `accept_problems` is the person's consent to train on the good rows only."""
+    """Train. `accept_problems` is the person's consent to train on the good rows only.
+
+    TrainingState follows at once, also while the run has to wait for something else to end. While there is a run
+    another one is not begun.
+    """
 
     settings: TrainSettings
     accept_problems: bool = False
@@ -57,7 +61,8 @@ class StartTraining(Command):
 class TimeTraining(Command):
     """Measure a few steps of the run that these settings mean, on the GPU, and forget what they learned.
 
-    TrainingTimed follows. A trial that another PlanTraining, TimeTraining or StartTraining overtakes is given up.
+    TrainingTimed follows. A trial is given up for whatever asks for the GPU, the model or the data meanwhile, and is
+    not made when that has come already.
     """
 
     settings: TrainSettings
@@ -66,7 +71,10 @@ class TimeTraining(Command):
 
 @dataclass(frozen=True)
 class StopTraining(Command):
-    """Finish what the GPU has been given (two steps at most), keep what was learned."""
+    """Finish what the GPU has been given (two steps at most), keep what was learned.
+
+    Before the first step: give up what is got ready, and the counting of tokens for the run.
+    """
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lora_lab.workers.messages.parts import Command, Event, Fact, NamedBlob, TrainSettings
@@ -32,7 +32,16 @@ class ReadDataset(Command):
 
 @dataclass(frozen=True)
 class StopReading(Command):
-    """Give up what is being read or counted. DatasetCleared follows; of a validation file, DatasetReady without it."""
+    """Give up what is being read or counted.
+
+    DatasetCleared follows when the dataset was being read; else DatasetReady, without the validation file that was
+    being read, or without tokens when those were being counted (CountTokens counts them after all).
+    """
+
+
+@dataclass(frozen=True)
+class CountTokens(Command):
+    """Count the tokens of the dataset that is open, after that was stopped. DatasetReady follows."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ class ShowRow(Command):
 class SaveCleaned(Command):
     """Ask for the good rows as JSON Lines: CleanedPiece again and again, then CleanedDone.
 
+    Another SaveCleaned, or another dataset, ends it without that.
+
     `mended`: with the rows that can be mended; `as_conversations`: all as `messages` (or `text`) rows.
     """
 
@@ -107,6 +118,7 @@ class ValidationPart:
     problem_count: int
     overlap: int  # training rows that are left out, because the validation file holds them
     overlap_lines: tuple[tuple[int, int], ...]  # (line in the training data, line in the validation file), the first
+    report: dict[str, Any] = field(default_factory=dict)  # as DatasetReady's, of the validation file
 
 
 @dataclass(frozen=True)
@@ -195,7 +207,7 @@ class CleanedDone(Event):
 
 
 COMMANDS: tuple[type[Command], ...] = (
-    ReadDataset, StopReading, ClearDataset, PreviewMapping, ReadValidation, ShowRow, SaveCleaned,
+    ReadDataset, StopReading, CountTokens, ClearDataset, PreviewMapping, ReadValidation, ShowRow, SaveCleaned,
 )  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
     DatasetProgress, DatasetReady, DatasetCleared, MappingPreviewed, RowShown, CleanedPiece, CleanedDone,

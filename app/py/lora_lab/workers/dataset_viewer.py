@@ -1,0 +1,106 @@
+"""Looking at the dataset that is open: what a mapping makes of it, its rows in tokens, the cleaned file."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from lora_lab.errors import DatasetError
+from lora_lab.workers.dataset_keeper import DatasetKeeper
+from lora_lab.workers.dispatch import Host, handles
+from lora_lab.workers.messages import (
+    CleanedDone,
+    CleanedPiece,
+    MappingPreviewed,
+    PreviewMapping,
+    RowShown,
+    SaveCleaned,
+    ShowRow,
+)
+from lora_lab.workers.reading import mapping_of
+from lora_lab.workers.rows import show_row
+
+PIECE_BYTES = 1 << 20
+_PREVIEW_CHARACTERS = 2000
+
+
+class DatasetViewer(DatasetKeeper):
+    """Answers the page's questions about the dataset that is open; none of them changes it."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._row_job: asyncio.Task[RowShown] | None = None
+        self._saving: SaveCleaned | None = None  # the file that is being written
+
+    @handles(PreviewMapping, "dataset")
+    async def preview_mapping(self, command: PreviewMapping) -> None:
+        """Say what a mapping makes of the first rows."""
+        dataset = self.need_dataset()
+        try:
+            mapping = mapping_of(command.mapping)
+            if mapping is None:
+                raise DatasetError("Choose the columns of the prompt and the reply, or that of the text.")
+            rows = tuple(_shortened(row) for row in dataset.table.mapping_preview(mapping))
+        except DatasetError as error:
+            self.host.post(MappingPreviewed(command.request, problem=str(error)))
+            return
+        self.host.post(MappingPreviewed(command.request, rows))
+
+    @handles(ShowRow, "dataset")
+    async def show_row(self, command: ShowRow) -> None:
+        """Show a row's tokens. A search that another ShowRow overtakes is given up."""
+        dataset = self.need_dataset()
+        if self._row_job is not None:
+            self._row_job.cancel()
+        if self.model is None:
+            self.host.post(RowShown(command.request, 0, 0, why="The rows can be shown when a model is open."))
+            return
+        job = self._row_job = asyncio.ensure_future(show_row(dataset, self.model.tokenizer, command))
+        try:
+            shown = await job
+        except asyncio.CancelledError:
+            if not job.cancelled():
+                raise
+            return
+        if self.dataset is dataset:
+            self.host.post(shown)
+
+    @handles(SaveCleaned, "dataset")
+    async def save_cleaned(self, command: SaveCleaned) -> None:
+        """Send the good rows as JSON Lines, piece by piece. Another file, or another dataset, ends this one."""
+        dataset = self.need_dataset()
+        self._saving = command
+        table = dataset.table
+        total = len(table) - (0 if command.mended else table.mendable)
+        waiting: list[bytes] = []
+        size = done = 0
+        async for piece in table.cleaned(command.mended, command.as_conversations):
+            if self._saving is not command or self.dataset is not dataset:
+                return
+            waiting.append(piece)
+            size += len(piece)
+            done += piece.count(b"\n")
+            if size >= PIECE_BYTES:
+                self.host.post(CleanedPiece(b"".join(waiting), done, total))
+                waiting, size = [], 0
+        if size:
+            self.host.post(CleanedPiece(b"".join(waiting), done, total))
+        self.host.post(CleanedDone(_cleaned_name(dataset.name), done))
+
+
+def _cleaned_name(name: str) -> str:
+    """Return `cats-cleaned.jsonl` for `cats.csv.gz`."""
+    base = name.split(" and ")[0].removesuffix(".gz")
+    stem = base.rpartition(".")[0] or base
+    return f"{stem.replace(' ', '-')}-cleaned.jsonl"
+
+
+def _shortened(value: Any) -> Any:
+    """Return a row with its long texts cut: it is for looking at."""
+    if isinstance(value, str):
+        return value if len(value) <= _PREVIEW_CHARACTERS else value[: _PREVIEW_CHARACTERS - 1] + "…"
+    if isinstance(value, list):
+        return [_shortened(item) for item in value[:50]]
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    return value
