@@ -253,7 +253,10 @@ async def measure_chat(
         chat.close()
     return (
         Row(
-            f"decode{suffix}", statistics.median(speeds), "tokens/s", work=per_token,
+            f"decode{suffix}",
+            statistics.median(speeds),
+            "tokens/s",
+            work=per_token,
             more={"share": statistics.median(shares)} if shares else {},
         ),
         Row(f"prefill {long_prompt}{suffix}", statistics.median(firsts), "ms", work=prefill),

@@ -55,6 +55,11 @@ try {
   for (const name of ["steps", "lr", "rank", "alpha", "batch", "max-length", "seed"]) {
     result.settings[name] = await part(`set-${name}`).inputValue();
   }
+  // The page times the run by itself a moment after the plan has settled.
+  await page.waitForFunction(() => document.querySelector('[data-testid="plan-time"]').textContent, null, { timeout: 20_000 })
+    .catch(() => errors.push("the page did not time the run"));
+  result.plan_time = await part("plan-time").innerText();
+  await shot("planned");
   const pressed = await page.evaluate(() => performance.now());
   await part("train-start").click();
   await page.waitForFunction(() => window.heard.length >= 20, null, { timeout: PATIENCE_MS });

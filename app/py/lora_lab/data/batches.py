@@ -161,15 +161,18 @@ def make_batch(
         places = [(0, end - length) for end, length in zip(itertools.accumulate(lengths), lengths, strict=True)]
         if sum(lengths) > packed_length:
             raise ValueError(f"examples of {sum(lengths)} tokens do not fit a sequence of {packed_length}")
-    tokens, targets = np.full(shape, pad_id, np.int32), np.full(shape, pad_id, np.int32)
-    weights, positions = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+    tokens, targets, positions = (np.zeros(shape, np.int32) for _ in range(3))
+    weights = np.zeros(shape, np.float32)
+    if pad_id:
+        tokens.fill(pad_id)
+        targets.fill(pad_id)
     for example, length, (row, start) in zip(examples, lengths, places, strict=True):
         part = min(length, len(example.tokens) - 1)
         tokens[row, start : start + length] = example.tokens[:length]
         targets[row, start : start + part] = example.tokens[1 : part + 1]
         weights[row, start : start + part] = example.trained[1 : part + 1]
         positions[row, start : start + length] = np.arange(length)
-    return Batch(tokens, targets, weights, positions, int(weights.sum()), sum(lengths))
+    return Batch(tokens, targets, weights, positions, int(np.count_nonzero(weights)), sum(lengths))
 
 
 def batch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) -> list[int]:
