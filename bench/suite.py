@@ -212,7 +212,7 @@ async def _drift(recorder: Recorder, model: Model, sizes: Sizes, part_done: Part
 
 
 def _host_rows(one: StepFigures) -> list[Row]:
-    """What a replayed step takes of the host, by the longest run there is: in a new one code is still being compiled."""
+    """What a step takes of the host, by the longest run there is: in a new one code is still being compiled."""
     figures = (("python ms per step", one.python_ms), ("submit ms per step", one.submit_ms))
     return [Row(name, value, "ms", more={"steps": len(one.times_ms)}) for name, value in figures]
 
