@@ -32,11 +32,11 @@ export function setUpStrip({ openModel }) {
 /** On small screens: mark the step that is in view in the header. */
 function followSteps() {
   const links = new Map([...document.querySelectorAll(".steps-nav a")].map((link) => [link.dataset.step, link]));
+  const seen = new Set(); // on a wide window all of them at once
   const observer = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (!isIntersecting) continue;
-      for (const [step, link] of links) link.setAttribute("aria-current", String(step === target.id));
-    }
+    for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target.id);
+    const current = [...links.keys()].find((step) => seen.has(step));
+    if (current) for (const [step, link] of links) link.setAttribute("aria-current", String(step === current));
   }, { rootMargin: "-30% 0px -60% 0px" });
   for (const step of links.keys()) observer.observe(byId(step));
 }

@@ -167,6 +167,14 @@ def test_a_stop_of_the_counting_keeps_the_rows_until_they_are_counted(open_lab: 
     lab.part("count-tokens").click()
     expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
     assert lab.part("count-tokens").is_hidden() and lab.part("preview").is_visible()
+    # Counting for another mask, stopped: what was counted holds, and the form says so.
+    trained = lab.part("dataset-summary").locator("dd").nth(2).inner_text()
+    lab.part("set-masking").select_option("all")
+    expect(lab.part("reading-stop")).to_be_visible(timeout=START_MS)
+    lab.part("reading-stop").click()
+    expect(lab.part("set-masking")).to_have_value("assistant", timeout=START_MS)
+    expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
+    assert lab.part("dataset-summary").locator("dd").nth(2).inner_text() == trained != "100 %"
 
 
 def test_gzip_is_opened_and_a_damaged_one_is_told(open_lab: OpenLab) -> None:
