@@ -5,7 +5,7 @@ import { create, formatCount } from "./dom.js";
 
 // What cannot be seen, or would turn the text around: drawn as a sign. The two joiners stand inside of words and emoji.
 const HIDDEN = /[\0- \x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]/;
-const SIGNS = { " ": "·", "\n": "⏎", "\t": "→", "\r": "CR", "\0": "NUL", "\xa0": "nbsp", "\ufeff": "BOM" };
+const SIGNS = { " ": "·", "\n": "¶", "\t": "→", "\r": "CR", "\0": "NUL", "\xa0": "nbsp", "\ufeff": "BOM" };
 const JOINERS = /^[\u200c\u200d\ufe0f]+$/;
 
 /** Return a fragment of the RowShown event's tokens, with a line where the row is cut. */

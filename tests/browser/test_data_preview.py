@@ -91,7 +91,7 @@ def test_hostile_text_is_text(shown: Lab) -> None:
     assert HOSTILE in "".join(chip["text"] for chip in chips(shown))
     assert box.locator("img").count() == 0
     signs = box.evaluate("(box) => [...box.querySelectorAll('[data-sign]')].map((sign) => sign.dataset.sign)")
-    assert {"·", "⏎", "→", "CR", "NUL", "nbsp", "U+202E"} <= set(signs)
+    assert {"·", "¶", "→", "CR", "NUL", "nbsp", "U+202E"} <= set(signs)
     shown.part("preview-text").click()
     assert HOSTILE in (shown.part("preview-chips").text_content() or "")
     assert box.locator("img").count() == 0

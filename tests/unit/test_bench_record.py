@@ -40,8 +40,11 @@ class FakeDevice:
 
     def _submit(self, handle: Any, first: int, last: int) -> None: ...
 
-    async def profile(self, plan: Plan) -> list[float] | None:
-        return None if self.takes_ms is None else [self.takes_ms] * plan.num_dispatches
+    async def profile(self, plan: Plan, together: int = 1) -> list[float] | None:
+        if self.takes_ms is None:
+            return None
+        firsts = range(0, plan.num_dispatches, together)
+        return [self.takes_ms * min(together, plan.num_dispatches - first) for first in firsts]
 
 
 def tensor(size: int, label: str) -> Tensor:
@@ -121,7 +124,7 @@ def test_covered_counts_overlaps_once() -> None:
     assert covered([]) == 0
 
 
-def test_a_part_is_the_sum_of_its_dispatches_unless_the_timer_is_too_coarse() -> None:
+def test_a_part_is_its_share_of_the_replay_unless_the_timer_is_too_coarse() -> None:
     for ms, how in ((0.123, "timestamps"), (0.1, "the clock, differences")):
         device = FakeDevice(ms)
         trace = Trace()

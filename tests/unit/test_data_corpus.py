@@ -100,7 +100,7 @@ def test_every_kind_of_problem_has_a_title_and_stands_in_the_docs() -> None:
         ("single-quotes.jsonl", "{'text': 'it\\'s me'}", '{"text":"it\'s me"}'),
         ("raw-tab.jsonl", '{"text": "a b"}', '{"text": "a\\tb"}'),
         ("joined-with-bom.jsonl", '\ufffd{"text": "two"}', '{"text":"two"}'),
-        ("two-on-a-line.jsonl", '{"text": "one"} {"text": "two"}', '{"text": "one"} ⏎ {"text": "two"}'),
+        ("two-on-a-line.jsonl", '{"text": "one"} {"text": "two"}', '{"text": "one"} ¶ {"text": "two"}'),
         ("array-missing-comma.json", '{"text": "two"}', ', {"text": "two"}'),
     ],
 )

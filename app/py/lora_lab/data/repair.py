@@ -60,7 +60,7 @@ def show_change(text: str, rows: list[dict[str, Any]], around: int = 28) -> tupl
     """
     if len(rows) > 1:
         begins = [shown(json.dumps(row, ensure_ascii=False), 2 * around) for row in rows[:4]]
-        return excerpt(text, 0, 4 * around), " ⏎ ".join(begins + ["…"] * (len(rows) > 4))
+        return excerpt(text, 0, 4 * around), " ¶ ".join(begins + ["…"] * (len(rows) > 4))
     mended = _mend(text.lstrip("\ufeff")) or ""
     skipped = len(text) - len(text.lstrip("\ufeff"))
     old, new = skipped, 0
