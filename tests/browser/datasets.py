@@ -1,0 +1,34 @@
+"""Datasets that the browser tests give to the page, and what the page tells of them."""
+
+from __future__ import annotations
+
+import json
+
+from tests.browser.lab import Lab
+
+PAIRS = [{"prompt": f"What is ship {i}?", "completion": f"Ship {i} carries {7 * i} barrels."} for i in range(20)]
+CSV = "frage,antwort\n" + "".join(f"Wie hoch ist Turm {i}?,{20 + i} Meter\n" for i in range(20))
+
+
+def lines(rows: list[dict]) -> list[str]:
+    return [json.dumps(row) for row in rows]
+
+
+def messy() -> bytes:
+    """Twenty rows: three that can be mended, two that cannot."""
+    rows = lines(PAIRS)
+    rows[3] = rows[3][:-1] + ",}"
+    rows[7] = "{'prompt': 'Who?', 'completion': 'Me'}"
+    rows[9] = rows[9][:-1] + ",}"
+    rows[12] = '{"prompt": "and no completion"}'
+    rows[15] = '{"prompt": "cut off", "completion": "in the mid'
+    return "\n".join(rows).encode()
+
+
+def summary(lab: Lab) -> str:
+    return lab.text("dataset-summary")
+
+
+def rows_of(lab: Lab) -> str:
+    """The first fact: how many rows there are, or how many of them are good."""
+    return lab.part("dataset-summary").locator("dd").first.text_content() or ""
