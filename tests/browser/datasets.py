@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from tests.browser.lab import Lab
+from playwright.sync_api import expect
+
+from tests.browser.lab import START_MS, Lab
 
 PAIRS = [{"prompt": f"What is ship {i}?", "completion": f"Ship {i} carries {7 * i} barrels."} for i in range(20)]
 CSV = "frage,antwort\n" + "".join(f"Wie hoch ist Turm {i}?,{20 + i} Meter\n" for i in range(20))
@@ -32,3 +34,8 @@ def summary(lab: Lab) -> str:
 def rows_of(lab: Lab) -> str:
     """The first fact: how many rows there are, or how many of them are good."""
     return lab.part("dataset-summary").locator("dd").first.text_content() or ""
+
+
+def expect_rows(lab: Lab, rows: str) -> None:
+    """Wait until the first fact says so: a list of files is drawn before what they hold is read."""
+    expect(lab.part("dataset-summary").locator("dd").first).to_have_text(rows, timeout=START_MS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.browser.datasets import CSV, PAIRS, lines, rows_of
+from tests.browser.datasets import CSV, PAIRS, expect_rows, lines, rows_of
 from tests.browser.lab import START_MS, Lab
 
 OpenLab = Callable[..., Lab]
@@ -24,26 +24,26 @@ def test_several_files_are_one_dataset_and_can_be_added_and_left_out(open_lab: O
     first, second = "\n".join(lines(PAIRS[:12])).encode(), CSV.replace("frage,antwort", "prompt,completion").encode()
     lab.drag(("ships.jsonl", first), ("towers.csv", second))
     lab.wait_for_data()
-    assert rows_of(lab) == "32"
+    expect_rows(lab, "32")
     files = lab.page.locator("#dataset-files li")
     expect(files).to_have_count(2)
     more = {"name": "more.json", "mimeType": "", "buffer": json.dumps(PAIRS[12:]).encode()}
     lab.part("dataset-add").set_input_files([more])  # type: ignore[list-item]
     expect(files).to_have_count(3)
-    assert rows_of(lab) == "40"
+    expect_rows(lab, "40")
     lab.page.get_by_role("button", name="Leave out towers.csv").click()
     expect(files).to_have_count(2)
-    assert rows_of(lab) == "20"
+    expect_rows(lab, "20")
     # A control, and another way: one file dropped anywhere takes the place of all, unless both are wanted.
     lab.drag(("towers.csv", second), on=".top")
     expect(lab.page.locator("#dataset-title")).to_have_text("towers.csv", timeout=START_MS)
     lab.wait_for_data()
-    assert rows_of(lab) == "20"
+    expect_rows(lab, "20")
     expect(files).to_have_count(0)
     lab.page.get_by_role("button", name="Keep both").click()
     expect(files).to_have_count(3)
     lab.wait_for_data()
-    assert rows_of(lab) == "40"
+    expect_rows(lab, "40")
 
 
 def test_text_is_pasted_into_the_editor_or_anywhere(open_lab: OpenLab) -> None:
@@ -53,7 +53,7 @@ def test_text_is_pasted_into_the_editor_or_anywhere(open_lab: OpenLab) -> None:
     lab.part("paste-text").fill("\n".join(lines(PAIRS)))
     lab.part("paste-read").click()
     lab.wait_for_data()
-    assert rows_of(lab) == "20"
+    expect_rows(lab, "20")
     expect(lab.page.locator("#dataset-title")).to_have_text("Pasted text")
     lab.replace_data()
     # Cut it out of the editor and paste it onto the page itself.
@@ -65,11 +65,11 @@ def test_text_is_pasted_into_the_editor_or_anywhere(open_lab: OpenLab) -> None:
     lab.page.locator("#data-title").click()
     keys.press("Control+v")
     lab.wait_for_data()
-    assert rows_of(lab) == "11"
+    expect_rows(lab, "11")
     # Where there is a dataset already, pasting asks before it takes its place.
     keys.press("Control+v")
     expect(lab.part("paste-text")).to_be_focused()
-    assert rows_of(lab) == "11"
+    expect_rows(lab, "11")
     lab.page.get_by_role("button", name="Add to the rows").click()
     expect(lab.part("dataset-summary").locator("dd").first).to_have_text("22", timeout=START_MS)
     # In a field of the page it is the field's.
@@ -90,7 +90,7 @@ def test_a_pasted_table_asks_for_its_columns(open_lab: OpenLab) -> None:
     lab.part("map-reply").select_option(label="antwort")
     lab.part("mapping-use").click()
     expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
-    assert rows_of(lab) == "20"
+    expect_rows(lab, "20")
     lab.replace_data()
     lab.part("paste-open").click()  # a control: prose with commas is text
     lab.part("paste-text").fill("Dear all, hello\nthis, that and more\n\nYours, A")
@@ -108,12 +108,12 @@ def test_files_come_to_the_sample(open_lab: OpenLab) -> None:
     lab.part("dataset-add").set_input_files([more])  # type: ignore[list-item]
     expect(lab.page.locator("#dataset-files li")).to_have_count(2, timeout=START_MS)
     lab.wait_for_data()
-    assert rows_of(lab) == str(of_sample + 20)
+    expect_rows(lab, str(of_sample + 20))
     expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
     lab.page.get_by_role("button", name="Leave out ships.jsonl").click()  # a control: the sample alone again
     expect(lab.page.locator("#dataset-files li")).to_have_count(0, timeout=START_MS)
     lab.wait_for_data()
-    assert rows_of(lab) == str(of_sample)
+    expect_rows(lab, str(of_sample))
 
 
 def test_a_stop_of_the_counting_keeps_the_rows_until_they_are_counted(open_lab: OpenLab) -> None:
@@ -129,7 +129,7 @@ def test_a_stop_of_the_counting_keeps_the_rows_until_they_are_counted(open_lab: 
     assert lab.page.locator("#no-tokens").is_hidden()
     lab.part("reading-stop").click()
     expect(lab.part("count-tokens")).to_be_visible(timeout=START_MS)
-    assert rows_of(lab) == "20,000"
+    expect_rows(lab, "20,000")
     expect(lab.part("train-status")).to_have_text("The tokens are not counted yet.")
     assert lab.part("train-start").is_disabled() and lab.part("preview").is_hidden()
     lab.part("count-tokens").click()
@@ -149,7 +149,7 @@ def test_gzip_is_opened_and_a_damaged_one_is_told(open_lab: OpenLab) -> None:
     lab = open_lab()
     packed = gzip.compress("\n".join(lines(PAIRS)).encode())
     lab.give("ships.jsonl.gz", packed)
-    assert rows_of(lab) == "20"
+    expect_rows(lab, "20")
     assert lab.part("dataset-errors").is_hidden()
     lab.replace_data()
     lab.give("ships.jsonl.gz", packed[: len(packed) // 2])
@@ -165,7 +165,7 @@ def test_a_folder_gives_its_readable_files_and_says_when_there_is_none(open_lab:
     assert lab.page.locator("#data-body").get_attribute("data-state") == "empty"
     lab.drag_folder("ships", ("cat.png", b"\x89PNG"), ("a.jsonl", rows), ("b.jsonl", rows))
     lab.wait_for_data()
-    assert rows_of(lab) == "40"
+    expect_rows(lab, "40")
     assert problem.is_hidden()
 
 
@@ -197,5 +197,5 @@ def test_a_large_file_can_be_stopped_and_the_page_stays_awake(open_lab: OpenLab,
     assert lab.page.evaluate("() => self.longest") < 1000
     assert lab.part("train-start").is_disabled()
     lab.give("ships.jsonl", "\n".join(lines(PAIRS)).encode())  # what was stopped is not in the way
-    assert rows_of(lab) == "20"
+    expect_rows(lab, "20")
     expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from lora_lab.data import DataSource, read_table
-from tests.browser.datasets import CSV, PAIRS, lines, messy, rows_of
+from tests.browser.datasets import CSV, PAIRS, expect_rows, lines, messy, rows_of
 from tests.browser.lab import START_MS, Lab
 from tests.unit.corpus.cases import CASES
 from tests.unit.hostile_text import hostile_texts
@@ -49,12 +49,12 @@ def test_problems_stand_by_kind_with_line_column_text_and_cure(open_lab: OpenLab
 def test_rows_are_mended_when_asked_and_left_again(open_lab: OpenLab) -> None:
     lab = open_lab()
     lab.give("messy.jsonl", messy())
-    assert rows_of(lab) == "15 of 20"
+    expect_rows(lab, "15 of 20")
     expect(lab.part("mend-use")).to_have_text("Mend these 3 rows")
     lab.part("mend-use").click()
     expect(lab.part("mend")).to_contain_text("3 rows are mended", timeout=START_MS)
     lab.wait_for_data()
-    assert rows_of(lab) == "18 of 20"
+    expect_rows(lab, "18 of 20")
     expect(lab.part("mend-undo")).to_be_focused()
     assert lab.part("train-start").is_disabled()  # two rows are still bad, and nobody has agreed to leave them out
     lab.part("dataset-consent").check()
@@ -62,7 +62,7 @@ def test_rows_are_mended_when_asked_and_left_again(open_lab: OpenLab) -> None:
     lab.part("mend-undo").click()
     expect(lab.part("mend-use")).to_be_visible(timeout=START_MS)
     lab.wait_for_data()
-    assert rows_of(lab) == "15 of 20"
+    expect_rows(lab, "15 of 20")
     assert not lab.part("dataset-consent").is_checked()  # what was agreed to was about other rows
     assert lab.part("train-start").is_disabled()
     expect(lab.page.locator("#consent-text")).to_contain_text("15 good rows")
@@ -132,7 +132,7 @@ def test_columns_of_other_names_are_chosen_once(open_lab: OpenLab) -> None:
     expect(preview.locator(".turn.assistant").first).to_contain_text("20 Meter")
     lab.part("mapping-use").click()
     expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
-    assert rows_of(lab) == "20"
+    expect_rows(lab, "20")
 
     lab.page.reload()
     lab.give("other.csv", CSV.replace("Turm", "Mast").encode())
