@@ -93,7 +93,7 @@ async def rows_to_train(
         say(f"{left_out} {rows} left out: also in the validation file (the first: line {line}, there line {held})")
     if not examples:
         raise DatasetError("every row stands in the validation file too; nothing is left to train on")
-    say(f"validation: {len(validation.examples)} rows")
+    say(f"validation: {_rows(len(validation.examples))}")
     return examples, validation.examples
 
 
@@ -132,7 +132,11 @@ async def _write_cleaned(table: RowTable, path: Path) -> None:
         async for piece in table.cleaned():
             await asyncio.to_thread(out.write, piece)
     mended = f", {table.mendable} of them mended" if table.mendable else ""
-    say(f"{count} rows{mended} are in {path}")
+    say(f"{_rows(count)} written to {path}{mended}")
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' if count != 1 else ''}"
 
 
 def describe(report: DatasetReport) -> str:
@@ -144,7 +148,7 @@ def describe(report: DatasetReport) -> str:
         if turns:
             lines.append(f"turns: {turns}")
         if content.scripts:
-            lines.append("scripts: " + ", ".join(f"{name} {count:,} rows" for name, count in content.scripts.items()))
+            lines.append("scripts: " + ", ".join(f"{name} {_rows(count)}" for name, count in content.scripts.items()))
         if content.system_prompt_count:
             text, count = content.system_prompts[0]
             lines.append(f"system prompts: {content.system_prompt_count}, most often ({count:,}): {text[:80]!r}")
