@@ -16,10 +16,10 @@ export function startWorker(kind) {
   return new Worker(url, { type: "module", name: `lora-lab ${kind}` });
 }
 
-/** Return the early worker with the events that it has sent so far, the first time; null when it was taken already. */
+/** Return the early worker and `heard`, which holds each event of it until its handlers are replaced; null the second time. */
 export function takeEarly() {
   if (!early.worker) return null;
-  const { worker, heard } = early;
+  const taken = { ...early };
   early.worker = null;
-  return { worker, heard };
+  return taken;
 }

@@ -1,4 +1,4 @@
-// The thin loader: starts a worker, carries messages to and fro. What the messages are: lora_lab/workers/messages.py.
+// The thin loader: starts a worker, carries messages to and fro. What the messages are: lora_lab/workers/messages/.
 
 import { startWorker, takeEarly } from "./begin.js";
 
@@ -13,16 +13,24 @@ export class WorkerLink {
   start() {
     this.ready = false;
     this.waiting = [];
-    const { worker, heard } = (this.kind === "train" && takeEarly()) || { worker: startWorker(this.kind), heard: [] };
-    this.worker = worker;
-    worker.onmessage = (event) => this.receive(event.data);
-    worker.onerror = (event) => {
+    const early = this.kind === "train" && takeEarly();
+    this.worker = early ? early.worker : startWorker(this.kind);
+    if (!early) return this.listen();
+    // Those who made this link first say what they want to hear. Until then `heard` grows on: what came early must be
+    // heard before what comes later, or a boot phase would replace the error that followed it.
+    setTimeout(() => {
+      this.listen();
+      for (const event of early.heard) early.worker[`on${event.type}`](event);
+    });
+  }
+
+  listen() {
+    this.worker.onmessage = (event) => this.receive(event.data);
+    this.worker.onerror = (event) => {
       event.preventDefault();
       const place = event.filename ? `${event.filename}:${event.lineno}` : "the worker could not be loaded";
       this.receive({ type: "fatal", message: event.message || `The ${this.kind} worker could not start.`, details: place });
     };
-    // What came before anybody listened, once those who made this link have said what they want to hear.
-    if (heard.length) setTimeout(() => heard.forEach((event) => worker[`on${event.type}`](event)));
   }
 
   /** Call `handler(event)` for each event of this type. */

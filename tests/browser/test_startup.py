@@ -79,6 +79,27 @@ def test_python_that_cannot_be_had_is_told(context: BrowserContext, site_url: st
     expect(lab.page.locator("#setup-problem")).to_contain_text("pyodide.asm.js")
 
 
+def test_what_a_worker_says_early_is_heard_before_what_it_says_later(context: BrowserContext, site_url: str) -> None:
+    # A worker that boots before the page has its scripts, and ends the moment that somebody else listens.
+    context.add_init_script(
+        """window.Worker = class {
+          #said = [{ type: "boot", phase: "runtime", done: 0, total: 3 }, { type: "fatal", message: "Out of coffee." }];
+          #handler = null;
+          set onmessage(handler) {
+            this.#handler = handler;
+            const data = this.#said.shift();
+            queueMicrotask(() => this.#handler({ type: "message", data }));
+          }
+          get onmessage() { return this.#handler; }
+          terminate() {}
+        };"""
+    )
+    lab = Lab(context, site_url + "?model=tiny")
+    expect(lab.page.locator("#setup-problem")).to_contain_text("Out of coffee.")
+    lab.page.wait_for_timeout(200)  # a boot that comes late would put "busy" back
+    assert lab.part("model-status").get_attribute("data-state") == "error"
+
+
 def test_a_chat_that_is_late_waits_until_the_run_is_over(
     open_lab: OpenLab, context: BrowserContext, ships: Path
 ) -> None:
