@@ -14,6 +14,8 @@ from ..errors import DeviceError, OutOfMemoryError
 from .device import AdapterInfo, Device, Limits, PipelineKey, Progress
 from .plan import Buffer, Plan
 
+STAGED_BYTES = 1 << 16  # of a write that is copied through memory kept for its size: each fresh copy costs an allocation
+
 
 async def open_device() -> BrowserDevice:
     """Return the browser's high-performance device. Raises DeviceError where there is none."""
@@ -32,6 +34,9 @@ class BrowserDevice(Device):
     def __init__(self, gpu: Any) -> None:
         super().__init__()
         self._gpu = gpu
+        # A replayed step calls these alone; to look a method up makes a proxy each time.
+        self._gpu_write, self._gpu_read, self._gpu_submit = gpu.write, gpu.read, gpu.submit
+        self._staging: dict[int, Any] = {}  # size -> Uint8Array
         self.info = AdapterInfo(gpu.info.name, gpu.info.vendor, "WebGPU", bool(gpu.info.software))
         self.use_workgroup_memory = not self.info.is_software
         self.features = frozenset()
@@ -53,16 +58,23 @@ class BrowserDevice(Device):
         handle.destroy()
 
     def write(self, buffer: Buffer, offset: int, data: Any) -> None:
-        # `to_js` copies the bytes once, out of WebAssembly memory, which may move while the GPU's queue takes them.
-        raw = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else data
-        self._gpu.write(buffer.handle, offset, to_js(memoryview(raw).cast("B")))
+        # The bytes are copied once, out of WebAssembly memory, which may move while the GPU's queue takes them.
+        raw = memoryview(data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else data).cast("B")
+        if raw.nbytes > STAGED_BYTES:
+            copied = to_js(raw)
+        else:
+            copied = self._staging.get(raw.nbytes)
+            if copied is None:
+                copied = self._staging[raw.nbytes] = js.Uint8Array.new(raw.nbytes)
+            copied.assign(raw)
+        self._gpu_write(buffer.handle, offset, copied)
 
     async def read(self, buffer: Buffer, offset: int, size_bytes: int) -> bytes:
         return await self.start_read(buffer, offset, size_bytes)
 
     def start_read(self, buffer: Buffer, offset: int, size_bytes: int) -> Awaitable[bytes]:
         # The call submits the copy before it returns its promise.
-        return self._finish_read(self._gpu.read(buffer.handle, offset, size_bytes), buffer)
+        return self._finish_read(self._gpu_read(buffer.handle, offset, size_bytes), buffer)
 
     async def _finish_read(self, promise: Any, buffer: Buffer) -> bytes:
         try:
@@ -99,7 +111,7 @@ class BrowserDevice(Device):
             raise DeviceError(f"The GPU refused a plan: {error.message}") from error
 
     def _submit(self, handle: Any, first: int, last: int) -> None:
-        self._gpu.submit(handle, first, last)
+        self._gpu_submit(handle, first, last)
 
     async def profile(self, plan: Plan, together: int = 1) -> list[float] | None:
         times = await self._gpu.profile(plan.handle, together)
