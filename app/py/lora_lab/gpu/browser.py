@@ -14,7 +14,7 @@ from ..errors import DeviceError, OutOfMemoryError
 from .device import AdapterInfo, Device, Limits, PipelineKey, Progress
 from .plan import Buffer, Plan
 
-STAGED_BYTES = 1 << 16  # of a write that is copied through memory kept for its size: each fresh copy costs an allocation
+STAGED_BYTES = 1 << 16  # of a write that goes through memory kept for its size: a fresh copy costs an allocation
 
 
 async def open_device() -> BrowserDevice:
