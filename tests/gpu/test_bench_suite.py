@@ -34,7 +34,7 @@ def result(device: Device) -> dict[str, Any]:
     found = asyncio.run(run_all(device, options, lambda _: None, lambda result: saved.append(len(result["rows"]))))
     assert (device.num_buffers, device.memory_in_use_bytes) == before
     assert saved == sorted(saved)
-    return found
+    return {**found, "held_mib": before[1] / 2**20}  # by whatever ran on the session's device before
 
 
 def test_every_row_is_there(result: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ def test_every_row_is_there(result: dict[str, Any]) -> None:
 def test_the_memory_row_is_what_the_trainer_said(result: dict[str, Any]) -> None:
     """The device may hold a few small buffers of its own beside the run's; the run's plan must not be far from it."""
     (row,) = (row for row in result["rows"] if row["name"] == "memory 1x32")
-    assert row["planned_mib"] <= row["value"] < row["planned_mib"] + 0.1
+    assert row["planned_mib"] <= row["value"] - result["held_mib"] < row["planned_mib"] + 0.1
 
 
 def test_a_step_s_work_is_its_products_at_least(result: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ class GenerationPlans:
         self.drawn = device.upload(np.zeros(DRAWN, np.uint32), "drawn tokens")
         self.seen = device.upload(np.zeros(model.config.vocab_size, np.uint32), "seen")
         self._plans: dict[tuple[int, bool], Plan] = {}
+        self._reads_positions: dict[tuple[int, bool], bool] = {}  # whether a plan does
         self._adapter: Adapter | None = None
         self._packed: PackedAdapter | None = None  # what decode reads of it, made with its first plan
 
@@ -84,10 +85,12 @@ class GenerationPlans:
 
         Nothing is read back: several in a row keep the GPU busy. The caller adds the tokens to the cache's own list.
         """
-        self.device.write(self.positions.buffer, 0, np.array([past], np.uint32))
+        plan = await self._plan(1, adapter_on)
+        if self._reads_positions[1, adapter_on]:
+            self.device.write(self.positions.buffer, 0, np.array([past], np.uint32))
         values.past, values.last_row = past, 0
         self.step.write(values)
-        await self._run(await self._plan(1, adapter_on))
+        await self._run(plan)
 
     def start_reading(self) -> Awaitable[bytes]:
         """Return, to be awaited later, the last DRAWN tokens as u32: number n stands at n % DRAWN."""
@@ -110,6 +113,8 @@ class GenerationPlans:
                 packed = self._packed
             name = "decode" if size == 1 else f"prefill {size}"
             trace = self._trace(size, adapter, packed)
+            bound = (tensor for dispatch in trace.dispatches for tensor in dispatch.tensors.values())
+            self._reads_positions[key] = any(tensor.storage is self.positions.buffer for tensor in bound)
             self._plans[key] = await self.device.build(trace, self.pool, name, on_progress)
         return self._plans[key]
 
