@@ -203,5 +203,18 @@ def main() -> None:
     print(write_tiny_model(options.pop("out"), **options))
 
 
+def write_peft_adapter(model_folder: Path, folder: Path, rank: int) -> Path:
+    """Write an adapter with values in it, as PEFT itself does."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    config = LoraConfig(r=rank, lora_alpha=64, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model_folder), config).save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    return folder
+
+
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ export function setUpAdapters(given) {
   subscribe(draw);
 }
 
-function draw({ adapters, applied, worker }) {
+function draw({ adapters, applied, wantedAdapter, worker }) {
   const list = byId("adapter-list"), empty = byId("adapter-empty");
   list.dataset.state = adapters ? "ready" : "loading";
   empty.hidden = Boolean(adapters?.length);
@@ -25,22 +25,22 @@ function draw({ adapters, applied, worker }) {
   renaming = null;
   const focused = document.activeElement?.closest?.("#adapter-list [data-action]");
   const place = focused && [focused.closest("li").dataset.id, focused.dataset.action];
-  list.replaceChildren(...(adapters ?? []).map((adapter) => drawAdapter(adapter, applied?.id === adapter.id)));
+  list.replaceChildren(...(adapters ?? []).map((adapter) => drawAdapter(adapter, wantedAdapter === adapter.id, applied?.id === adapter.id)));
   if (place) list.querySelector(`li[data-id="${place[0]}"] [data-action="${place[1]}"]`)?.focus();
 }
 
-function drawAdapter(adapter, inUse) {
+function drawAdapter(adapter, wanted, inUse) {
   const { id, name, fits } = adapter;
   const unusable = fits === false;
   const use = create("button", {
-    type: "button", class: "adapter-use", "data-action": "use", "aria-pressed": String(inUse), disabled: unusable || isRunning(),
+    type: "button", class: "adapter-use", "data-action": "use", "aria-pressed": String(wanted), disabled: unusable || isRunning(),
     title: unusable ? `Made for another model: ${adapter.base_model}` : null, onclick: () => actions.use(id),
   }, create("span", { class: "radio", "aria-hidden": "true" }), create("span", { class: "adapter-name" }, name),
-  inUse ? create("span", { class: "tag" }, "in use") : unusable ? create("span", { class: "tag off" }, "other model") : null);
+  inUse ? create("span", { class: "tag" }, "in use") : wanted ? create("span", { class: "tag off" }, "waits for the chat") : unusable ? create("span", { class: "tag off" }, "other model") : null);
   const tool = (action, label, picture, run) => create("button", {
     type: "button", class: "quiet icon-only", "data-action": action, "aria-label": `${label} ${name}`, title: label, onclick: run,
   }, icon(picture));
-  const item = create("li", { "data-id": id, "data-testid": "adapter-item", "data-used": String(inUse) }, use,
+  const item = create("li", { "data-id": id, "data-testid": "adapter-item", "data-used": String(wanted) }, use,
     create("p", { class: "adapter-about" }, about(adapter)),
     create("div", { class: "adapter-tools" },
       adapter.loss_curve.length || adapter.sample_answers.length ? create("button", {

@@ -56,6 +56,8 @@ export function abandonReply() {
   if (!streaming) return;
   const { item, text } = streaming;
   item.dataset.state = "done";
+  item.dataset.text = text;
+  item.setAttribute("aria-busy", "false");
   messages.push({ role: "assistant", content: text });
   streaming = null;
   update({ replying: null });

@@ -16,6 +16,7 @@ const QUICK_MS = 300; // a reading again that is over so soon does not take the 
 let train; // the train worker's link
 // What is open or being read, as it was asked for: {files | text | sample, mapping, use_mended}; read anew with another model.
 let asked = null;
+let readRequest = 0; // of `read_dataset`: what an older one opened is no longer of interest
 let fromMemory = false; // its mapping is one that the person chose another time
 let declined = false; // the person does not want that one here
 let shown = null; // the dataset that is drawn
@@ -31,8 +32,9 @@ export function setUpData(link, { fits }) {
   byId("reading-stop").addEventListener("click", stop);
   byId("dataset-remove").addEventListener("click", () => {
     asked = null;
+    readRequest += 1; // what the worker is about to say of it comes too late
     train.send("clear_dataset");
-    update({ dataset: null, plan: null, consent: false });
+    update({ dataset: null, reading: null, plan: null, consent: false });
     queueMicrotask(() => byId("dataset-input").focus());
   });
   byId("count-tokens").addEventListener("click", () => {
@@ -114,11 +116,13 @@ function read(wanted, again = false) {
   asked = wanted;
   const name = wanted.sample ? "the sample" : wanted.text ? "the pasted text" : wanted.files.length > 1
     ? `${formatCount(wanted.files.length)} files` : wanted.files[0].name;
-  update({ reading: { done: 0, total: 0, unit: "bytes", name, again, began: performance.now() }, dataset: null, consent: false, plan: null });
+  update({ reading: { done: 0, total: 0, unit: "bytes", name, again, began: performance.now() }, dataset: null, consent: false, plan: null,
+    validationReading: null }); // the worker gives that up, too
   focusBefore = again && byId("data-body").contains(document.activeElement) ? document.activeElement.id : null;
   if (again) setTimeout(() => state.reading && update({}), QUICK_MS + 20);
   const { files, text, sample, mapping, use_mended } = wanted;
-  const given = Object.entries({ files, text, sample, mapping, use_mended, settings: readingSettings() });
+  readRequest += 1;
+  const given = Object.entries({ files, text, sample, mapping, use_mended, settings: readingSettings(), request: readRequest });
   train.send("read_dataset", Object.fromEntries(given.filter(([, value]) => value != null)));
   return true;
 }
@@ -131,9 +135,9 @@ function stop() {
 }
 
 function ready(event, fits) {
+  if (isOutdated(event)) return;
   const { stopping, counting } = state.reading ?? {};
   if (stopping && !counting) return train.send("clear_dataset"); // it was done before it heard of the stop
-  if (state.reading && asked && !answers(event)) return; // of what was asked before
   const names = Object.keys(event.report.columns);
   const known = !event.report.mapping && !declined && event.report.good === 0 && names.length && remembered(names);
   if (known && asked && state.reading) {
@@ -156,8 +160,8 @@ function takeBack(masking) {
   choice.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-const answers = ({ report, use_mended }) =>
-  Boolean(report.mapping) === Boolean(asked.mapping) && use_mended === Boolean(asked.use_mended);
+/** Is a DatasetReady about what was read before? */
+export const isOutdated = ({ request }) => request !== readRequest;
 
 /** How far the reading is, or the counting of tokens, which also comes by itself: with another model, another mask. */
 function progress(event) {

@@ -1,6 +1,7 @@
 // The page's beginning and its switchboard: which event of which worker leads to which command or view.
 
 import { setUpAdapters } from "./adapters.js";
+import { applyToModel, awaitModel, removeAdapter, setUpApplied, useAdapter } from "./applied.js";
 import { begunMs } from "./begin.js";
 import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
 import { setUpChart, showCurve } from "./chart.js";
@@ -26,18 +27,30 @@ let chat = null; // started when the train worker has found a GPU: without one t
 let chatWaits = false; // it got ready in the middle of a run and has not been given the model
 let planRequest = 0;
 let wanted = { model_id: new URL(location.href).searchParams.get("model"), files: null, title: null };
-let afterRestart = null; // the adapter to apply again
+let opening = 0; // models that the train worker was asked to open and has said nothing of: only the last one counts
 
 // ------------------------------------------------------------------------------------------------ model and workers
 
 function openModel(files, title = null) {
   if (isRunning()) return toast("Another model can be opened when the run is over.");
   if (files) wanted = { model_id: null, files, title };
-  if (state.applied) removeAdapter();
-  abandonReply();
+  removeAdapter();
+  awaitModel();
+  endReplies();
   update({ model: null, modelProblem: null, modelProgress: null, plan: null, chatModel: "none" });
   showProblem("setup-problem", null);
+  sendModel();
+}
+
+function sendModel() {
+  opening += 1;
   train.send("open_model", wanted);
+}
+
+/** Have the chat worker leave what it writes, which would keep it from whatever comes next. */
+function endReplies() {
+  if (state.replying != null || state.comparing) chat.send("stop_reply");
+  abandonReply();
 }
 
 /** Start the chat worker when there is a GPU, and a model: not before, as both workers would only slow each other. */
@@ -55,18 +68,20 @@ function chatOpens() {
   if (chatWaits) return update({ chatModel: "released" }); // the run has the GPU's memory: after it
   update({ chatModel: "loading" });
   chat.send("open_model", { files: state.model.files, title: state.model.title });
+  applyToModel(chat);
 }
 
 function restartWorkers() {
   showProblem("setup-problem", null);
-  afterRestart = state.applied;
   abandonReply();
-  update({ worker: { phase: "starting", done: 0, total: 0 }, gpu: { state: "waiting" }, model: null, chatModel: "none", applied: null,
+  awaitModel();
+  opening = 0;
+  update({ worker: { phase: "starting", done: 0, total: 0 }, gpu: { state: "waiting" }, model: null, chatModel: "none",
     modelProgress: null, phase: "idle", phaseDetail: "", dataset: null, reading: null, validationReading: null, plan: null,
     timing: null, comparing: false });
   train.restart();
   chat?.restart();
-  train.send("open_model", wanted);
+  sendModel();
 }
 
 function showLost(event) {
@@ -91,13 +106,13 @@ train.on("gpu", (event) => {
 });
 train.on("model_progress", (event) => update({ modelProgress: event }));
 train.on("model_opened", (event) => {
+  opening -= 1;
+  if (opening) return;
   update({ model: event, modelProgress: null, modelProblem: null });
   if (state.gpu.state === "found") reached("ready_ms");
   chatCanStart();
   chatOpens();
   readDataAgain();
-  if (afterRestart) useAdapter(afterRestart.id);
-  afterRestart = null;
 });
 train.on("storage", ({ available, persistent, used_bytes, reason }) => {
   const kept = persistent ? "kept until you delete them" : "kept in this browser";
@@ -123,7 +138,7 @@ function plan() {
 }
 
 train.on("training_planned", (event) => {
-  if (event.request !== planRequest) return;
+  if (event.request !== planRequest || !canPlan()) return; // the dataset or the model may be gone
   showFieldProblems(event.problems);
   update({ plan: event, timing: null });
 });
@@ -141,10 +156,10 @@ function startTraining() {
   if (problems) return showFieldProblems(problems);
   showProblem("train-problem", null);
   hideResult();
-  abandonReply();
+  endReplies();
   askToPersist();
   if (byId("set-free-chat").checked && chat) {
-    update({ chatModel: state.chatModel === "none" ? "none" : "released" });
+    if (!["none", "failed"].includes(state.chatModel)) update({ chatModel: "released" });
     chat.send("release_model");
   }
   train.send("start_training", { settings, accept_problems: state.consent });
@@ -172,7 +187,8 @@ train.on("training_done", ({ adapter, probes, stopped }) => {
 
 /** Have one question of the card answered. It waits for the adapter of the card to be in use. */
 function compare(adapterId, index, probe) {
-  if (!chat || state.comparing || state.applied?.id !== adapterId || state.replying != null || isRunning()) return false;
+  if (state.comparing || state.applied?.id !== adapterId || state.replying != null || isRunning()) return false;
+  if (!["ready", "released"].includes(state.chatModel)) return false;
   update({ comparing: true });
   chat.send("compare", { adapter_id: adapterId, index, probe });
   return true;
@@ -180,45 +196,33 @@ function compare(adapterId, index, probe) {
 
 // --------------------------------------------------------------------------------------------------------- adapters
 
-let using = null; // id of the adapter that is on its way to the chat worker
-function useAdapter(id) {
-  if (state.applied?.id === id) return removeAdapter();
-  using = id;
-  train.send("get_adapter", { id });
-}
-
 function addAdapter(files) {
   if (isRunning()) return toast("An adapter can be added when the run is over.");
   showProblem("adapter-problem", null);
   train.send("import_adapter", { files });
 }
 
-function removeAdapter() {
-  using = null;
-  chat?.send("remove_adapter");
-  update({ applied: null });
-}
-
 train.on("adapter_list", ({ adapters }) => {
   update({ adapters });
+  deleting.clear();
   for (const adapter of adapters) renameResult(adapter);
-  const own = state.applied && adapters.find(({ id }) => id === state.applied.id);
-  if (own && own.name !== state.applied.name) update({ applied: { ...state.applied, name: own.name } });
-});
-train.on("adapter_files", ({ id, name, files }) => {
-  if (id !== using || !chat) return;
-  chat.send("apply_adapter", { id, name, files }, Object.values(files).map((bytes) => bytes.buffer));
 });
 train.on("adapter_exported", ({ file_name, data }) => saveFile(file_name, data));
 train.on("adapter_imported", ({ adapter }) => {
   toast(`${adapter.name} fits this model and is kept.`);
-  if (chat) useAdapter(adapter.id);
+  useAdapter(adapter.id);
 });
 train.on("adapter_deleted", ({ id, name }) => {
-  if (state.applied?.id === id) removeAdapter();
   hideResult(id);
   toast(`${name} was deleted.`, { label: "Undo", run: () => train.send("restore_adapter", { id }) });
 });
+
+const deleting = new Set();
+function deleteAdapter(id) {
+  if (deleting.has(id)) return; // pressed twice
+  deleting.add(id);
+  train.send("delete_adapter", { id });
+}
 
 function showRun(adapter) {
   if (isRunning()) return;
@@ -230,20 +234,17 @@ function showRun(adapter) {
 // ------------------------------------------------------------------------------------------------------ chat worker
 
 function listenToChat(worker) {
-  worker.on("ready", () => {
-    chatOpens();
-    if (!state.applied) return;
-    const { id } = state.applied; // the worker was started anew: it has forgotten the adapter
-    update({ applied: null });
-    useAdapter(id);
-  });
+  worker.on("ready", chatOpens);
   worker.on("fatal", (event) => {
     abandonReply();
     update({ chatModel: "failed", comparing: false });
     offerRestart(event);
   });
   worker.on("gpu", (event) => {
-    if (event.state === "lost") showLost(event);
+    if (event.state !== "lost") return;
+    abandonReply(); // a run goes on: if the train worker's GPU is lost too, it says so itself
+    update({ chatModel: "failed", comparing: false });
+    offerRestart(event);
   });
   worker.on("model_progress", () => {});
   worker.on("model_ready", ({ memory_bytes }) => {
@@ -251,7 +252,6 @@ function listenToChat(worker) {
     reached("chat_ready_ms");
   });
   worker.on("model_released", () => update({ chatModel: "released" }));
-  worker.on("adapter_applied", ({ id, name }) => update({ applied: id ? { id, name } : null }));
   worker.on("compare_piece", addPiece);
   worker.on("compare_done", (event) => {
     const answers = finishAnswer(event);
@@ -259,6 +259,7 @@ function listenToChat(worker) {
     update({ comparing: false });
   });
   worker.on("failed", (event) => {
+    if (event.where === "adapter" && event.subject === state.applied?.id) removeAdapter(); // it could not be applied
     if (event.where !== "model") return failed(event);
     update({ chatModel: "failed" }); // the train worker has opened the same files: it is about this worker's GPU
     offerRestart(event);
@@ -268,7 +269,8 @@ function listenToChat(worker) {
 function offerRestart(event) {
   const run = () => {
     showProblem("chat-problem", null);
-    update({ chatModel: "loading" });
+    awaitModel();
+    update({ chatModel: "loading", comparing: false });
     chat.restart();
   };
   showProblem("chat-problem", event, { label: "Try again", run });
@@ -283,11 +285,15 @@ const slots = {
 
 function failed(event) {
   if (event.where === "chat") return; // chat.js shows it beside the conversation
-  if (event.where === "model") update({ modelProblem: state.model ? null : event, modelProgress: null, reading: null });
+  if (event.where === "model") {
+    opening -= 1;
+    if (opening) return; // another was chosen meanwhile
+    update({ model: null, modelProblem: event, modelProgress: null, plan: null, reading: null });
+  }
   if (event.where === "dataset" && state.validationReading) return; // validation.js shows it beside the file
   if (event.where === "dataset") update({ reading: null });
   if (event.where === "training") update({ phase: "error", phaseDetail: "" });
-  if (event.where === "compare") failAnswer();
+  if (event.where === "compare") failAnswer(event);
   if (event.where === "settings") update({ plan: null });
   showProblem(slots[event.where] ?? "setup-problem", event);
 }
@@ -309,10 +315,11 @@ setUpValidation(train, { plan });
 setUpChart();
 setUpChat();
 setUpResult({ compare, download: (id) => train.send("export_adapter", { id }) });
+setUpApplied(train);
 setUpAdapters({
   use: useAdapter,
   rename: (id, name) => train.send("rename_adapter", { id, name }),
-  remove: (id) => train.send("delete_adapter", { id }),
+  remove: deleteAdapter,
   download: (id) => train.send("export_adapter", { id }),
   show: showRun,
   add: addAdapter,
@@ -322,4 +329,4 @@ dropAnywhere((use, files) => {
   else if (use === "adapter") addAdapter(files);
   else dropData(files);
 });
-train.send("open_model", wanted);
+sendModel();

@@ -6,6 +6,7 @@ import { state, subscribe } from "./store.js";
 
 let current = null; // {adapter, answers: [{prompt, messages, base, tuned, reference, done}], writing: {index, side} | null}
 let shown = 0;
+let asked = null; // {id, index}: the question that was handed over last
 let followed = true; // show the question that is being answered, until the person chooses another
 let actions;
 
@@ -42,13 +43,15 @@ export function renameResult(adapter) {
 /** Have the next open question answered: the one shown, or on a real GPU any. */
 function askNext({ gpu, comparing }) {
   if (!current || comparing) return;
-  const open = ({ done, messages }) => !done && messages;
+  const open = ({ done, failed, messages }) => !done && !failed && messages;
   let index = shown;
   if (!open(current.answers[index] ?? {}) && !gpu.is_software) index = current.answers.findIndex(open);
   const answer = current.answers[index];
-  if (!answer || !open(answer) || answer.failed) return;
+  if (!answer || !open(answer)) return;
   const { prompt, messages, reference } = answer;
-  if (actions.compare(current.adapter.id, index, { prompt, messages, reference })) Object.assign(answer, { base: "", tuned: "" });
+  if (!actions.compare(current.adapter.id, index, { prompt, messages, reference })) return;
+  asked = { id: current.adapter.id, index };
+  Object.assign(answer, { base: "", tuned: "" });
 }
 
 /** A ComparePiece came. */
@@ -72,10 +75,16 @@ export function finishAnswer({ adapter_id, index, answer }) {
   return answer ? complete.map(({ prompt, base, tuned, reference }) => ({ prompt, base, tuned, reference })) : null;
 }
 
-/** The answer that is being written went wrong: do not ask it again by itself. */
-export function failAnswer() {
-  const open = current?.answers.find(({ done }) => !done);
-  if (open) open.failed = true;
+/** The answer that was asked for last went wrong: it is asked for again only when the person chooses its question. */
+export function failAnswer({ subject }) {
+  if (current && subject === current.adapter.id && subject === asked?.id) current.answers[asked.index].failed = true;
+}
+
+function choose(index) {
+  [shown, followed] = [index, false];
+  current.answers[index].failed = false;
+  draw();
+  askNext(state);
 }
 
 function draw() {
@@ -99,7 +108,7 @@ function drawTabs(count) {
   const tabs = byId("probe-tabs");
   if (tabs.childElementCount !== count) {
     tabs.replaceChildren(...Array.from({ length: count }, (_, index) => create("button", {
-      type: "button", "aria-label": `Question ${index + 1}`, onclick: () => { [shown, followed] = [index, false]; draw(); askNext(state); },
+      type: "button", "aria-label": `Question ${index + 1}`, onclick: () => choose(index),
     }, String(index + 1))));
   }
   [...tabs.children].forEach((tab, index) => tab.setAttribute("aria-pressed", String(index === shown)));

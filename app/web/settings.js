@@ -170,7 +170,7 @@ function drawMemory(plan) {
   }
   setText(byId("plan-memory-total"), formatBytes(memory_bytes));
   const { recomputed_layers } = plan;
-  setText(byId("plan-recomputed"), recomputed_layers ? `, recomputes ${recomputed_layers} of ${state.model.layers} layers` : "");
+  setText(byId("plan-recomputed"), recomputed_layers && state.model ? `, recomputes ${recomputed_layers} of ${state.model.layers} layers` : "");
   const bar = byId("memory-bar");
   bar.replaceChildren(...memory_parts.map(({ size_bytes }, index) => {
     const part = create("span", { class: `part-${index % 7}` });

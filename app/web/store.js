@@ -6,7 +6,7 @@ export const state = {
   model: null, // ModelOpened
   modelProgress: null,
   modelProblem: null,
-  chatModel: "none", // none, loading, ready, released
+  chatModel: "none", // none, loading, ready, released, failed
   chatBytes: 0, // what the chat worker takes on the GPU while its model is there
   dataset: null, // DatasetReady
   reading: null,
@@ -17,7 +17,8 @@ export const state = {
   phase: "idle", // data-state of train-status
   phaseDetail: "",
   adapters: null, // null: not known yet
-  applied: null, // {id, name}: the adapter that the chat worker has
+  wantedAdapter: null, // id of the adapter that shall be in use
+  applied: null, // {id, name}: the one that the chat worker was given
   replying: null, // the turn that is being written
   comparing: false, // a question of the card is being answered
 };

@@ -1,5 +1,6 @@
 // Rows to check on from a file of their own, in place of a share of the dataset that is held back.
 
+import { isOutdated } from "./data.js";
 import { drawKinds } from "./data_problems.js";
 import { byId, formatCount, setText } from "./dom.js";
 import { dropZone } from "./files.js";
@@ -23,7 +24,9 @@ export function setUpValidation(link, { plan }) {
     train.send("read_validation", { files: [] });
     byId("validation-input").focus();
   });
-  train.on("dataset_ready", ({ title, suggested, validation }) => {
+  train.on("dataset_ready", (event) => {
+    if (isOutdated(event)) return;
+    const { title, suggested, validation } = event;
     if (validation && state.validationReading) used = { files: state.validationReading.files, of: title };
     if (asking) queueMicrotask(plan);
     asking = false;

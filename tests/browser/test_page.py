@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, expect
 
+from tests.browser.devices import before_workers, keep_devices
 from tests.browser.lab import REPLY_MS, START_MS, Lab
+from tests.tiny_model import write_peft_adapter
 
 OpenLab = Callable[..., Lab]
 
@@ -298,41 +300,3 @@ def test_every_handle_for_automation_is_there_once(open_lab: OpenLab) -> None:
     for testid in handles.split():
         assert lab.part(testid).count() == 1, testid
     assert lab.part("train-status").get_attribute("data-state") == "idle"
-
-
-def before_workers(context: BrowserContext, script: str) -> None:
-    """Run `script` in every worker of the context before the worker's own."""
-
-    def prepend(route):  # type: ignore[no-untyped-def]
-        answer = route.fetch()
-        route.fulfill(response=answer, body=script + answer.text())
-
-    context.route("**/assets/worker.js*", prepend)
-
-
-def keep_devices(context: BrowserContext) -> None:
-    before_workers(
-        context,
-        """
-        self.openedDevices = [];
-        const request = GPUAdapter.prototype.requestDevice;
-        GPUAdapter.prototype.requestDevice = async function (...asked) {
-          const device = await request.apply(this, asked);
-          self.openedDevices.push(device);
-          return device;
-        };
-        """,
-    )
-
-
-def write_peft_adapter(model_folder: Path, folder: Path, rank: int) -> Path:
-    """Write an adapter with values in it, as PEFT itself does."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(1)
-    config = LoraConfig(r=rank, lora_alpha=64, target_modules="all-linear", init_lora_weights=False)
-    get_peft_model(AutoModelForCausalLM.from_pretrained(model_folder), config).save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
-    return folder
