@@ -227,7 +227,7 @@ class AdapterFiles(Event):
 
 @dataclass(frozen=True)
 class AdapterExported(Event):
-    """An adapter as a zip, to be saved under `file_name`."""
+    """An adapter as a zip, to be saved under `file_name`. `id` is "" when a run's adapter could not be kept."""
 
     id: str
     file_name: str
