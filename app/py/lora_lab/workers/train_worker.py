@@ -170,7 +170,7 @@ class TrainWorker(AheadWorker):
             ) from error
 
     async def _tell_what_is_kept(self) -> Failed | None:
-        """Send the list of adapters and the storage's numbers; return what went wrong: the run's result is worth more."""
+        """Send the list of adapters and the storage's numbers. Returns what went wrong: the result matters more."""
         try:
             await self.tell_adapters()
             await self.tell_storage()

@@ -251,7 +251,7 @@ class AdapterDeleted(Event):
 
 @dataclass(frozen=True)
 class AdapterApplied(Event):
-    """Chat worker: which adapter is in use; None when none is."""
+    """Chat worker: which adapter is in use; None when none is, also because another model was opened."""
 
     id: str | None
     name: str = ""
