@@ -95,6 +95,20 @@ def test_rows_are_read_without_a_model_and_counted_when_one_comes(
     assert failures(session) == [] and session.page.all(DatasetCleared) == []
 
 
+def test_a_description_names_the_request_that_opened_the_dataset(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(session: Session) -> None:
+        for request in (3, 4):
+            await session.send(ReadDataset((named("d.jsonl", pairs(20)),), request=request))
+            await session.send(PlanTraining(replace(SETTINGS, masking="all"), 1))
+            await session.open_model()  # described without tokens, then with them
+        told = [event.request for event in session.page.all(DatasetReady)]
+        assert told == [3] * (len(told) // 2) + [4] * (len(told) // 2) and len(told) == 8
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
 def test_the_tokens_told_are_those_of_reading_at_that_length(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

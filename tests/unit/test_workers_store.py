@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from lora_lab.errors import AdapterError
 from lora_lab.workers.adapter_store import AdapterStore, zip_name
 from lora_lab.workers.messages import AdapterInfo, SampleAnswer
-from lora_lab.workers.storage import MemoryFolder, StorageError
+from lora_lab.workers.storage import MemoryFolder, OpfsFolder, StorageError
 
 FILES = {"adapter_model.safetensors": b"weights", "adapter_config.json": b"{}", "README.md": b"card"}
 
@@ -86,6 +88,90 @@ def test_a_full_storage_leaves_no_half_adapter() -> None:
         assert await folder.names() == []
 
     run(work())
+
+
+class SlowFolder(MemoryFolder):
+    """A folder whose files can be opened for writing once at a time, as the browser's, and take a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writing: set[str] = set()
+
+    async def read(self, name: str) -> bytes:
+        await asyncio.sleep(0)
+        return await super().read(name)
+
+    async def write(self, name: str, data: bytes) -> None:
+        if name in self.writing:
+            raise StorageError(f"{name} could not be opened for writing")
+        self.writing.add(name)
+        await asyncio.sleep(0)
+        await super().write(name, data)
+        self.writing.discard(name)
+
+    async def folder(self, name: str) -> MemoryFolder:
+        return self.folders.setdefault(name, SlowFolder())
+
+
+def test_two_changes_at_once_are_both_kept() -> None:
+    async def work() -> None:
+        store = AdapterStore(SlowFolder())
+        kept, other = await asyncio.gather(store.add(info(), FILES), store.add(info(), FILES))
+        assert kept.name != other.name
+        answers = (SampleAnswer("q", "a", "b"),)
+        await asyncio.gather(store.rename(kept.id, "New name"), store.keep_answers(kept.id, answers))
+        now = await store.info(kept.id)
+        assert (now.name, now.sample_answers) == ("New name", answers)
+        await asyncio.gather(store.delete(kept.id), store.restore(kept.id), store.rename(kept.id, "Newer"))
+        assert (await store.info(kept.id)).name == "Newer"
+
+    run(work())
+
+
+def test_a_folder_that_cannot_be_forgotten_stops_nothing() -> None:
+    class LockedFolder(MemoryFolder):
+        async def delete(self, name: str) -> None:
+            if name == "a":
+                raise StorageError("another tab has it open")
+            await super().delete(name)
+
+        async def folder(self, name: str) -> MemoryFolder:
+            if name == "b":
+                raise StorageError("it is gone")
+            return await super().folder(name)
+
+    async def work() -> None:
+        folder = LockedFolder()
+        for name in "abc":
+            folder.folders[name] = MemoryFolder()
+        store = AdapterStore(folder)
+        await store.forget_deleted()
+        assert await folder.names() == ["a", "b"]
+        assert await store.all() == []
+
+    run(work())
+
+
+def test_what_the_browser_refuses_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    class JsException(Exception): ...
+
+    class Handle:
+        name = "adapters"
+
+        async def getDirectoryHandle(self, name: str, create: bool) -> Any:
+            raise JsException("QuotaExceededError")
+
+        def keys(self) -> Any:
+            raise JsException("NotFoundError")
+
+    ffi = ModuleType("pyodide.ffi")
+    ffi.JsException = JsException  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pyodide", ModuleType("pyodide"))
+    monkeypatch.setitem(sys.modules, "pyodide.ffi", ffi)
+    with pytest.raises(StorageError, match="new could not be opened: QuotaExceededError"):
+        run(OpfsFolder(Handle()).folder("new"))
+    with pytest.raises(StorageError, match="adapters could not be listed: NotFoundError"):
+        run(OpfsFolder(Handle()).names())
 
 
 def test_what_another_version_wrote_is_neither_shown_nor_lost() -> None:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_lab.errors import DatasetError
+from lora_lab.workers import dataset_keeper
 from lora_lab.workers.messages import (
     DatasetCleared,
     DatasetProgress,
+    DatasetReady,
     NamedBlob,
     PlanTraining,
     ReadDataset,
@@ -143,6 +146,45 @@ def test_another_masking_while_it_is_read_does_not_lose_it(
         assert session.ready.masking == "all" and session.page.last(TrainingPlanned).request == 4
 
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+@pytest.mark.parametrize("end", ["read", "stopped", "removed", "failed", "replaced"])
+def test_another_length_while_it_is_read_waits_for_its_end(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """The page takes the next description for the end of the reading."""
+
+    async def fail(*_: Any) -> Any:
+        raise DatasetError("what is read cannot be held against the other")
+
+    if end == "failed":
+        monkeypatch.setattr(dataset_keeper, "find_overlap", fail)
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))
+        reading = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(4000, 100)),))))
+        await hears(session, "v.jsonl", "bytes")
+        session.page.events.clear()
+        await session.worker.answer(PlanTraining(SETTINGS, 3))
+        await session.worker.answer(PlanTraining(replace(SETTINGS, max_length=200), 4))
+        assert not reading.done() and session.page.all(DatasetReady) == []
+        if end == "stopped":
+            await session.worker.answer(StopReading())
+        elif end == "removed":
+            await session.worker.answer(ReadValidation())
+        elif end == "replaced":
+            await session.worker.answer(ReadValidation((named("w.jsonl", pairs(10, 100)),)))
+        await reading
+        await session.settle()
+        names = [event.validation and event.validation.name for event in session.page.all(DatasetReady)]
+        wanted = {"read": "v.jsonl", "replaced": "w.jsonl"}.get(end)
+        assert names and set(names) == {wanted}
+        assert session.ready.max_length == 200
+        (plan,) = session.page.all(TrainingPlanned)
+        assert plan.request == 4 and plan.problems == ()
+
+    said = failures(drive(tiny_model_folder, monkeypatch, work))
+    assert len(said) == (end == "failed")
 
 
 @pytest.mark.parametrize("after_rows", [False, True])

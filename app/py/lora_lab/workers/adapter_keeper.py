@@ -37,6 +37,7 @@ from lora_lab.workers.messages import (
     Storage,
 )
 from lora_lab.workers.storage import Home, open_home, storage_numbers
+from lora_lab.workers.tabs import join_tabs
 
 MAX_ADAPTER_BYTES = 1 << 30
 WANTED_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "README.md")
@@ -74,7 +75,7 @@ class AdapterKeeper(EngineWorker):
         home = await self._home
         self.store = AdapterStore(await home.folder.folder("adapters"))
         self.cache = ModelCache(home, self.host.post, self._storage_trouble)
-        await self.store.forget_deleted()
+        await join_tabs(home.locks, self.store.forget_deleted)
 
     async def begin(self) -> None:
         """Open the storage, list what it holds, look for a GPU."""

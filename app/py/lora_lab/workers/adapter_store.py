@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -23,6 +25,7 @@ class AdapterStore:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
+        self._changing = asyncio.Lock()  # one change at a time: it is read, changed and written
 
     async def all(self) -> list[AdapterInfo]:
         """Return every adapter that is not deleted, newest first. A folder that cannot be read is passed over."""
@@ -32,23 +35,25 @@ class AdapterStore:
 
     async def add(self, info: AdapterInfo, files: dict[str, bytes]) -> AdapterInfo:
         """Keep an adapter under a fresh id and a name that no other has; return its info with both, size and date."""
-        taken = {other.name for other in await self.all()}
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        info = replace(
-            info,
-            id=secrets.token_hex(8),
-            name=_free_name(_clean_name(info.name), taken),
-            created_at=now,
-            size_bytes=sum(map(len, files.values())),
-        )
-        folder = await self.folder.folder(info.id)
-        try:
-            for name, data in files.items():
-                await folder.write(name, data)
-            await self._write_about(info)  # last: a folder without it is none
-        except Exception:
-            await self.folder.delete(info.id)  # storage is full: leave no half adapter behind
-            raise
+        async with self._changing:
+            taken = {other.name for other in await self.all()}
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            info = replace(
+                info,
+                id=secrets.token_hex(8),
+                name=_free_name(_clean_name(info.name), taken),
+                created_at=now,
+                size_bytes=sum(map(len, files.values())),
+            )
+            try:
+                folder = await self.folder.folder(info.id)
+                for name, data in files.items():
+                    await folder.write(name, data)
+                await self._write_about(info)  # last: a folder without it is none
+            except Exception:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    await self.folder.delete(info.id)  # storage is full: leave no half adapter behind
+                raise
         return info
 
     async def info(self, id: str) -> AdapterInfo:
@@ -65,40 +70,48 @@ class AdapterStore:
 
     async def rename(self, id: str, name: str) -> AdapterInfo:
         """Give an adapter a name that no other has; an empty one changes nothing."""
-        info = await self.info(id)
-        taken = {other.name for other in await self.all() if other.id != id}
-        return await self._write_about(replace(info, name=_free_name(_clean_name(name) or info.name, taken)))
+        async with self._changing:
+            info = await self.info(id)
+            taken = {other.name for other in await self.all() if other.id != id}
+            return await self._write_about(replace(info, name=_free_name(_clean_name(name) or info.name, taken)))
 
     async def keep_answers(self, id: str, answers: tuple[SampleAnswer, ...]) -> AdapterInfo:
         """Keep the validation card's answers with an adapter."""
-        return await self._write_about(replace(await self.info(id), sample_answers=answers))
+        async with self._changing:
+            return await self._write_about(replace(await self.info(id), sample_answers=answers))
 
     async def delete(self, id: str) -> AdapterInfo:
         """Hide an adapter until `restore` or `forget_deleted`."""
-        info = await self.info(id)
-        await (await self.folder.folder(id)).write(DELETED, b"")
+        async with self._changing:
+            info = await self.info(id)
+            await (await self.folder.folder(id)).write(DELETED, b"")
         return info
 
     async def restore(self, id: str) -> AdapterInfo:
         """Bring a hidden adapter back."""
-        await (await self.folder.folder(id)).delete(DELETED)
-        return await self.info(id)
+        async with self._changing:
+            await (await self.folder.folder(id)).delete(DELETED)
+            return await self.info(id)
 
     async def forget_deleted(self) -> None:
-        """Remove hidden adapters and what an interrupted `add` has left. What another version wrote is left alone."""
+        """Remove hidden adapters and what an interrupted `add` has left. What another version wrote is left alone.
+
+        Not while another tab is open: it may be in the middle of `add`, or want to `restore`.
+        """
         for id in await self.folder.names():
-            names = await (await self.folder.folder(id)).names()
-            if DELETED in names or ABOUT not in names:
-                await self.folder.delete(id)
+            with contextlib.suppress(Exception):  # another tab holds or has removed it: the next start's business
+                names = await (await self.folder.folder(id)).names()
+                if DELETED in names or ABOUT not in names:
+                    await self.folder.delete(id)
 
     async def _about(self, id: str) -> AdapterInfo | None:
         if id not in await self.folder.names():
             return None
-        folder = await self.folder.folder(id)
-        names = await folder.names()
-        if DELETED in names or ABOUT not in names:
-            return None
         try:
+            folder = await self.folder.folder(id)
+            names = await folder.names()
+            if DELETED in names or ABOUT not in names:
+                return None
             info: AdapterInfo = from_dict(AdapterInfo, json.loads(await folder.read(ABOUT)))
         except Exception:  # written by another version: its files are kept, the list goes on without it
             return None

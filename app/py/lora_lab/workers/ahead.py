@@ -97,7 +97,8 @@ class AheadWorker(DatasetViewer):
             self.host.post(TrainingPlanned(command.request, problems=tuple(problems)))
             return
         choices = Choices.of(settings)
-        if not self.dataset.is_encoded(settings.masking):
+        # While a validation file is read nothing is described: the page takes the next description for its end.
+        if self._is_reading_validation or not self.dataset.is_encoded(settings.masking):
             self.answer_when_counted(command, choices)
             return
         self.show_choices(choices)

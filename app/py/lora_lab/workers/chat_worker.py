@@ -21,6 +21,7 @@ from lora_lab.workers.messages import (
     AdapterApplied,
     ApplyAdapter,
     ChatMessage,
+    Command,
     Compare,
     CompareDone,
     ComparePiece,
@@ -57,11 +58,23 @@ class ChatWorker(EngineWorker):
         self.model: Model | None = None
         self.chat: ChatEngine | None = None
         self.adapter: ApplyAdapter | None = None  # what shall be applied, also while no model is loaded
-        self.stop_asked = False
+        # Replies and comparisons are numbered as they come, and begin in that order.
+        self._newest = self._current = self._stopped = 0
 
     async def begin(self) -> None:
         """Look for a GPU; the page sends the model when it has it."""
         self.look_for_gpu()
+
+    async def answer(self, command: Command) -> None:
+        """Run the method for `command`. A reply or a comparison can be stopped while it waits for its turn."""
+        if isinstance(command, (Reply, Compare)):
+            self._newest += 1
+        await super().answer(command)
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether a stop came after the reply or comparison that has its turn."""
+        return self._current <= self._stopped
 
     # --- the model ---
 
@@ -69,7 +82,9 @@ class ChatWorker(EngineWorker):
     async def open_model(self, command: OpenModel) -> None:
         """Take the files that the train worker has found good, and bring the weights to the GPU."""
         self._release()
-        self.adapter = None
+        if self.adapter is not None:  # it was for another model
+            self.adapter = None
+            self.host.post(AdapterApplied(None))
         self.files, self.tokenizer, self.template = await self.open_files(command.files or ())
         await self._engine()
 
@@ -79,7 +94,7 @@ class ChatWorker(EngineWorker):
         self._release()
         self.host.post(ModelReleased())
 
-    @handles(WakeModel, "chat", exclusive=True)
+    @handles(WakeModel, "model", exclusive=True)
     async def wake_model(self, _: WakeModel) -> None:
         """Bring the weights back to the GPU."""
         await self._engine()
@@ -144,16 +159,19 @@ class ChatWorker(EngineWorker):
 
     @handles(StopReply, "chat")
     async def stop_reply(self, _: StopReply) -> None:
-        """End what is being written after the token in flight."""
-        self.stop_asked = True
+        """End what is being written after the token in flight, and what waits before it begins."""
+        self._stopped = self._newest
         if self.chat is not None:
             self.chat.stop()
 
     @handles(Reply, "chat", exclusive=True)
     async def reply(self, command: Reply) -> None:
         """Write a reply, piece by piece."""
-        self.stop_asked = False
-        chat = await self._engine()
+        self._current += 1
+        chat = None if self.stop_asked else await self._engine()
+        if chat is None or self.stop_asked:
+            self.host.post(ReplyDone(command.turn, "", 0, 0, 0.0, 0.0, "stopped"))
+            return
         strength = command.strength if command.use_adapter and self.adapter is not None else 0.0
         text = await self._write(
             chat, command.messages, _sampling(command.sampling), strength,
@@ -176,11 +194,11 @@ class ChatWorker(EngineWorker):
     @handles(Compare, "compare", exclusive=True)
     async def compare(self, command: Compare) -> None:
         """Answer a probe greedily, first without the adapter, then with it. The page hears the end in any case."""
-        self.stop_asked = False
+        self._current += 1
         answer = None
         try:
-            chat = await self._engine()
-            if self.adapter is not None and self.adapter.id == command.adapter_id:
+            chat = None if self.stop_asked else await self._engine()
+            if chat is not None and self.adapter is not None and self.adapter.id == command.adapter_id:
                 base = await self._answer(chat, command, tuned=False)
                 tuned = await self._answer(chat, command, tuned=True)
                 if not self.stop_asked:

@@ -109,7 +109,7 @@ class DatasetKeeper(AdapterKeeper):
         found = await take(command)
         tell = progress(self.host.post, "bytes", found.sources, found.title)
         table = await read_table(found.sources, mapping, command.use_mended, tell)
-        self.dataset = OpenDataset.of(found.name, found.title, table, found.about)
+        self.dataset = OpenDataset.of(found.name, found.title, table, found.about, command.request)
         await self._count(self.dataset)
 
     async def _count(self, dataset: OpenDataset) -> None:

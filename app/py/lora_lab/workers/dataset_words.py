@@ -31,6 +31,7 @@ def describe_rows(dataset: OpenDataset, choices: Choices) -> DatasetReady:
         suggested=None,
         can_train=False,
         use_mended=dataset.table.uses_mended,
+        request=dataset.request,
     )
 
 
@@ -60,6 +61,7 @@ def describe(dataset: OpenDataset, choices: Choices, suggested: TrainSettings | 
         suggested=suggested,
         can_train=can_train,
         use_mended=dataset.table.uses_mended,
+        request=dataset.request,
         validation=validation,
     )
 

@@ -131,14 +131,15 @@ class OpenDataset:
     own_settings: dict[str, Any] = field(default_factory=dict)
     validation: Validation | None = None
     shown: Choices | None = None  # what the page was last told about
+    request: int = 0  # of the command that opened it
     _split: tuple[Dataset, tuple[float, int], tuple[np.ndarray, np.ndarray]] | None = None
 
     @classmethod
-    def of(cls, name: str, title: str, table: RowTable, about: dict[str, Any]) -> OpenDataset:
+    def of(cls, name: str, title: str, table: RowTable, about: dict[str, Any], request: int = 0) -> OpenDataset:
         """Take a table that was read. `about` is a sample's JSON, else empty."""
         names = {f.name for f in fields(TrainSettings)}
         own = {name: value for name, value in about.get("settings", {}).items() if name in names}
-        return cls(name, title, TokenizedTable(table), _sample_probes(about), own)
+        return cls(name, title, TokenizedTable(table), _sample_probes(about), own, request=request)
 
     @property
     def table(self) -> RowTable:

@@ -151,8 +151,9 @@ async def _stored(folder: OpfsFolder, file: SiteFile, url: str, meter: ProgressM
     start = await _digest_stored(folder, part, file, digest) if part in names else 0
     writer = await open_writer(folder, part)
     try:
-        if start != writer.size_bytes:  # what is stored is longer than the file: it is not the file
+        if start != writer.size_bytes:  # longer than the file: it is not the file; or another tab writes it too
             await writer.start_over()
+            digest = hashlib.sha256()
         meter.add(writer.size_bytes, file.path)
         await _fetch(url, file, writer, digest, meter)
     finally:
@@ -165,14 +166,22 @@ async def _stored(folder: OpfsFolder, file: SiteFile, url: str, meter: ProgressM
 
 
 async def _digest_stored(folder: OpfsFolder, part: str, file: SiteFile, digest: Any) -> int:
-    """Feed what is already stored to `digest`; return its size, 0 when it cannot be the beginning of the file."""
-    blob = await folder.blob(part)
-    size = int(blob.size)
-    if size > file.size_bytes:
-        return 0
-    for offset in range(0, size, CHECK_CHUNK_BYTES):
-        chunk = await blob.slice(offset, min(size, offset + CHECK_CHUNK_BYTES)).arrayBuffer()
-        digest.update(chunk.to_memoryview())
+    """Feed what is already stored to `digest`; return its size, 0 when it cannot be the beginning of the file.
+
+    StorageError when it cannot be read.
+    """
+    from pyodide.ffi import JsException
+
+    try:
+        blob = await folder.blob(part)
+        size = int(blob.size)
+        if size > file.size_bytes:
+            return 0
+        for offset in range(0, size, CHECK_CHUNK_BYTES):
+            chunk = await blob.slice(offset, min(size, offset + CHECK_CHUNK_BYTES)).arrayBuffer()
+            digest.update(chunk.to_memoryview())
+    except (JsException, FileNotFoundError) as error:
+        raise StorageError(f"what is stored of {file.path} could not be read: {error}") from error
     return size
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lora_lab.errors import LoraLabError
+from lora_lab.workers.tabs import BrowserLocks, Locks
 
 
 class StorageError(LoraLabError):
@@ -32,7 +33,7 @@ class Folder(Protocol):
         """Delete a file or a folder with all in it; nothing happens if it is not there."""
 
     async def folder(self, name: str) -> Folder:
-        """Return a folder inside this one, made if it is not there."""
+        """Return a folder inside this one, made if it is not there. StorageError if the browser refuses."""
 
 
 class MemoryFolder:
@@ -68,9 +69,15 @@ class OpfsFolder:
         self.handle = handle  # FileSystemDirectoryHandle
 
     async def names(self) -> list[str]:
-        found, entries = [], self.handle.keys()
-        while not (entry := await entries.next()).done:
-            found.append(str(entry.value))
+        from pyodide.ffi import JsException
+
+        found = []
+        try:
+            entries = self.handle.keys()
+            while not (entry := await entries.next()).done:
+                found.append(str(entry.value))
+        except JsException as error:
+            raise StorageError(f"{self.handle.name} could not be listed: {error}") from error
         return sorted(found)
 
     async def blob(self, name: str) -> Any:
@@ -105,7 +112,12 @@ class OpfsFolder:
                 raise StorageError(f"{name} could not be deleted: {error}") from error
 
     async def folder(self, name: str) -> OpfsFolder:
-        return OpfsFolder(await self.handle.getDirectoryHandle(name, create=True))
+        from pyodide.ffi import JsException
+
+        try:
+            return OpfsFolder(await self.handle.getDirectoryHandle(name, create=True))
+        except JsException as error:
+            raise StorageError(f"the folder {name} could not be opened: {error}") from error
 
 
 class Writer(Protocol):
@@ -188,6 +200,7 @@ class Home:
 
     folder: Folder
     reason: str = ""
+    locks: Locks | None = None  # between the tabs that share the folder
 
     @property
     def lasts(self) -> bool:
@@ -209,7 +222,7 @@ async def open_home() -> Home:
         await home.delete(probe)
     except (JsException, AttributeError, StorageError) as error:
         return Home(MemoryFolder(), f"This browser lets the site store nothing ({str(error)[:120]}).")
-    return Home(home)
+    return Home(home, locks=BrowserLocks() if hasattr(js.navigator, "locks") else None)
 
 
 async def storage_numbers() -> tuple[int, int, bool]:

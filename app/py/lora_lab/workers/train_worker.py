@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from lora_lab.config import LoraConfig
 from lora_lab.errors import DatasetError, LoraLabError
 from lora_lab.formats.peft import write_adapter
+from lora_lab.formats.zipping import pack_adapter
 from lora_lab.train import StepDone, Trainer, ValidationDone
 from lora_lab.workers.adapter_keeper import OpenedModel, model_shape
+from lora_lab.workers.adapter_store import zip_name
 from lora_lab.workers.ahead import AheadWorker, nothing_to_do, quietly
 from lora_lab.workers.datasets import Choices, OpenDataset, Split
-from lora_lab.workers.dispatch import Host, handles
+from lora_lab.workers.dispatch import Host, failure, handles
 from lora_lab.workers.downloads import find_site_model, open_on_site
 from lora_lab.workers.engine_worker import seldom
 from lora_lab.workers.host import phase, serve
 from lora_lab.workers.messages import (
+    AdapterExported,
     AdapterInfo,
     Command,
+    Failed,
     OpenModel,
     StartTraining,
     StopTraining,
@@ -133,6 +137,7 @@ class TrainWorker(AheadWorker):
         try:
             await self._get_ready(trainer, settings.seed)
             curves, error = await self._run(trainer)
+            stopped = self.stop_asked or error is not None
             if trainer.steps_done:
                 files = write_adapter(await trainer.adapter.to_tensors(), lora, opened.base_model)
         finally:
@@ -141,15 +146,37 @@ class TrainWorker(AheadWorker):
         if trainer.steps_done:
             probes = dataset.choose_probes(split)
             info = _new_info(opened, dataset, settings, lora, len(split.trained), trainer, curves)
-            info = await self.store.add(info, files)
+            info = await self._keep(info, files)
+            trouble = await self._tell_what_is_kept()
+            # From here to the end of the run nothing else gets a turn: no stop can come after "done".
             self._tell_state("error" if error else "done")
-            self.host.post(TrainingDone(info, self.stop_asked or error is not None, probes))
-            await self.tell_adapters()
-            await self.tell_storage()
+            self.host.post(TrainingDone(info, stopped, probes))
+            if trouble:
+                self.host.post(trouble)
         elif error is None:
             self._tell_state("idle", detail=NOTHING_LEARNED)
         if error:
             raise error
+
+    async def _keep(self, info: AdapterInfo, files: dict[str, bytes]) -> AdapterInfo:
+        """Keep what was learned. Where the storage refuses, the page gets it as a download before the error."""
+        try:
+            return await self.store.add(info, files)
+        except Exception as error:
+            self.host.post(AdapterExported("", zip_name(info.name), pack_adapter(files)))
+            why = str(error).rstrip(".") or type(error).__name__
+            raise LoraLabError(
+                f"The browser's storage did not take the adapter ({why}). It was given as a download instead."
+            ) from error
+
+    async def _tell_what_is_kept(self) -> Failed | None:
+        """Send the list of adapters and the storage's numbers. Returns what went wrong: the result matters more."""
+        try:
+            await self.tell_adapters()
+            await self.tell_storage()
+        except Exception as error:
+            return failure("storage", error)
+        return None
 
     async def _ready_to_train(self, command: StartTraining) -> tuple[OpenedModel, OpenDataset, Split] | None:
         """Return what the run works on, its tokens counted; None when it was stopped meanwhile."""

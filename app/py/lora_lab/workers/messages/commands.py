@@ -155,7 +155,10 @@ class Reply(Command):
 
 @dataclass(frozen=True)
 class StopReply(Command):
-    """Chat worker: stop the reply or the comparison that is being written; what is there stays."""
+    """Chat worker: stop every reply and comparison that has come so far; what is written of them stays.
+
+    Each still ends with ReplyDone ("stopped") or CompareDone (without an answer), also one that had not begun.
+    """
 
 
 @dataclass(frozen=True)

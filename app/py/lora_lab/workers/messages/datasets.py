@@ -19,7 +19,8 @@ class ReadDataset(Command):
 
     `mapping` says which columns are the prompt, the reply, the system prompt or the text (the fields of ColumnMapping;
     None reads the names that are known); `use_mended` takes the rows that can be mended. `settings` are those that the
-    form shows, where the person has changed some: length, masking and what becomes of long rows follow them.
+    form shows, where the person has changed some: length, masking and what becomes of long rows follow them. `request`
+    comes back with every description of this dataset.
     """
 
     files: tuple[NamedBlob, ...] = ()
@@ -28,6 +29,7 @@ class ReadDataset(Command):
     mapping: dict[str, str] | None = None
     use_mended: bool = False
     settings: TrainSettings | None = None
+    request: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,8 @@ class DatasetReady(Event):
     While no model is open, and for many rows before their tokens are counted, it comes first without them:
     `report.tokens` is None and `can_train` false then. Files stay read when another model is opened: this event comes
     without tokens at once, and with them (and `suggested`) when they are counted anew.
+
+    `request` is that of the ReadDataset that opened this dataset.
     """
 
     name: str
@@ -149,6 +153,7 @@ class DatasetReady(Event):
     can_train: bool
     use_mended: bool = False
     validation: ValidationPart | None = None
+    request: int = 0
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ class AdapterFiles(Event):
 
 @dataclass(frozen=True)
 class AdapterExported(Event):
-    """An adapter as a zip, to be saved under `file_name`."""
+    """An adapter as a zip, to be saved under `file_name`. `id` is "" when a run's adapter could not be kept."""
 
     id: str
     file_name: str
@@ -251,7 +251,7 @@ class AdapterDeleted(Event):
 
 @dataclass(frozen=True)
 class AdapterApplied(Event):
-    """Chat worker: which adapter is in use; None when none is."""
+    """Chat worker: which adapter is in use; None when none is, also because another model was opened."""
 
     id: str | None
     name: str = ""
