@@ -46,8 +46,13 @@ export function applyToModel(link) {
   if (state.wantedAdapter) train.send("get_adapter", { id: state.wantedAdapter });
 }
 
-/** The chat worker begins anew, or gets another model: until then it takes no adapter. */
+/** The chat worker begins anew, gets another model or cannot go on: until `applyToModel` it takes no adapter. */
 export function awaitModel() {
   chat = null;
   update({ applied: null });
+}
+
+/** The chat's model is on the GPU. Nothing to do, but where the chat had failed and went on after all. */
+export function modelIsReady(link) {
+  if (!chat) applyToModel(link);
 }

@@ -1,7 +1,7 @@
 // The page's beginning and its switchboard: which event of which worker leads to which command or view.
 
 import { setUpAdapters } from "./adapters.js";
-import { applyToModel, awaitModel, removeAdapter, setUpApplied, useAdapter } from "./applied.js";
+import { applyToModel, awaitModel, modelIsReady, removeAdapter, setUpApplied, useAdapter } from "./applied.js";
 import { begunMs } from "./begin.js";
 import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
 import { setUpChart, showCurve } from "./chart.js";
@@ -235,21 +235,15 @@ function showRun(adapter) {
 
 function listenToChat(worker) {
   worker.on("ready", chatOpens);
-  worker.on("fatal", (event) => {
-    abandonReply();
-    update({ chatModel: "failed", comparing: false });
-    offerRestart(event);
-  });
+  worker.on("fatal", chatFails);
   worker.on("gpu", (event) => {
-    if (event.state !== "lost") return;
-    abandonReply(); // a run goes on: if the train worker's GPU is lost too, it says so itself
-    update({ chatModel: "failed", comparing: false });
-    offerRestart(event);
+    if (event.state === "lost") chatFails(event); // a run goes on: if its GPU is lost too, the train worker says so
   });
   worker.on("model_progress", () => {});
   worker.on("model_ready", ({ memory_bytes }) => {
     update({ chatModel: "ready", chatBytes: memory_bytes });
     reached("chat_ready_ms");
+    modelIsReady(worker);
   });
   worker.on("model_released", () => update({ chatModel: "released" }));
   worker.on("compare_piece", addPiece);
@@ -260,17 +254,18 @@ function listenToChat(worker) {
   });
   worker.on("failed", (event) => {
     if (event.where === "adapter" && event.subject === state.applied?.id) removeAdapter(); // it could not be applied
-    if (event.where !== "model") return failed(event);
-    update({ chatModel: "failed" }); // the train worker has opened the same files: it is about this worker's GPU
-    offerRestart(event);
+    if (event.where === "model") chatFails(event); // the train worker has opened the same files: it is about this worker's GPU
+    else failed(event);
   });
 }
 
-function offerRestart(event) {
+function chatFails(event) {
+  abandonReply();
+  awaitModel();
+  update({ chatModel: "failed", comparing: false });
   const run = () => {
     showProblem("chat-problem", null);
-    awaitModel();
-    update({ chatModel: "loading", comparing: false });
+    update({ chatModel: "loading" });
     chat.restart();
   };
   showProblem("chat-problem", event, { label: "Try again", run });
