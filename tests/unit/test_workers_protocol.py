@@ -96,7 +96,8 @@ def test_the_page_listens_only_to_events_that_exist() -> None:
     heard = {match for text in sources().values() for match in re.findall(pattern, text)}
     known = {event.wire_type() for event in EVENTS}
     assert heard <= known, heard - known
-    assert known - heard == {"logits"}
+    # For scripts. The page counts an adapter as applied when it has sent it: commands are answered in order.
+    assert known - heard == {"logits", "adapter_applied"}
 
 
 def test_the_settings_form_fills_every_field() -> None:
