@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from lora_lab.config import LoraConfig, TrainConfig
-from lora_lab.errors import DatasetError, LoraLabError
+from lora_lab.errors import DatasetError, LoraLabError, OutOfMemoryError
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter
 from lora_lab.train import StepDone, Trainer, TrainEvent, ValidationDone
@@ -188,6 +189,60 @@ def test_a_stop_before_the_last_step_still_validates(tiny: Tiny) -> None:
     ):
         seen = run(stop_at_once(trainer))
     assert [type(event) for event in seen] == [StepDone, ValidationDone]
+
+
+@pytest.mark.parametrize(("patience_s", "is_given_up"), [(1e9, False), (-1.0, True)])
+def test_a_long_validation_is_given_up_after_a_stop(
+    tiny: Tiny, patience_s: float, is_given_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred micro-batches, in which others get a turn; the stop comes in the middle of them."""
+    monkeypatch.setattr("lora_lab.train.trainer.STOPPED_VALIDATION_S", patience_s)
+    held = random_examples((20,) * 100, tiny.model.config.vocab_size)
+    config = TrainConfig(steps=2, batch=1, accumulate=1, packing=False)
+    seen: list[TrainEvent] = []
+
+    async def stop_in_the_validation(trainer: Trainer) -> None:
+        async def stop() -> None:
+            while len(seen) < 1:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
+            trainer.stop()
+
+        stopping = asyncio.ensure_future(stop())
+        async for event in trainer.run():
+            seen.append(event)
+        assert stopping.done()
+
+    with (
+        adapter_with(tiny.model, LORA, random_tensors(tiny.model, LORA)) as adapter,
+        trainer_for(tiny.model, adapter, held[:2], config, held) as trainer,
+    ):
+        run(stop_in_the_validation(trainer))
+    assert [type(event) for event in seen] == ([StepDone] if is_given_up else [StepDone, ValidationDone])
+
+
+def test_a_device_that_binds_little_at_once_trains_what_fits(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter's buffers are larger than one binding; what a single binding must hold is refused when planned."""
+    lora = LoraConfig(rank=64, alpha=64)
+    examples = random_examples((20, 33), tiny.model.config.vocab_size)
+    config = TrainConfig(steps=3, batch=2, accumulate=1, learning_rate=1e-3)
+    tensors = random_tensors(tiny.model, lora)
+
+    def train() -> list[float]:
+        with (
+            adapter_with(tiny.model, lora, tensors) as adapter,
+            trainer_for(tiny.model, adapter, examples, config) as t,
+        ):
+            assert 4 * adapter.size > 1 << 18
+            return losses(events(t))
+
+    wanted = train()
+    device = tiny.model.device
+    monkeypatch.setattr(device, "limits", replace(device.limits, max_storage_buffer_binding_size=1 << 18))
+    assert train() == wanted
+    monkeypatch.setattr(device, "limits", replace(device.limits, max_storage_buffer_binding_size=1 << 15))
+    with pytest.raises(OutOfMemoryError, match="binds 0 MiB at most"):
+        train()
 
 
 @pytest.mark.parametrize("ahead_below_ms", [0.0, 1e9], ids=["one by one", "ahead"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lora_lab import cli
-from lora_lab.cli_data import rows_to_train
+from lora_lab.cli_data import rows_to_train, within_context
 from lora_lab.data import Example
 from lora_lab.data.template import ChatTemplate
 from lora_lab.data.tokenizer import load_tokenizer
@@ -73,6 +73,15 @@ def test_long_rows_are_cut_or_left_out_and_that_needs_no_consent(
     assert [len(example.tokens) for example in chosen(tiny_model_folder, *sizes)[0]][3] == 150
     assert len(chosen(tiny_model_folder, *sizes, "--on-long", "drop")[0]) == 3
     assert "more than 150" in capsys.readouterr().err
+
+
+def test_rows_end_where_the_models_context_does(tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = asyncio.run(open_model(sources_from_path(tiny_model_folder))).config
+    context = config.max_position_embeddings
+    assert within_context(context, config) == context
+    assert capsys.readouterr().err == ""
+    assert within_context(2 * context, config) == context
+    assert f"{context:,} tokens, not the {2 * context:,}" in capsys.readouterr().err
 
 
 def test_columns_can_be_named_and_slips_mended(tiny_model_folder: Path, tmp_path: Path) -> None:

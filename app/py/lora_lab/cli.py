@@ -182,16 +182,20 @@ def _add_generate_options(command: argparse.ArgumentParser) -> None:
         "--max-new-tokens", type=whole(1), default=sampling.max_new_tokens, metavar="N", help="%(default)s"
     )
     how.add_argument(
-        "--temperature", type=real(0), default=sampling.temperature, metavar="X", help="0 is greedy; %(default)s"
+        "--temperature",
+        type=real(0, most=100),
+        default=sampling.temperature,
+        metavar="X",
+        help="0 is greedy; %(default)s",
     )
     how.add_argument("--top-k", type=whole(0), default=sampling.top_k, metavar="N", help="0 is off; %(default)s")
     how.add_argument(
-        "--top-p", type=real(0, above=True, most=1), default=sampling.top_p, metavar="X", help="1 is off; %(default)s"
+        "--top-p", type=real(1e-6, most=1), default=sampling.top_p, metavar="X", help="1 is off; %(default)s"
     )
     how.add_argument("--min-p", type=real(0, most=1), default=sampling.min_p, metavar="X", help="0 is off; %(default)s")
     how.add_argument(
         "--repetition-penalty",
-        type=real(0, above=True),
+        type=real(0.01, most=100),
         default=sampling.repetition_penalty,
         metavar="X",
         help="1 is off; %(default)s",

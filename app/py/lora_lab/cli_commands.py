@@ -8,13 +8,13 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from lora_lab.cli_data import rows_to_train
+from lora_lab.cli_data import rows_to_train, within_context
 from lora_lab.cli_terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, SamplingConfig, TrainConfig
 from lora_lab.data.template import ChatTemplate
@@ -130,6 +130,7 @@ def train(options: argparse.Namespace, config: TrainConfig) -> int:
 async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] | None) -> int:
     opened = await _open(options.model)
     lora, initial = _lora_config(options, opened.files.config)
+    config = replace(config, max_length=within_context(config.max_length, opened.files.config))
     examples, validation = await rows_to_train(options, opened.tokenizer, opened.template, config)
 
     async with _on_gpu(opened.files, options.adapter_name) as model:

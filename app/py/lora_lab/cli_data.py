@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_lab.cli_terminal import ByteBar, run_interruptible, say
-from lora_lab.config import TrainConfig
+from lora_lab.config import ModelConfig, TrainConfig
 from lora_lab.data import (
     ColumnMapping,
     Dataset,
@@ -57,10 +57,19 @@ async def _check(options: argparse.Namespace) -> DatasetReport:
         return build_report(table)
     if not options.model.exists():
         raise ModelError(f"{options.model} does not exist; wanted a .gguf file or a Hugging Face folder")
-    files = (await open_model(sources_from_path(options.model))).tokenizer
+    opened = await open_model(sources_from_path(options.model))
+    files, length = opened.tokenizer, within_context(options.max_length, opened.config)
     template = ChatTemplate(files.chat_template, files.special_tokens) if files.chat_template is not None else None
-    dataset = await _encode(table, load_tokenizer(files), template, options.max_length, options)
+    dataset = await _encode(table, load_tokenizer(files), template, length, options)
     return dataset.report
+
+
+def within_context(max_length: int, config: ModelConfig) -> int:
+    """Return the longest row that the model can take; say so where that is less than was asked for."""
+    context = config.max_position_embeddings
+    if max_length > context:
+        say(f"The model's context holds {context:,} tokens, not the {max_length:,} of --max-length: rows end there")
+    return min(max_length, context)
 
 
 async def rows_to_train(

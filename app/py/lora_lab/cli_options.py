@@ -34,10 +34,11 @@ def whole(least: int) -> Callable[[str], int]:
     return convert
 
 
-def real(
-    least: float, *, above: bool = False, most: float = math.inf, below: float = math.inf
-) -> Callable[[str], float]:
-    """Return an argument type: numbers from `least` (or `above` it) to `most`, and `below` a bound if there is one."""
+def real(least: float, *, above: bool = False, most: float = 1e30, below: float = math.inf) -> Callable[[str], float]:
+    """Return an argument type: numbers from `least` (or `above` it) to `most`, and `below` a bound if there is one.
+
+    What is more than 1e30 by far would not go into the GPU's f32.
+    """
 
     def convert(text: str) -> float:
         try:

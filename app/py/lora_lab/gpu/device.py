@@ -299,6 +299,7 @@ class Device(ABC):
         self, trace: Trace, pool: Pool, layout: Layout, params: Buffer, places: Mapping[bytes, int]
     ) -> tuple[list[Buffer], array]:
         """Return a plan's buffers, and its dispatches as `_assemble` reads them. `places`: of blocks in `params`."""
+        self.check_bindings(trace)
         pipeline_index = {key: index for index, key in enumerate(pipeline_keys(trace))}
         buffers: list[Buffer] = [params]
         buffer_index = {id(params): 0}
@@ -314,10 +315,15 @@ class Device(ABC):
                 if id(buffer) not in buffer_index:
                     buffer_index[id(buffer)] = len(buffers)
                     buffers.append(buffer)
-                self._check_binding(dispatch.kernel, name, tensor)
                 table.extend((bindings[name].index, buffer_index[id(buffer)], tensor.offset, max(4, tensor.size_bytes)))
             table.extend(dispatch.workgroups)
         return buffers, table
+
+    def check_bindings(self, trace: Trace) -> None:
+        """Raise OutOfMemoryError where a trace binds more at once than the device allows."""
+        for dispatch in trace.dispatches:
+            for name, tensor in dispatch.tensors.items():
+                self._check_binding(dispatch.kernel, name, tensor)
 
     def _check_binding(self, kernel: Kernel, name: str, tensor: Tensor) -> None:
         if tensor.size_bytes > self.limits.max_storage_buffer_binding_size:

@@ -19,7 +19,7 @@ from ..gpu.plan import Buffer, Plan, Tensor, Trace, ceil_div, lay_out, params_si
 from ..gpu.recompute import recompute
 from ..model.lora import ALIGN, Adapter
 from ..model.transformer import Model, transformer
-from ..ops.adamw import Moments, Report, adamw, grad_norm, report
+from ..ops.adamw import Moments, Report, adamw, grad_norm, report, slices
 from ..ops.attention import attention
 from ..ops.cross_entropy import cross_entropy
 from ..ops.elementwise import fill
@@ -134,7 +134,9 @@ class TrainPlans:
 
     def _trace_zero(self) -> Trace:
         trace = Trace(self.step.tensor)
-        fill(trace, Tensor((self.adapter.size,), self.grads, 0, "gradients"), 0.0)
+        limit = self.device.limits.max_storage_buffer_binding_size
+        for part in slices(Tensor((self.adapter.size,), self.grads, 0, "gradients"), limit):
+            fill(trace, part, 0.0)
         fill(trace, self.loss, 0.0)
         return trace
 
@@ -168,6 +170,8 @@ class TrainPlans:
         self.recomputed_layers, batch, activations = self._choose_recomputed(full, small)
         self._largest_trace = batch
         traces = [batch, *small]
+        for trace in traces:
+            self.device.check_bindings(trace)
         self.flops = sum(dispatch.flops for dispatch in batch.dispatches)
         align = self.device.limits.min_uniform_buffer_offset_alignment
         params = sum(params_size_bytes(trace, align) for trace in traces)

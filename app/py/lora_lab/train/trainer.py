@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import statistics
 import time
@@ -29,6 +30,9 @@ VALIDATIONS = 10  # of a run, besides the one at its end
 AHEAD_BELOW_MS = 250.0  # slower steps wait for one another: little is hidden, and a stop comes sooner
 AHEAD_STEPS, AHEAD_SHAPES = 500, 6  # steps looked at for the shapes whose kernels are compiled ahead
 ETA_WINDOW = 20  # steps that the remaining time is reckoned from
+# Of a validation so many micro-batches are given to the GPU at once, or what it does in about that time; when a stop is
+# asked for it may go on so long.
+VALIDATED_AT_ONCE, VALIDATED_AT_ONCE_S, STOPPED_VALIDATION_S = 16, 0.25, 10.0
 
 
 class Trainer:
@@ -52,7 +56,7 @@ class Trainer:
         self.examples, self.validation = examples, list(validation)
         self.total_steps = total_steps(len(self.examples), config)
         self.steps_done = 0
-        self._stop = False
+        self._stop_asked_s = math.inf  # when it was
         self.layout = layout or run_layout(self.examples, self.validation, config)
         if plans is not None:
             plans.take_over(model, adapter, config, self.layout.largest, self.layout.longest_row)
@@ -90,8 +94,12 @@ class Trainer:
         ]  # fmt: skip
 
     def stop(self) -> None:
-        """Let what the GPU has been given already, at most two steps, be the last."""
-        self._stop = True
+        """Let what the GPU has been given already, at most two steps, be the last; long validations are given up."""
+        self._stop_asked_s = min(self._stop_asked_s, time.perf_counter())
+
+    @property
+    def _stop(self) -> bool:
+        return self._stop_asked_s < math.inf
 
     async def run(self) -> AsyncIterator[TrainEvent]:
         """Train, yielding a StepDone for each step and a ValidationDone now and then.
@@ -134,7 +142,9 @@ class Trainer:
                 )  # fmt: skip
                 last = not in_flight and (self.steps_done == self.total_steps or self._stop)
                 if self.validation and (last or self.steps_done % every == 0):
-                    yield ValidationDone(self.steps_done, await self.validate())
+                    held_loss = await self.validate()
+                    if held_loss is not None:
+                        yield ValidationDone(self.steps_done, held_loss)
                     finished = time.perf_counter()
         finally:
             for step in in_flight:
@@ -178,29 +188,48 @@ class Trainer:
         plans = self.plans
         assert plans.zero_plan is not None
         plans.device.submit(plans.zero_plan)
-        await self._forward_all(batches, True, values or StepValues())
-
-    async def validate(self, groups: Sequence[Sequence[Example]] | None = None) -> float:
-        """Return the mean loss over the trained tokens of the rows held back, or of these micro-batches."""
-        groups = self.layout.groups(self.validation) if groups is None else groups
-        batches = [self.layout.make_batch(group) for group in groups]
-        assert self.plans.zero_plan is not None
-        self.plans.device.submit(self.plans.zero_plan)
-        await self._forward_all(batches, False, StepValues())
-        return (await self._read_stats())[0]
-
-    async def _forward_all(self, batches: Sequence[Batch], grad_enabled: bool, values: StepValues) -> None:
-        plans = self.plans
+        values = values or StepValues()
         total = sum(batch.trained_tokens for batch in batches)
         for batch in batches:
-            shape = (batch.tokens.shape[0], batch.tokens.shape[1])
-            plan = await plans.batch_plan(shape, grad_enabled)
-            values.inv_tokens, values.loss_rows = 1 / max(1, total), plans.write_batch(batch)
-            plans.set_step(values)
-            if plan.replayed:
-                plans.device.submit(plan)
-            else:
-                await plans.device.submit_measured(plan)
+            await self._forward(batch, True, values, total)
+
+    async def validate(self, groups: Sequence[Sequence[Example]] | None = None) -> float | None:
+        """Return the mean loss over the trained tokens of the rows held back, or of these micro-batches.
+
+        None when it was given up, because a stop was asked for and it goes on for long.
+        """
+        groups = self.layout.groups(self.validation) if groups is None else groups
+        total = sum(example.trained_tokens for group in groups for example in group)
+        device, values = self.plans.device, StepValues()
+        assert self.plans.zero_plan is not None
+        device.submit(self.plans.zero_plan)
+        begun = since = time.perf_counter()
+        at_once, waiting = 1, 0
+        for group in groups:
+            await self._forward(self.layout.make_batch(group), False, values, total)
+            waiting += 1
+            if waiting < at_once:
+                continue
+            await device.finished()
+            await asyncio.sleep(0)  # let a stop in
+            now = time.perf_counter()
+            if now - max(begun, self._stop_asked_s) > STOPPED_VALIDATION_S:
+                return None
+            per_batch_s = max(1e-6, (now - since) / waiting)
+            at_once = max(1, min(VALIDATED_AT_ONCE, int(VALIDATED_AT_ONCE_S / per_batch_s)))
+            since, waiting = now, 0
+        return (await self._read_stats())[0]
+
+    async def _forward(self, batch: Batch, grad_enabled: bool, values: StepValues, trained_tokens: int) -> None:
+        """Give the GPU one micro-batch of a mean over `trained_tokens`."""
+        plans = self.plans
+        plan = await plans.batch_plan((batch.tokens.shape[0], batch.tokens.shape[1]), grad_enabled)
+        values.inv_tokens, values.loss_rows = 1 / max(1, trained_tokens), plans.write_batch(batch)
+        plans.set_step(values)
+        if plan.replayed:
+            plans.device.submit(plan)
+        else:
+            await plans.device.submit_measured(plan)
 
     async def _read_stats(self) -> tuple[float, float]:
         raw = await self.plans.device.read(self.plans.stats, 0, NORM_OFFSET + 4)

@@ -250,11 +250,11 @@ def _sampling(sampling: Sampling) -> SamplingConfig:
     return replace(
         SamplingConfig(),
         max_new_tokens=max(1, sampling.max_new_tokens),
-        temperature=max(0.0, sampling.temperature),
-        top_k=max(0, sampling.top_k),
-        top_p=min(1.0, max(0.0, sampling.top_p)),
+        temperature=min(100.0, max(0.0, sampling.temperature)),
+        top_k=min(2**31, max(0, sampling.top_k)),
+        top_p=min(1.0, max(1e-6, sampling.top_p)),
         min_p=min(1.0, max(0.0, sampling.min_p)),
-        repetition_penalty=max(0.01, sampling.repetition_penalty),
+        repetition_penalty=min(100.0, max(0.01, sampling.repetition_penalty)),
         seed=sampling.seed,
     )
 
