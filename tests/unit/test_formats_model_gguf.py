@@ -105,6 +105,31 @@ def test_linear_rope_survives_a_gguf(tmp_path: Path) -> None:
     assert (model.config.rope_theta, model.config.rope_scaling) == (2e4, {"rope_type": "linear", "factor": 2.5})
 
 
+TYPE, FACTOR, OLD_FACTOR = "llama.rope.scaling.type", "llama.rope.scaling.factor", "llama.rope.scale_linear"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "factor"),
+    [
+        ({FACTOR: 2.5}, 2.5),
+        ({OLD_FACTOR: 4.0}, 4.0),
+        ({TYPE: "linear", OLD_FACTOR: 4.0}, 4.0),
+        ({FACTOR: 2.5, OLD_FACTOR: 4.0}, 2.5),
+        ({TYPE: "none", FACTOR: 2.5}, None),
+        ({TYPE: "linear"}, None),
+        ({TYPE: "linear", FACTOR: 0.0}, None),
+        ({FACTOR: 1.0}, None),
+    ],
+    ids=str,
+)
+def test_linear_rope_is_read_as_llama_cpp_reads_it(
+    quantizable: Path, tmp_path: Path, metadata: dict[str, Any], factor: float | None
+) -> None:
+    """llama.cpp takes the old key where the new one is missing, and the type as linear where it is not named."""
+    model = opened(write_tiny_gguf(quantizable, tmp_path / "tiny.gguf", metadata=metadata))
+    assert model.config.rope_scaling == (factor and {"rope_type": "linear", "factor": factor})
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
@@ -113,6 +138,8 @@ def test_linear_rope_survives_a_gguf(tmp_path: Path) -> None:
         ({"llama.expert_count": 8}, "llama.expert_count is 8; mixtures of experts are not supported"),
         ({"split.count": 3}, "this is one of 3 parts of a split model; wanted one file"),
         ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'; wanted none or linear"),
+        ({"llama.rope.scaling.factor": -2.0}, "llama.rope.scaling.factor is -2.0; wanted a positive number"),
+        ({"llama.rope.scale_linear": "2"}, "llama.rope.scale_linear is '2'; wanted a positive number"),
         ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8; wanted the head size, 16"),
         ({"llama.embedding_length": 0}, "llama.embedding_length is 0; wanted a positive number"),
         ({"llama.attention.head_count_kv": 3}, "llama.attention.head_count is 4; wanted a multiple of the KV heads, 3"),

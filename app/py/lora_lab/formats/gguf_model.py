@@ -72,7 +72,7 @@ def read_gguf_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) 
     if embedding is None:
         problems.append("the tensor token_embd.weight is missing")
     vocab_size = embedding.shape[0] if embedding else 0
-    scaling, scaling_problems = _read_rope_scaling(metadata)
+    scaling, scaling_problems = _read_rope_scaling(gguf.metadata)
     problems += scaling_problems
     bos = metadata.get("tokenizer.ggml.bos_token_id")
     fields = {
@@ -101,15 +101,24 @@ def read_gguf_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) 
 
 
 def _read_rope_scaling(metadata: dict[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
-    kind = metadata.get("llama.rope.scaling.type", "none")
-    if kind == "none":
+    """Return the linear scaling, if any, by llama.cpp's rules: linear unless named otherwise, 0 or no factor is 1."""
+    kind = metadata.get("llama.rope.scaling.type", "linear")
+    if not isinstance(kind, str) or kind not in ("none", "linear"):
+        return None, [f"llama.rope.scaling.type is {_shown(kind)}; wanted none or linear"]
+    # Files of 2023 have the factor under the second name.
+    keys = ("llama.rope.scaling.factor", "llama.rope.scale_linear")
+    key = next((key for key in keys if key in metadata), None)
+    if kind == "none" or key is None:
         return None, []
-    if kind != "linear":
-        return None, [f"llama.rope.scaling.type is {kind!r}; wanted none or linear"]
-    factor = metadata.get("llama.rope.scaling.factor")
-    if not isinstance(factor, float) or not math.isfinite(factor) or factor <= 0:
-        return None, [f"llama.rope.scaling.factor is {factor!r}; wanted a positive number"]
-    return {"rope_type": "linear", "factor": factor}, []
+    factor = metadata[key]
+    is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if not is_number or not math.isfinite(factor) or factor < 0:
+        return None, [f"{key} is {_shown(factor)}; wanted a positive number"]
+    return ({"rope_type": "linear", "factor": float(factor)} if factor not in (0, 1) else None), []
+
+
+def _shown(value: Any) -> str:
+    return "an array" if isinstance(value, list | np.ndarray) else repr(value)
 
 
 def rename_tensors(gguf: GgufFile, config: ModelConfig) -> dict[str, StoredTensor]:
