@@ -164,6 +164,9 @@ DAMAGED = {
     "shape and size differ": (file_of({"a": entry([2, 3], 0, 20)}, 20), r"span 20 bytes; F32 \[2, 3\] needs 24"),
     "offsets backwards": (file_of({"a": entry([1], 4, 0)}, 4), r"span -4 bytes; F32 \[1\] needs 4"),
     "overflowing shape": (file_of({"a": entry([2**62, 2**62], 0, 8)}, 8), r"needs \d{30,}"),
+    "too many dimensions": (
+        file_of({"a": entry([2**62] * 100_000, 0, 8)}, 8), r"a: the shape has 100000 dimensions; wanted at most 8"
+    ),
     "cut off": (file_of({"a": entry([4], 0, 16)}, 15), r"a: ends at byte 16 of the data, which has 15; .* cut off"),
     "overlap": (
         file_of({"a": entry([4], 0, 16), "b": entry([4], 8, 24)}, 24),

@@ -15,6 +15,8 @@ from .tensors import FORMS, StoredTensor, dequantize
 
 # What the reference implementation accepts at most; a larger length means a damaged file, not a large model.
 MAX_HEADER_BYTES = 100_000_000
+# No model has more; the product of 100,000 sizes takes minutes and has more digits than Python prints.
+MAX_DIMENSIONS = 8
 
 # Bytes of an element. Types beyond F32, F16 and BF16 are listed, so that a file which holds one among others (an
 # integer buffer, say) still opens; only using such a tensor is an error.
@@ -133,6 +135,8 @@ def _entry_problem(entry: Any) -> str | None:
         return f"dtype is {_short(dtype)}; wanted one of {', '.join(DTYPE_SIZES)}"
     if not isinstance(shape, list) or not all(_is_count(size) for size in shape):
         return f"shape is {_short(shape)}; wanted a list of sizes"
+    if len(shape) > MAX_DIMENSIONS:
+        return f"the shape has {len(shape)} dimensions; wanted at most {MAX_DIMENSIONS}"
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(offset) for offset in offsets):
         return f"data_offsets is {_short(offsets)}; wanted [begin, end]"
     size_bytes = prod(shape) * DTYPE_SIZES[dtype]
