@@ -18,8 +18,10 @@ from transformers import AutoModelForCausalLM
 
 from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig
 from lora_lab.errors import AdapterError
+from lora_lab.formats import safetensors
 from lora_lab.formats.peft import expected_shapes, read_adapter, tensor_key, write_adapter
 from lora_lab.formats.source import sources_from_path
+from lora_lab.formats.tensors import dequantize
 from lora_lab.model.files import open_model
 
 TOKENS = torch.tensor([[1, 20, 30, 40, 50, 7, 8, 9]])
@@ -337,3 +339,34 @@ def test_damaged_weights(small: dict[str, bytes], model_config: ModelConfig) -> 
     half = save_torch({key: torch.from_numpy(t.copy()).to(torch.float64) for key, t in load_numpy(weights).items()})
     with pytest.raises(AdapterError, match=r"q_proj\.lora_A\.weight is F64(.|\n)*wanted F32, F16 or BF16"):
         read_adapter(small | {"adapter_model.safetensors": half}, model_config)
+
+
+def test_only_wanted_tensors_are_decoded(
+    small: dict[str, bytes], model_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and shapes come first: a shape that numpy refuses, and 64 MiB of F16 that no layer wants, stay bytes."""
+    decoded: list[tuple[int, ...]] = []
+
+    def spy(form: str, raw: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        decoded.append(shape)
+        return dequantize(form, raw, shape)
+
+    monkeypatch.setattr(safetensors, "dequantize", spy)
+    empty, unknown, good = tensor_key(0, "q_proj", "A"), "unknown", tensor_key(1, "q_proj", "A")
+    unknown_bytes, good_bytes = 64 << 20, 2 * 64 * 4
+    header = {
+        empty: {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]},
+        unknown: {"dtype": "F16", "shape": [unknown_bytes // 2], "data_offsets": [0, unknown_bytes]},
+        good: {"dtype": "F32", "shape": [2, 64], "data_offsets": [unknown_bytes, unknown_bytes + good_bytes]},
+    }
+    text = json.dumps(header).encode()
+    weights = len(text).to_bytes(8, "little") + text + bytes(unknown_bytes + good_bytes)
+    with pytest.raises(AdapterError) as error:
+        read_adapter(small | {"adapter_model.safetensors": weights}, model_config)
+    assert str(error.value).splitlines() == [
+        f"{tensor_key(0, 'q_proj', 'B')} is missing; wanted (64, 2)",
+        f"{tensor_key(1, 'q_proj', 'B')} is missing; wanted (64, 2)",
+        f"{empty} is (0, {2**62}); this model needs (2, 64)",
+        f"{unknown} ({unknown_bytes // 2},) is not a tensor that this model's adapter has",
+    ]
+    assert decoded == [(2, 64)]

@@ -37,8 +37,8 @@ async def read_header(source: ByteSource) -> tuple[dict[str, StoredTensor], dict
     return _parse_header(source, bytes(await source.read(8, header_bytes)))
 
 
-def read_all(data: bytes, name: str) -> dict[str, np.ndarray]:
-    """Return every tensor of a file in memory as float32. F16 and BF16 are widened, other types are an error."""
+def read_header_of(data: bytes, name: str) -> dict[str, StoredTensor]:
+    """Return every tensor of a file in memory, undecoded: all of F32, F16 or BF16, other types are an error."""
     header_bytes = _header_length(name, len(data), bytes(data[:8]))
     tensors, _ = _parse_header(BytesSource(data, name), bytes(data[8 : 8 + header_bytes]))
     wrong = [
@@ -46,11 +46,13 @@ def read_all(data: bytes, name: str) -> dict[str, np.ndarray]:
     ]
     if wrong:
         raise FileFormatError("\n".join([*wrong, "wanted F32, F16 or BF16"]))
-    raw = np.frombuffer(data, dtype=np.uint8)
-    return {
-        tensor.name: dequantize(tensor.form, raw[tensor.offset : tensor.offset + tensor.size_bytes], tensor.shape)
-        for tensor in tensors.values()
-    }
+    return tensors
+
+
+def decode(data: bytes, tensor: StoredTensor) -> np.ndarray:
+    """Return one tensor of the file that `read_header_of` read, as float32. Its shape must be a wanted one."""
+    raw = np.frombuffer(data, dtype=np.uint8)[tensor.offset : tensor.offset + tensor.size_bytes]
+    return dequantize(tensor.form, raw, tensor.shape)
 
 
 def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
