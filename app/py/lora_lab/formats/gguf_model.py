@@ -29,7 +29,8 @@ _LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
+# One way to write each number, and none of thousands of digits.
+_LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.(\w+)\.weight")
 # D/2 divisors of the RoPE frequencies; how llama.cpp stores Llama 3's scaling.
 ROPE_FACTORS = "rope_freqs.weight"
 
@@ -121,22 +122,29 @@ def _shown(value: Any) -> str:
     return "an array" if isinstance(value, list | np.ndarray) else repr(value)
 
 
-def rename_tensors(gguf: GgufFile, config: ModelConfig) -> dict[str, StoredTensor]:
-    """Return the tensors under Hugging Face's names, in the file's order; names that no Llama has stay as they are.
+def rename_tensors(gguf: GgufFile, config: ModelConfig) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Return the tensors under Hugging Face's names, in the file's order, and every name that two of them would have.
 
-    q and k are marked with the number of heads by which their rows are permuted.
+    Names that no Llama has stay as they are. q and k are marked with the number of heads by which their rows are
+    permuted.
     """
-    renamed = {}
+    renamed: dict[str, StoredTensor] = {}
+    old_names: dict[str, str] = {}
+    problems = []
     for name, tensor in gguf.tensors.items():
         if name == ROPE_FACTORS:
             continue
         new_name, permutation = _GLOBAL_NAMES.get(name, name), None
         match = _LAYER_TENSOR.fullmatch(name)
         if match and match[2] in _LAYER_NAMES:
-            new_name = f"model.layers.{int(match[1])}.{_LAYER_NAMES[match[2]]}.weight"
+            new_name = f"model.layers.{match[1]}.{_LAYER_NAMES[match[2]]}.weight"
             permutation = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}.get(match[2])
+        if new_name in renamed:
+            problems.append(f"{old_names[new_name]} and {name} are both {new_name}; wanted one of them")
+            continue
+        old_names[new_name] = name
         renamed[new_name] = replace(tensor, name=new_name, head_permutation=permutation)
-    return renamed
+    return renamed, problems
 
 
 def scaling_from_factors(factors: np.ndarray, config: ModelConfig) -> dict[str, Any] | None:
