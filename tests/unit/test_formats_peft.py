@@ -225,6 +225,62 @@ def test_a_regex_stays_a_regex(model_config: ModelConfig) -> None:
         read_adapter(changed(files, target_modules="q_proj"), model_config)
 
 
+UNSLOTH = (
+    r"(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?(?:q_proj|k_proj).*?)"
+    r"|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense)\.(?:(?:q_proj|k_proj)))"
+)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r".*\.(q_proj|k_proj)",
+        r"model\.layers\.\d+\.(self_attn|mlp)\.(q|k)_proj",
+        r"^(?!.*(lm_head|embed|mlp)).*(?:q|k)_proj$",
+        r"model\.layers\.([0-9]|1[0-9]|2[0-9])\.self_attn\.(q_proj|k_proj)",
+        r".*(self_attn|mlp).*(q|k)_proj.*",
+        r"(model\.)?(layers)\.\d{1,3}\.\w+\.[qk]_proj",
+        r"(?i).*\.[QK]_PROJ",
+        r"(\w|\.)+\.[qk]_proj",
+        UNSLOTH,
+    ],
+)
+def test_ordinary_expressions_are_quick(model_config: ModelConfig, pattern: str) -> None:
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "k_proj"))
+    files = write_adapter(random_tensors(lora, model_config), lora, None)
+    assert read_adapter(changed(files, target_modules=pattern), model_config)[0] == lora
+
+
+@pytest.mark.parametrize("field", ["target_modules", "exclude_modules"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"((\w|\.)+)+!",
+        r"(.+)*!",
+        r"(a|ab|.)*!",
+        r"(.{1,9}){1,9}!",
+        ".*" * 8 + "!",
+        ".?" * 32 + "!",
+        "(.|.)" * 31 + "!",
+        "(?i)" + "(k|K|.)" * 30 + "!",
+        r"(?=(.+)+!).*",
+        r"(){4000000000}",
+        r"(.)\1*",
+    ],
+)
+def test_expressions_that_could_take_for_ever(
+    small: dict[str, bytes], model_config: ModelConfig, field: str, pattern: str
+) -> None:
+    """The first, let loose on a path of 32 letters, takes hours; what is refused is never tried."""
+    with pytest.raises(AdapterError, match=rf"{field} is .*; wanted a simpler regular expression"):
+        read_adapter(changed(small, **{field: pattern}), model_config)
+
+
+def test_a_long_expression_is_refused(small: dict[str, bytes], model_config: ModelConfig) -> None:
+    with pytest.raises(AdapterError, match=r"target_modules is .*; wanted a list .* of up to 1000 letters"):
+        read_adapter(changed(small, target_modules=".*q_proj" + "|x" * 500), model_config)
+
+
 def test_round_trip_keeps_every_bit(model_config: ModelConfig) -> None:
     lora = LoraConfig(rank=5, alpha=7.25, targets=("k_proj", "o_proj", "gate_proj"), use_rslora=True)
     tensors = random_tensors(lora, model_config, seed=9)

@@ -120,7 +120,7 @@ def test_zips_of_other_methods(method: int, name: str) -> None:
     damaged = bytearray(whole)
     at = 30 + len("adapter_config.json")
     damaged[at : at + 12] = b"\xff" * 12
-    for data in (whole, bytes(damaged)):
+    for data in (bytes(damaged), whole):
         with pytest.raises(AdapterError, match=rf"adapter_config\.json is packed with {name}; wanted it stored or def"):
             unpack_adapter(data)
 
