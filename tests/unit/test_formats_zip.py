@@ -119,7 +119,7 @@ def test_zips_of_other_methods(method: int, name: str) -> None:
     whole = zipped(lambda archive: archive.writestr("adapter_config.json", bytes(range(256)) * 9), method)
     damaged = bytearray(whole)
     at = 30 + len("adapter_config.json")
-    damaged[at : at + 12] = b"\xff" * 12
+    damaged[at + 4 : at + 12] = b"\xff" * 8
     for data in (bytes(damaged), whole):
         with pytest.raises(AdapterError, match=rf"adapter_config\.json is packed with {name}; wanted it stored or def"):
             unpack_adapter(data)
