@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from lora_lab.formats.gguf import read_gguf
 from lora_lab.formats.gguf_model import llama3_factors, scaling_from_factors
+from lora_lab.formats.source import FileSource
+from lora_lab.formats.tensors import StoredTensor
 from lora_lab.model.files import needed_shapes
-from tests.tiny_gguf import write_tiny_gguf
+from tests import tiny_gguf
+from tests.tiny_gguf import gguf_name, write_tiny_gguf
 from tests.tiny_model import CHAT_TEMPLATE, write_tiny_model
 from tests.unit.formats_helpers import LLAMA3_ROPE, opened, problems_of, weights_of
 
@@ -105,6 +110,31 @@ def test_linear_rope_survives_a_gguf(tmp_path: Path) -> None:
     assert (model.config.rope_theta, model.config.rope_scaling) == (2e4, {"rope_type": "linear", "factor": 2.5})
 
 
+TYPE, FACTOR, OLD_FACTOR = "llama.rope.scaling.type", "llama.rope.scaling.factor", "llama.rope.scale_linear"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "factor"),
+    [
+        ({FACTOR: 2.5}, 2.5),
+        ({OLD_FACTOR: 4.0}, 4.0),
+        ({TYPE: "linear", OLD_FACTOR: 4.0}, 4.0),
+        ({FACTOR: 2.5, OLD_FACTOR: 4.0}, 2.5),
+        ({TYPE: "none", FACTOR: 2.5}, None),
+        ({TYPE: "linear"}, None),
+        ({TYPE: "linear", FACTOR: 0.0}, None),
+        ({FACTOR: 1.0}, None),
+    ],
+    ids=str,
+)
+def test_linear_rope_is_read_as_llama_cpp_reads_it(
+    quantizable: Path, tmp_path: Path, metadata: dict[str, Any], factor: float | None
+) -> None:
+    """llama.cpp takes the old key where the new one is missing, and the type as linear where it is not named."""
+    model = opened(write_tiny_gguf(quantizable, tmp_path / "tiny.gguf", metadata=metadata))
+    assert model.config.rope_scaling == (factor and {"rope_type": "linear", "factor": factor})
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
@@ -113,6 +143,8 @@ def test_linear_rope_survives_a_gguf(tmp_path: Path) -> None:
         ({"llama.expert_count": 8}, "llama.expert_count is 8; mixtures of experts are not supported"),
         ({"split.count": 3}, "this is one of 3 parts of a split model; wanted one file"),
         ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'; wanted none or linear"),
+        ({"llama.rope.scaling.factor": -2.0}, "llama.rope.scaling.factor is -2.0; wanted a positive number"),
+        ({"llama.rope.scale_linear": "2"}, "llama.rope.scale_linear is '2'; wanted a positive number"),
         ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8; wanted the head size, 16"),
         ({"llama.embedding_length": 0}, "llama.embedding_length is 0; wanted a positive number"),
         ({"llama.attention.head_count_kv": 3}, "llama.attention.head_count is 4; wanted a multiple of the KV heads, 3"),
@@ -140,6 +172,56 @@ def test_a_gguf_with_forms_that_we_cannot_compute_with(quantizable: Path, tmp_pa
     path.write_bytes(data)
     expected = "tiny.gguf: model.layers.0.mlp.up_proj.weight and 1 more tensors are stored as IQ4_NL; wanted one of"
     assert [problem.startswith(expected) for problem in problems_of(path)] == [True]
+
+
+@pytest.fixture
+def call_tensor(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Make `write_tiny_gguf` write another name for one tensor."""
+
+    def call(old: str, new: str) -> None:
+        monkeypatch.setattr(tiny_gguf, "gguf_name", lambda name: gguf_name(name).replace(old, new))
+
+    return call
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "00", "٠"], ids=["5000 digits", "two zeros", "Arabic"])
+def test_a_layer_has_one_number(
+    quantizable: Path, tmp_path: Path, call_tensor: Callable[[str, str], None], number: str
+) -> None:
+    name = f"blk.{number}.attn_q.weight"
+    call_tensor("blk.0.attn_q.weight", name)
+    assert problems_of(write_tiny_gguf(quantizable, tmp_path / "tiny.gguf")) == [
+        "tiny.gguf: model.layers.0.self_attn.q_proj.weight is missing; wanted (64, 64)",
+        f"tiny.gguf: {name}: no such tensor in a Llama of 2 layers",
+    ]
+
+
+def test_two_tensors_of_one_name(quantizable: Path, tmp_path: Path, call_tensor: Callable[[str, str], None]) -> None:
+    """The later one won: here the last norm over the second layer's, which bears its Hugging Face name."""
+    call_tensor("blk.1.attn_norm.weight", "model.norm.weight")
+    assert problems_of(write_tiny_gguf(quantizable, tmp_path / "tiny.gguf")) == [
+        "tiny.gguf: model.norm.weight and output_norm.weight are both model.norm.weight; wanted one of them",
+        "tiny.gguf: model.layers.1.input_layernorm.weight is missing; wanted (64,)",
+    ]
+
+
+def test_rope_factors_of_another_shape_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_tiny_model(tmp_path / "tiny", layers=1, rope_parameters=LLAMA3_ROPE)
+    path = write_tiny_gguf(folder, tmp_path / "tiny.gguf")
+    gguf = asyncio.run(read_gguf(FileSource(path)))
+    assert gguf.tensors["rope_freqs.weight"].shape == (8,)
+    data = path.read_bytes()
+    at = data.index(b"rope_freqs.weight") + len(b"rope_freqs.weight") + 4
+    assert data[at : at + 8] == (8).to_bytes(8, "little")
+    path.write_bytes(data[:at] + (4).to_bytes(8, "little") + data[at + 8 :])  # the rest becomes padding
+
+    async def never(tensor: StoredTensor) -> np.ndarray:
+        raise AssertionError(f"{tensor.name} was decoded")
+
+    monkeypatch.setattr(StoredTensor, "to_f32", never)
+    assert problems_of(path) == [
+        "tiny.gguf: rope_freqs.weight is not of the kind of Llama 3; other RoPE scalings are not supported"
+    ]
 
 
 def test_a_gguf_without_a_tokenizer(quantizable: Path, tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from transformers import AutoModelForCausalLM
 
 from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig
 from lora_lab.errors import AdapterError
+from lora_lab.formats import safetensors
 from lora_lab.formats.peft import expected_shapes, read_adapter, tensor_key, write_adapter
 from lora_lab.formats.source import sources_from_path
+from lora_lab.formats.tensors import dequantize
 from lora_lab.model.files import open_model
 
 TOKENS = torch.tensor([[1, 20, 30, 40, 50, 7, 8, 9]])
@@ -223,6 +225,62 @@ def test_a_regex_stays_a_regex(model_config: ModelConfig) -> None:
         read_adapter(changed(files, target_modules="q_proj"), model_config)
 
 
+UNSLOTH = (
+    r"(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?(?:q_proj|k_proj).*?)"
+    r"|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense)\.(?:(?:q_proj|k_proj)))"
+)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r".*\.(q_proj|k_proj)",
+        r"model\.layers\.\d+\.(self_attn|mlp)\.(q|k)_proj",
+        r"^(?!.*(lm_head|embed|mlp)).*(?:q|k)_proj$",
+        r"model\.layers\.([0-9]|1[0-9]|2[0-9])\.self_attn\.(q_proj|k_proj)",
+        r".*(self_attn|mlp).*(q|k)_proj.*",
+        r"(model\.)?(layers)\.\d{1,3}\.\w+\.[qk]_proj",
+        r"(?i).*\.[QK]_PROJ",
+        r"(\w|\.)+\.[qk]_proj",
+        UNSLOTH,
+    ],
+)
+def test_ordinary_expressions_are_quick(model_config: ModelConfig, pattern: str) -> None:
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "k_proj"))
+    files = write_adapter(random_tensors(lora, model_config), lora, None)
+    assert read_adapter(changed(files, target_modules=pattern), model_config)[0] == lora
+
+
+@pytest.mark.parametrize("field", ["target_modules", "exclude_modules"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"((\w|\.)+)+!",
+        r"(.+)*!",
+        r"(a|ab|.)*!",
+        r"(.{1,9}){1,9}!",
+        ".*" * 8 + "!",
+        ".?" * 32 + "!",
+        "(.|.)" * 31 + "!",
+        "(?i)" + "(k|K|.)" * 30 + "!",
+        r"(?=(.+)+!).*",
+        r"(){4000000000}",
+        r"(.)\1*",
+    ],
+)
+def test_expressions_that_could_take_for_ever(
+    small: dict[str, bytes], model_config: ModelConfig, field: str, pattern: str
+) -> None:
+    """The first, let loose on a path of 32 letters, takes hours; what is refused is never tried."""
+    with pytest.raises(AdapterError, match=rf"{field} is .*; wanted a simpler regular expression"):
+        read_adapter(changed(small, **{field: pattern}), model_config)
+
+
+def test_a_long_expression_is_refused(small: dict[str, bytes], model_config: ModelConfig) -> None:
+    with pytest.raises(AdapterError, match=r"target_modules is .*; wanted a list .* of up to 1000 letters"):
+        read_adapter(changed(small, target_modules=".*q_proj" + "|x" * 500), model_config)
+
+
 def test_round_trip_keeps_every_bit(model_config: ModelConfig) -> None:
     lora = LoraConfig(rank=5, alpha=7.25, targets=("k_proj", "o_proj", "gate_proj"), use_rslora=True)
     tensors = random_tensors(lora, model_config, seed=9)
@@ -337,3 +395,34 @@ def test_damaged_weights(small: dict[str, bytes], model_config: ModelConfig) -> 
     half = save_torch({key: torch.from_numpy(t.copy()).to(torch.float64) for key, t in load_numpy(weights).items()})
     with pytest.raises(AdapterError, match=r"q_proj\.lora_A\.weight is F64(.|\n)*wanted F32, F16 or BF16"):
         read_adapter(small | {"adapter_model.safetensors": half}, model_config)
+
+
+def test_only_wanted_tensors_are_decoded(
+    small: dict[str, bytes], model_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and shapes come first: a shape that numpy refuses, and 64 MiB of F16 that no layer wants, stay bytes."""
+    decoded: list[tuple[int, ...]] = []
+
+    def spy(form: str, raw: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        decoded.append(shape)
+        return dequantize(form, raw, shape)
+
+    monkeypatch.setattr(safetensors, "dequantize", spy)
+    empty, unknown, good = tensor_key(0, "q_proj", "A"), "unknown", tensor_key(1, "q_proj", "A")
+    unknown_bytes, good_bytes = 64 << 20, 2 * 64 * 4
+    header = {
+        empty: {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]},
+        unknown: {"dtype": "F16", "shape": [unknown_bytes // 2], "data_offsets": [0, unknown_bytes]},
+        good: {"dtype": "F32", "shape": [2, 64], "data_offsets": [unknown_bytes, unknown_bytes + good_bytes]},
+    }
+    text = json.dumps(header).encode()
+    weights = len(text).to_bytes(8, "little") + text + bytes(unknown_bytes + good_bytes)
+    with pytest.raises(AdapterError) as error:
+        read_adapter(small | {"adapter_model.safetensors": weights}, model_config)
+    assert str(error.value).splitlines() == [
+        f"{tensor_key(0, 'q_proj', 'B')} is missing; wanted (64, 2)",
+        f"{tensor_key(1, 'q_proj', 'B')} is missing; wanted (64, 2)",
+        f"{empty} is (0, {2**62}); this model needs (2, 64)",
+        f"{unknown} ({unknown_bytes // 2},) is not a tensor that this model's adapter has",
+    ]
+    assert decoded == [(2, 64)]

@@ -113,6 +113,18 @@ def test_a_zip_with_a_flipped_byte(small: dict[str, bytes]) -> None:
         unpack_adapter(bytes(data))
 
 
+@pytest.mark.parametrize(("method", "name"), [(zipfile.ZIP_LZMA, "LZMA"), (zipfile.ZIP_BZIP2, "BZIP2")])
+def test_zips_of_other_methods(method: int, name: str) -> None:
+    """Whole or damaged: the damage would come out as lzma.LZMAError or OSError."""
+    whole = zipped(lambda archive: archive.writestr("adapter_config.json", bytes(range(256)) * 9), method)
+    damaged = bytearray(whole)
+    at = 30 + len("adapter_config.json")
+    damaged[at + 4 : at + 12] = b"\xff" * 8
+    for data in (bytes(damaged), whole):
+        with pytest.raises(AdapterError, match=rf"adapter_config\.json is packed with {name}; wanted it stored or def"):
+            unpack_adapter(data)
+
+
 def test_an_encrypted_zip(small: dict[str, bytes]) -> None:
     data = bytearray(pack_adapter(small))
     at = 0

@@ -29,7 +29,8 @@ _LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
+# One way to write each number, and none of thousands of digits.
+_LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.(\w+)\.weight")
 # D/2 divisors of the RoPE frequencies; how llama.cpp stores Llama 3's scaling.
 ROPE_FACTORS = "rope_freqs.weight"
 
@@ -72,7 +73,7 @@ def read_gguf_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) 
     if embedding is None:
         problems.append("the tensor token_embd.weight is missing")
     vocab_size = embedding.shape[0] if embedding else 0
-    scaling, scaling_problems = _read_rope_scaling(metadata)
+    scaling, scaling_problems = _read_rope_scaling(gguf.metadata)
     problems += scaling_problems
     bos = metadata.get("tokenizer.ggml.bos_token_id")
     fields = {
@@ -101,33 +102,49 @@ def read_gguf_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) 
 
 
 def _read_rope_scaling(metadata: dict[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
-    kind = metadata.get("llama.rope.scaling.type", "none")
-    if kind == "none":
+    """Return the linear scaling, if any, by llama.cpp's rules: linear unless named otherwise, 0 or no factor is 1."""
+    kind = metadata.get("llama.rope.scaling.type", "linear")
+    if not isinstance(kind, str) or kind not in ("none", "linear"):
+        return None, [f"llama.rope.scaling.type is {_shown(kind)}; wanted none or linear"]
+    # Files of 2023 have the factor under the second name.
+    keys = ("llama.rope.scaling.factor", "llama.rope.scale_linear")
+    key = next((key for key in keys if key in metadata), None)
+    if kind == "none" or key is None:
         return None, []
-    if kind != "linear":
-        return None, [f"llama.rope.scaling.type is {kind!r}; wanted none or linear"]
-    factor = metadata.get("llama.rope.scaling.factor")
-    if not isinstance(factor, float) or not math.isfinite(factor) or factor <= 0:
-        return None, [f"llama.rope.scaling.factor is {factor!r}; wanted a positive number"]
-    return {"rope_type": "linear", "factor": factor}, []
+    factor = metadata[key]
+    is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if not is_number or not math.isfinite(factor) or factor < 0:
+        return None, [f"{key} is {_shown(factor)}; wanted a positive number"]
+    return ({"rope_type": "linear", "factor": float(factor)} if factor not in (0, 1) else None), []
 
 
-def rename_tensors(gguf: GgufFile, config: ModelConfig) -> dict[str, StoredTensor]:
-    """Return the tensors under Hugging Face's names, in the file's order; names that no Llama has stay as they are.
+def _shown(value: Any) -> str:
+    return "an array" if isinstance(value, list | np.ndarray) else repr(value)
 
-    q and k are marked with the number of heads by which their rows are permuted.
+
+def rename_tensors(gguf: GgufFile, config: ModelConfig) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Return the tensors under Hugging Face's names, in the file's order, and every name that two of them would have.
+
+    Names that no Llama has stay as they are. q and k are marked with the number of heads by which their rows are
+    permuted.
     """
-    renamed = {}
+    renamed: dict[str, StoredTensor] = {}
+    old_names: dict[str, str] = {}
+    problems = []
     for name, tensor in gguf.tensors.items():
         if name == ROPE_FACTORS:
             continue
         new_name, permutation = _GLOBAL_NAMES.get(name, name), None
         match = _LAYER_TENSOR.fullmatch(name)
         if match and match[2] in _LAYER_NAMES:
-            new_name = f"model.layers.{int(match[1])}.{_LAYER_NAMES[match[2]]}.weight"
+            new_name = f"model.layers.{match[1]}.{_LAYER_NAMES[match[2]]}.weight"
             permutation = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}.get(match[2])
+        if new_name in renamed:
+            problems.append(f"{old_names[new_name]} and {name} are both {new_name}; wanted one of them")
+            continue
+        old_names[new_name] = name
         renamed[new_name] = replace(tensor, name=new_name, head_permutation=permutation)
-    return renamed
+    return renamed, problems
 
 
 def scaling_from_factors(factors: np.ndarray, config: ModelConfig) -> dict[str, Any] | None:

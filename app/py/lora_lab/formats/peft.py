@@ -18,6 +18,7 @@ from ..errors import AdapterError
 from . import safetensors
 from .peft_config import CONFIG_FILE, read_adapter_config
 from .source import FileFormatError
+from .tensors import StoredTensor
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
@@ -160,14 +161,17 @@ def read_adapter(files: Mapping[str, bytes], model: ModelConfig) -> tuple[LoraCo
         raise AdapterError("\n".join(found for found in (config_bytes, weights) if isinstance(found, str)))
     lora, problems = read_adapter_config(config_bytes, model)
     try:
-        tensors = safetensors.read_all(weights, WEIGHTS_FILE)
+        stored = safetensors.read_header_of(weights, WEIGHTS_FILE)
     except FileFormatError as error:
         raise AdapterError("\n".join([*problems, str(error)])) from error
-    if lora is not None:
-        problems += _tensor_problems(tensors, expected_shapes(lora, model))
-    if lora is None or problems:
+    if lora is None:
         raise AdapterError("\n".join(problems))
-    return lora, {key: tensors[key] for key in expected_shapes(lora, model)}
+    shapes = expected_shapes(lora, model)
+    tensors, tensor_problems = _decode(weights, stored, shapes)
+    problems += tensor_problems
+    if problems:
+        raise AdapterError("\n".join(problems))
+    return lora, {key: tensors[key] for key in shapes}
 
 
 def _find_file(files: Mapping[str, bytes], wanted: str) -> bytes | str:
@@ -183,14 +187,23 @@ def _find_file(files: Mapping[str, bytes], wanted: str) -> bytes | str:
     return f"{wanted} is missing; found {found}"
 
 
-def _tensor_problems(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Hold the tensors against what the model and the settings want; every difference is one problem."""
-    problems = [f"{key} is missing; wanted {shape}" for key, shape in shapes.items() if key not in tensors]
-    for key, tensor in tensors.items():
+def _decode(
+    weights: bytes, stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, int]]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Decode the tensors that the model and the settings want; every difference is one problem.
+
+    No others are decoded: float32 takes twice the room of what is in the file, and numpy refuses some shapes.
+    """
+    problems = [f"{key} is missing; wanted {shape}" for key, shape in shapes.items() if key not in stored]
+    tensors = {}
+    for key, tensor in stored.items():
         if key not in shapes:
             problems.append(f"{key} {tensor.shape} is not a tensor that this model's adapter has")
         elif tensor.shape != shapes[key]:
             problems.append(f"{key} is {tensor.shape}; this model needs {shapes[key]}")
-        elif not np.isfinite(tensor).all():
-            problems.append(f"{key} holds {int((~np.isfinite(tensor)).sum())} values that are NaN or infinite")
-    return problems
+        else:
+            tensors[key] = safetensors.decode(weights, tensor)
+            wrong = np.count_nonzero(~np.isfinite(tensors[key]))
+            if wrong:
+                problems.append(f"{key} holds {wrong} values that are NaN or infinite")
+    return tensors, problems

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config import LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
+from .regex_cost import most_steps
 
 CONFIG_FILE = "adapter_config.json"
 
@@ -32,6 +33,12 @@ _PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal"})
 _DEFAULT_RANK = 8
 _DEFAULT_ALPHA = 8
 _DEFAULT_TARGETS = ["q_proj", "v_proj"]  # for the Llama architecture
+
+# Of a regular expression that comes with an adapter; PEFT's and Unsloth's own stay far below.
+_MAX_PATTERN_LENGTH = 1000
+_MAX_PATTERN_STEPS = 1_000_000  # for each module's path
+
+_OTHER_PATHS = ("model.embed_tokens", "lm_head")
 
 
 def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | None, list[str]]:
@@ -86,7 +93,11 @@ def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | N
     )
     for name, value in (("target_modules", target_modules), ("exclude_modules", exclude_modules)):
         if not _is_pattern(value):
-            unusable.append(wrong(name, "a list of names or a regular expression"))
+            unusable.append(
+                wrong(name, f"a list of names or a regular expression of up to {_MAX_PATTERN_LENGTH} letters")
+            )
+        elif isinstance(value, str) and not _is_quick(value, model):
+            unusable.append(wrong(name, "a simpler regular expression: this one may take too long to match"))
     if unusable:
         return None, problems + unusable
     targets, target_problems = _resolve_targets(target_modules, exclude_modules, model)
@@ -106,15 +117,15 @@ def _resolve_targets(
     """
     if isinstance(target_modules, str) and target_modules.lower() == "all-linear":
         target_modules = list(LINEAR_LAYERS)
-    linear = {(i, name): module_path(i, name) for i in range(model.num_layers) for name in LINEAR_LAYERS}
-    paths = [*linear.values(), "model.embed_tokens", "lm_head"]
+    linear = _linear_paths(model)
+    paths = [*linear.values(), *_OTHER_PATHS]
     reached = {path for path in paths if _matches(target_modules, path) and not _matches(exclude_modules, path)}
 
     problems = []
     targets = tuple(name for name in LINEAR_LAYERS if any(linear[i, name] in reached for i in range(model.num_layers)))
     if not reached:
         problems.append(f"target_modules {_short(target_modules)} reaches no layer of this model")
-    for path in ("model.embed_tokens", "lm_head"):
+    for path in _OTHER_PATHS:
         if path in reached:
             problems.append(f"target_modules reaches {path}, which cannot be adapted here")
     left_out = [path for (_, name), path in linear.items() if name in targets and path not in reached]
@@ -126,8 +137,22 @@ def _resolve_targets(
     return targets, problems
 
 
+def _linear_paths(model: ModelConfig) -> dict[tuple[int, str], str]:
+    return {(i, name): module_path(i, name) for i in range(model.num_layers) for name in LINEAR_LAYERS}
+
+
+def _is_quick(pattern: str, model: ModelConfig) -> bool:
+    """Say whether each module's path is matched in no time: (\\w+)+! takes twice as long for each further letter."""
+    try:
+        return most_steps(pattern, [*_linear_paths(model).values(), *_OTHER_PATHS]) <= _MAX_PATTERN_STEPS
+    except RecursionError:
+        return False
+
+
 def _is_pattern(value: Any) -> bool:
     if isinstance(value, str):
+        if len(value) > _MAX_PATTERN_LENGTH:
+            return False
         try:
             re.compile(value)
         except (re.error, RecursionError, OverflowError):

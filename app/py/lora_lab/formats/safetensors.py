@@ -15,6 +15,8 @@ from .tensors import FORMS, StoredTensor, dequantize
 
 # What the reference implementation accepts at most; a larger length means a damaged file, not a large model.
 MAX_HEADER_BYTES = 100_000_000
+# No model has more; the product of 100,000 sizes takes minutes and has more digits than Python prints.
+MAX_DIMENSIONS = 8
 
 # Bytes of an element. Types beyond F32, F16 and BF16 are listed, so that a file which holds one among others (an
 # integer buffer, say) still opens; only using such a tensor is an error.
@@ -35,8 +37,8 @@ async def read_header(source: ByteSource) -> tuple[dict[str, StoredTensor], dict
     return _parse_header(source, bytes(await source.read(8, header_bytes)))
 
 
-def read_all(data: bytes, name: str) -> dict[str, np.ndarray]:
-    """Return every tensor of a file in memory as float32. F16 and BF16 are widened, other types are an error."""
+def read_header_of(data: bytes, name: str) -> dict[str, StoredTensor]:
+    """Return every tensor of a file in memory, undecoded: all of F32, F16 or BF16, other types are an error."""
     header_bytes = _header_length(name, len(data), bytes(data[:8]))
     tensors, _ = _parse_header(BytesSource(data, name), bytes(data[8 : 8 + header_bytes]))
     wrong = [
@@ -44,11 +46,13 @@ def read_all(data: bytes, name: str) -> dict[str, np.ndarray]:
     ]
     if wrong:
         raise FileFormatError("\n".join([*wrong, "wanted F32, F16 or BF16"]))
-    raw = np.frombuffer(data, dtype=np.uint8)
-    return {
-        tensor.name: dequantize(tensor.form, raw[tensor.offset : tensor.offset + tensor.size_bytes], tensor.shape)
-        for tensor in tensors.values()
-    }
+    return tensors
+
+
+def decode(data: bytes, tensor: StoredTensor) -> np.ndarray:
+    """Return one tensor of the file that `read_header_of` read, as float32. Its shape must be a wanted one."""
+    raw = np.frombuffer(data, dtype=np.uint8)[tensor.offset : tensor.offset + tensor.size_bytes]
+    return dequantize(tensor.form, raw, tensor.shape)
 
 
 def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -133,6 +137,8 @@ def _entry_problem(entry: Any) -> str | None:
         return f"dtype is {_short(dtype)}; wanted one of {', '.join(DTYPE_SIZES)}"
     if not isinstance(shape, list) or not all(_is_count(size) for size in shape):
         return f"shape is {_short(shape)}; wanted a list of sizes"
+    if len(shape) > MAX_DIMENSIONS:
+        return f"the shape has {len(shape)} dimensions; wanted at most {MAX_DIMENSIONS}"
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(offset) for offset in offsets):
         return f"data_offsets is {_short(offsets)}; wanted [begin, end]"
     size_bytes = prod(shape) * DTYPE_SIZES[dtype]

@@ -16,6 +16,9 @@ from .peft_config import CONFIG_FILE
 MAX_UNPACKED_BYTES = 1 << 30
 MAX_ENTRIES = 10_000
 
+# zipfile would read these too, but lets lzma's and bz2's own errors out where the data is damaged.
+_OTHER_METHODS = {zipfile.ZIP_BZIP2: "BZIP2", zipfile.ZIP_LZMA: "LZMA", 93: "Zstandard", 99: "AES encryption"}
+
 _WANTED = (CONFIG_FILE, WEIGHTS_FILE, "adapter_model.bin", CARD_FILE)
 
 
@@ -72,6 +75,9 @@ def _unpack(archive: zipfile.ZipFile) -> dict[str, bytes]:
     for entry in by_folder[folders[0]]:
         if _name(entry) in files:
             raise AdapterError(f"the zip file holds {entry.filename} twice")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            method = _OTHER_METHODS.get(entry.compress_type, f"method {entry.compress_type}")
+            raise AdapterError(f"{entry.filename} is packed with {method}; wanted it stored or deflated")
         # Never trust the size that the entry claims: stop reading where the room ends.
         with archive.open(entry) as file:
             content = file.read(room + 1) if entry.file_size <= room else None

@@ -74,8 +74,8 @@ async def _open_gguf(source: ByteSource) -> ModelFiles:
     tensors: dict[str, StoredTensor] = {}
     if config is not None:
         config, rope_problems = await _apply_rope_factors(gguf, config)
-        tensors = gguf_model.rename_tensors(gguf, config)
-        problems += rope_problems + _tensor_problems(tensors, config)
+        tensors, name_problems = gguf_model.rename_tensors(gguf, config)
+        problems += rope_problems + name_problems + _tensor_problems(tensors, config)
         problems += _token_problems(tokenizer_json, config) if tokenizer_json else []
     if config is None or problems:
         raise ModelError("\n".join(f"{source.name}: {problem}" for problem in problems))
@@ -93,7 +93,9 @@ async def _apply_rope_factors(gguf: GgufFile, config: ModelConfig) -> tuple[Mode
     tensor = gguf.tensors.get(gguf_model.ROPE_FACTORS)
     if tensor is None:
         return config, []
-    scaling = gguf_model.scaling_from_factors(await tensor.to_f32(), config)
+    scaling = None
+    if tensor.shape == (config.head_dim // 2,):  # before a tensor of any size becomes float32
+        scaling = gguf_model.scaling_from_factors(await tensor.to_f32(), config)
     if scaling is None:
         return config, [
             f"{gguf_model.ROPE_FACTORS} is not of the kind of Llama 3; other RoPE scalings are not supported"
