@@ -214,7 +214,8 @@ def test_keys_alone_are_enough(open_lab: OpenLab) -> None:
     lab.tab_to("train-start")
     keys.press("Enter")
     lab.wait_for_phase("done")
-    expect(lab.part("chat-adapter")).to_be_enabled(timeout=START_MS)
+    expect(lab.part("chat-send")).to_be_enabled(timeout=START_MS)  # the chat is awake again
+    expect(lab.part("chat-adapter")).to_be_enabled()
     lab.tab_to("chat-adapter")
     keys.press("Space")
     assert not lab.part("chat-adapter").is_checked()
