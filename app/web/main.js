@@ -196,6 +196,8 @@ function compare(adapterId, index, probe) {
 
 // --------------------------------------------------------------------------------------------------------- adapters
 
+const deleting = new Set(); // ids of adapters that the worker was told to delete
+
 function addAdapter(files) {
   if (isRunning()) return toast("An adapter can be added when the run is over.");
   showProblem("adapter-problem", null);
@@ -217,7 +219,6 @@ train.on("adapter_deleted", ({ id, name }) => {
   toast(`${name} was deleted.`, { label: "Undo", run: () => train.send("restore_adapter", { id }) });
 });
 
-const deleting = new Set();
 function deleteAdapter(id) {
   if (deleting.has(id)) return; // pressed twice
   deleting.add(id);
@@ -288,6 +289,7 @@ function failed(event) {
   if (event.where === "dataset" && state.validationReading) return; // validation.js shows it beside the file
   if (event.where === "dataset") update({ reading: null });
   if (event.where === "training") update({ phase: "error", phaseDetail: "" });
+  if (event.where === "adapter") deleting.clear(); // one that could not be deleted may be told so again
   if (event.where === "compare") failAnswer(event);
   if (event.where === "settings") update({ plan: null });
   showProblem(slots[event.where] ?? "setup-problem", event);

@@ -16,6 +16,16 @@ def lines(rows: list[dict]) -> list[str]:
     return [json.dumps(row) for row in rows]
 
 
+def give_many(lab: Lab, count: int) -> None:
+    """Choose a file of so many rows that their tokens take seconds to count; wait until that goes on."""
+    words = "salt and rope, " * 12
+    rows = [{"prompt": f"What is ship {i}?", "completion": f"Ship {i}, {words}"} for i in range(count)]
+    files = [{"name": "many.jsonl", "mimeType": "", "buffer": "\n".join(lines(rows)).encode()}]
+    lab.part("dataset-input").set_input_files(files)  # type: ignore[arg-type]
+    expect(lab.page.locator("#reading-text")).to_have_text("Counting the tokens", timeout=START_MS)
+    expect(lab.part("dataset-summary")).to_be_visible(timeout=START_MS)
+
+
 def messy() -> bytes:
     """Twenty rows: three that can be mended, two that cannot."""
     rows = lines(PAIRS)

@@ -117,6 +117,14 @@ class Lab:
         expect(self.part("train-start")).to_be_enabled(timeout=START_MS)
         self.part("train-start").click()
 
+    def start_beside_the_chat(self) -> None:
+        """Begin a run of 400 steps that leaves the chat awake; wait for its first step."""
+        self.page.locator("#more-settings > summary").click()
+        self.part("set-free-chat").uncheck()
+        self.set(steps=400, batch=1)
+        self.start()
+        self.wait_for_text("train-step", r"^\d+ / ")
+
     def losses(self) -> list[float]:
         """The loss of every step, as the kept adapter has it."""
         adapter = self.stored_adapters()[0]
@@ -159,6 +167,11 @@ class Lab:
         reply = self.part("chat-message").nth(before + 1)
         expect(reply).to_have_attribute("data-state", "done", timeout=REPLY_MS)
         return reply.inner_text().strip()
+
+    def ask_anything(self, text: str) -> None:
+        """Send a message and wait for a reply of a token or more; markdown may draw nothing of a tiny model's "****"."""
+        self.ask(text)
+        expect(self.part("chat-message").last).to_have_attribute("data-stats", re.compile(r"^[1-9]\d* tokens"))
 
     def clear_chat(self) -> None:
         self.page.get_by_role("button", name="Clear").click()

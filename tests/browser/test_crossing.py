@@ -7,6 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Route, expect
 
+from tests.browser.datasets import give_many
 from tests.browser.devices import keep_devices
 from tests.browser.lab import REPLY_MS, START_MS, Lab
 from tests.tiny_model import write_peft_adapter
@@ -82,13 +83,7 @@ def test_a_bad_model_chosen_while_the_first_one_opens_is_told(open_lab: OpenLab,
 def test_replacing_a_dataset_whose_tokens_are_counted_leaves_the_panel_free(open_lab: OpenLab) -> None:
     lab = open_lab()
     lab.wait_for_model()
-    rows = (
-        f'{{"prompt": "What is ship {i}?", "completion": "Ship {i}, {"salt and rope, " * 12}"}}' for i in range(9_000)
-    )
-    files = [{"name": "many.jsonl", "mimeType": "", "buffer": "\n".join(rows).encode()}]
-    lab.part("dataset-input").set_input_files(files)  # type: ignore[arg-type]
-    expect(lab.page.locator("#reading-text")).to_have_text("Counting the tokens", timeout=START_MS)
-    expect(lab.part("dataset-summary")).to_be_visible(timeout=START_MS)
+    give_many(lab, 9_000)
     lab.replace_data()
     expect(lab.page.locator("#data-body")).to_have_attribute("aria-busy", "false")
     lab.page.wait_for_timeout(500)  # what the worker says of it meanwhile comes too late
@@ -103,11 +98,7 @@ def test_the_chat_s_gpu_is_lost_and_the_run_goes_on(browser: Browser, site_url: 
     lab = Lab(context, site_url + "?model=tiny")
     lab.wait_for_model()
     lab.drop_data(ships)
-    lab.page.locator("#more-settings > summary").click()
-    lab.part("set-free-chat").uncheck()
-    lab.set(steps=400, batch=1)
-    lab.start()
-    lab.wait_for_text("train-step", r"^\d+ / ")
+    lab.start_beside_the_chat()
     worker = next(worker for worker in lab.page.workers if "kind=chat" in worker.url)
     worker.evaluate("() => self.openedDevices.forEach((device) => device.destroy())")
     problem = lab.page.locator("#chat-problem")
@@ -137,4 +128,4 @@ def test_a_run_ends_the_reply_that_is_being_written(open_lab: OpenLab, ships: Pa
     expect(reply).to_have_attribute("aria-busy", "false")
     lab.wait_for_phase("done")
     lab.page.locator("#chat-max-tokens").fill("4")
-    assert lab.ask("And now?") != ""  # at once: nothing goes on being written unseen
+    lab.ask_anything("And now?")  # at once: nothing goes on being written unseen

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.browser.datasets import CSV, PAIRS, expect_rows, lines, rows_of
+from tests.browser.datasets import CSV, PAIRS, expect_rows, give_many, lines, rows_of
 from tests.browser.lab import START_MS, Lab
 
 OpenLab = Callable[..., Lab]
@@ -119,13 +119,7 @@ def test_files_come_to_the_sample(open_lab: OpenLab) -> None:
 def test_a_stop_of_the_counting_keeps_the_rows_until_they_are_counted(open_lab: OpenLab) -> None:
     lab = open_lab()
     lab.wait_for_model()
-    rows = (
-        f'{{"prompt": "What is ship {i}?", "completion": "Ship {i}, {"salt and rope, " * 12}"}}' for i in range(20_000)
-    )
-    files = [{"name": "many.jsonl", "mimeType": "", "buffer": "\n".join(rows).encode()}]
-    lab.part("dataset-input").set_input_files(files)  # type: ignore[arg-type]
-    expect(lab.page.locator("#reading-text")).to_have_text("Counting the tokens", timeout=START_MS)
-    expect(lab.part("dataset-summary")).to_be_visible(timeout=START_MS)
+    give_many(lab, 20_000)
     assert lab.page.locator("#no-tokens").is_hidden()
     lab.part("reading-stop").click()
     expect(lab.part("count-tokens")).to_be_visible(timeout=START_MS)
