@@ -169,7 +169,7 @@ class Lab:
         return reply.inner_text().strip()
 
     def ask_anything(self, text: str) -> None:
-        """Send a message and wait for a reply of a token or more; markdown may draw nothing of a tiny model's "****"."""
+        """Send a message and wait for a reply of a token or more; markdown may draw nothing of "****"."""
         self.ask(text)
         expect(self.part("chat-message").last).to_have_attribute("data-stats", re.compile(r"^[1-9]\d* tokens"))
 
