@@ -24,12 +24,12 @@ def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
         return False
     if config.hidden_size % decode.COLUMNS or config.intermediate_size % decode.COLUMNS:
         return False
-    if decode.workgroup_bytes(adapter is not None, config.num_heads) > limits.max_workgroup_storage_size:
+    if decode.workgroup_bytes(adapter is not None) > limits.max_workgroup_storage_size:
         return False
     if adapter is None:
         return True
     whole = 4 * ceil_div(adapter.config.rank, 4)
-    if 3 * whole > decode.MAX_UNITS or whole > decode.MIN_LANES or _region(model, whole) > MAX_PARTS:
+    if whole > decode.MIN_LANES or _region(model, whole) > MAX_PARTS:
         return False
     return 4 * _places(model, adapter)[1] <= limits.max_storage_buffer_binding_size
 
@@ -114,10 +114,8 @@ def decode_logits(
     table: angles for every position (Model.rope_table).
     """
     config = model.config
-    region = _region(model, 4 * ceil_div(adapter.adapter.config.rank, 4) if adapter else 0)
-    parts = tape.tensor((2 * region,), "parts of u")
     source = adapter.tensor if adapter else model.norm
-    scratch = Scratch(tape, source, parts, region, config.num_heads, config.num_kv_heads, config.head_dim)
+    scratch = Scratch(tape, source, config.num_heads, config.num_kv_heads, config.head_dim)
     attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS
     eps = config.rms_norm_eps
 

@@ -17,8 +17,7 @@ NONE = 0xFFFFFFFF
 COLUMNS = 8  # results of a workgroup, as in decode.wgsl; widths are multiples of it
 MIN_LANES, MAX_LANES = 128, 384  # of a workgroup, for the weights
 HELPERS = 128  # more of them, for the adapter
-SPLITS = 8  # of the keys: enough workgroups for a GPU at 9 heads, and no more work when there are few keys
-MAX_UNITS = 4 * HELPERS  # of a u: every helper leaves a part of four of them at most
+SPLITS = 8  # of the keys, as in decode.wgsl: enough workgroups for a GPU, and no more work when there are few keys
 
 
 @dataclass(frozen=True)
@@ -44,57 +43,60 @@ NO_GROUP = Group()
 
 @dataclass(frozen=True, eq=False)
 class Scratch:
-    """What every dispatch of a decode shares: the packed adapter, and the parts of every u."""
+    """What every dispatch of a decode shares."""
 
     trace: Tape
-    adapter: Tensor  # anything that is never written where there is none
-    parts: Tensor
-    region: int  # floats of the largest set of parts: one set is written while another is read
+    adapter: Tensor  # packed; anything that is never written where there is none
     heads: int
     kv_heads: int
     head_dim: int
 
-    def kernel(self, entry: str, weight: Weight, here: Group, given: Half | None, coming: Group) -> Kernel:
+    def kernel(
+        self, entry: str, weight: Weight, here: Group, given: Half | None, coming: Group, attended: bool = False
+    ) -> Kernel:
         """Return an entry of decode.wgsl; with helpers if there is an adapter here, or one is coming."""
         helpers = HELPERS if here.quads or coming.quads else 0
         wide = 2 * COLUMNS if entry == "norm_swiglu" else COLUMNS
-        attention = entry == "add_attended"
         quads = weight.shape[1] // 4
-        lanes = self._lanes(quads, wide, helpers)
+        lanes = self._lanes(quads, wide, helpers, 4 * coming.quads)
         num_parts = given.num_parts if given and here.quads else 1
         sharers = HELPERS // max(1, wide // COLUMNS * here.layer_quads)
         constants = (
             ("LANES", lanes), ("TRIPS", ceil_div(quads, lanes)), ("HELPERS", helpers), ("WIDE", wide),
             ("NORM", entry.startswith("norm")), ("LAYER_QUADS", here.layer_quads), ("PARTS_QUADS", here.quads),
-            ("NUM_PARTS", num_parts), ("FETCHED", 8 if num_parts > 4 * sharers else 4), ("NEXT_QUADS", coming.quads),
-            ("ATTENTION", attention), ("SPLITS", SPLITS), ("HEADS", self.heads),
-            ("SPLIT_WEIGHTS", SPLITS * self.heads if attention else 1), ("HEAD_QUADS", self.head_dim // 4),
+            ("NUM_PARTS", num_parts), ("FETCHED", 8 if num_parts > 4 * sharers else 4),
+            ("NEXT_UNITS", 4 * coming.quads), ("ATTENTION", attended), ("HEADS", self.heads),
+            ("HEAD_QUADS", self.head_dim // 4),
         )  # fmt: skip
         return kernel("decode", entry, constants, (weight.loader,))
 
-    def _lanes(self, quads: int, wide: int, helpers: int) -> int:
+    def _lanes(self, quads: int, wide: int, helpers: int, units: int) -> int:
         """Return how many invocations multiply the weights: one for each quad of a row, if a workgroup has them."""
         limits = self.trace.device.limits
-        room = limits.max_workgroup_storage_size - 4 * SPLITS * self.heads - 16 * (wide // 4) * helpers
+        room = limits.max_workgroup_storage_size - 4 * wide * helpers - 32 * max(1, min(helpers, units))
         most = min(MAX_LANES, limits.max_invocations_per_workgroup - helpers, room // (4 * wide + 4)) // 32 * 32
         return max(MIN_LANES, min(most, ceil_div(quads, 32) * 32))
 
     def tensors(self, **more: Tensor) -> dict[str, Tensor]:
         assert self.trace.step is not None
-        return {"step": self.trace.step, **more, "adapter": self.adapter, "parts": self.parts}
+        return {"step": self.trace.step, **more, "adapter": self.adapter}
+
+    def left(self, workgroups: int, coming: Group) -> Tensor:
+        """Return where so many workgroups leave their parts for `coming`; where none comes, something small."""
+        return self.trace.tensor((workgroups, 4 * coming.quads) if coming.quads else (1, 4), "parts of u")
 
 
-def workgroup_bytes(helped: bool, heads: int) -> int:
+def workgroup_bytes(helped: bool) -> int:
     """Return the workgroup memory of the largest kernel at its fewest invocations."""
-    return 16 * 4 * (MIN_LANES + (HELPERS if helped else 0)) + 4 * MIN_LANES + 4 * SPLITS * heads
+    return 16 * 4 * (MIN_LANES + (HELPERS if helped else 0)) + 4 * MIN_LANES + 32 * (HELPERS if helped else 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """A row of activations and where its parts of the coming layers' u lie: what goes from dispatch to dispatch."""
+    """A row of activations and its parts of the coming layers' u: what goes from dispatch to dispatch."""
 
     x: Tensor
-    parts_at: int
+    parts: Tensor
     num_parts: int
 
 
@@ -147,31 +149,27 @@ def _starts(widths: Sequence[int]) -> list[int]:
 
 
 def _params(
-    columns: int, inner: int, eps: float, widths: Sequence[int], here: Group, given: Half | None, coming: Group,
-    parts_out: int,
-) -> dict[str, int | float]:  # fmt: skip
+    columns: int, inner: int, eps: float, widths: Sequence[int], here: Group, coming: Group
+) -> dict[str, int | float]:
     starts = _starts(widths)
     return {
-        "columns": columns, "inner": inner, "eps": eps, "parts_in": given.parts_at if given else 0,
-        "parts_out": parts_out, "b_in": here.b, "a_out": coming.a, "start1": starts[0], "start2": starts[1],
+        "columns": columns, "inner": inner, "eps": eps, "b_in": here.b, "a_out": coming.a,
+        "start1": starts[0], "start2": starts[1],
     }  # fmt: skip
-
-
-def _other_region(scratch: Scratch, given: Half) -> int:
-    return scratch.region if given.parts_at == 0 else 0
 
 
 def embed(scratch: Scratch, token: Tensor, table: Weight, coming: Group) -> Half:
     """Return the embedding (C) of token (1), with its parts for `coming`."""
     columns = table.shape[1]
     y = scratch.trace.tensor((1, columns), "embedding")
-    params = _params(columns, columns, 0.0, (columns,), NO_GROUP, None, coming, 0)
+    params = _params(columns, columns, 0.0, (columns,), NO_GROUP, coming)
     groups = ceil_div(columns, COLUMNS)
-    tensors = scratch.tensors(weight=table.tensor, y=y, token=token)
+    left = scratch.left(groups, coming)
+    tensors = scratch.tensors(weight=table.tensor, y=y, token=token, left=left)
     del tensors["step"]
     step = scratch.kernel("embed", table, NO_GROUP, None, coming)
     scratch.trace.dispatch(step, tensors, params, (groups,))
-    return Half(y, 0, groups)
+    return Half(y, left, groups)
 
 
 def norm_linear(
@@ -180,8 +178,8 @@ def norm_linear(
     """Return (1, sum of widths): the layers' results, one behind another, for rmsnorm(x) as their input."""
     columns, inner = weight.shape
     y = scratch.trace.tensor((1, columns), "norm_linear")
-    params = _params(columns, inner, eps, widths, here, given, NO_GROUP, 0)
-    tensors = scratch.tensors(weight=weight.tensor, x=given.x, gain=gain, y=y)
+    params = _params(columns, inner, eps, widths, here, NO_GROUP)
+    tensors = scratch.tensors(weight=weight.tensor, x=given.x, gain=gain, y=y, parts=given.parts)
     flops = 2.0 * columns * (inner + 4 * here.layer_quads)
     grid = grid_1d(ceil_div(columns, COLUMNS))
     step = scratch.kernel("norm_linear", weight, here, given, NO_GROUP)
@@ -195,14 +193,14 @@ def norm_swiglu(
     """Return h (1, I) = silu(gate) * up of rmsnorm(x), with its parts for down. weight: gate's rows, then up's."""
     channels, inner = weight.shape[0] // 2, weight.shape[1]
     y = scratch.trace.tensor((1, channels), "swiglu")
-    parts_out = _other_region(scratch, given)
-    params = _params(channels, inner, eps, (channels, channels), here, given, coming, parts_out)
-    tensors = scratch.tensors(weight=weight.tensor, x=given.x, gain=gain, y=y)
     groups = ceil_div(channels, COLUMNS)
+    left = scratch.left(groups, coming)
+    params = _params(channels, inner, eps, (channels, channels), here, coming)
+    tensors = scratch.tensors(weight=weight.tensor, x=given.x, gain=gain, y=y, parts=given.parts, left=left)
     flops = 4.0 * channels * (inner + 4 * here.layer_quads)
     step = scratch.kernel("norm_swiglu", weight, here, given, coming)
     scratch.trace.dispatch(step, tensors, params, (groups,), flops)
-    return Half(y, parts_out, groups)
+    return Half(y, left, groups)
 
 
 def add_linear(
@@ -211,14 +209,14 @@ def add_linear(
     """Return residual + linear(h) (1, C), with its parts for `coming`. `attended`: h is what `attention` returned."""
     columns, inner = weight.shape
     y = scratch.trace.tensor((1, columns), "residual")
-    parts_out = _other_region(scratch, given)
-    params = _params(columns, inner, 0.0, (columns,), here, given, coming, parts_out)
-    tensors = scratch.tensors(weight=weight.tensor, x=given.x, residual=residual, y=y)
     groups = ceil_div(columns, COLUMNS)
+    left = scratch.left(groups, coming)
+    params = _params(columns, inner, 0.0, (columns,), here, coming)
+    tensors = scratch.tensors(weight=weight.tensor, x=given.x, residual=residual, y=y, parts=given.parts, left=left)
     flops = 2.0 * columns * (inner + 4 * here.layer_quads)
-    step = scratch.kernel("add_attended" if attended else "add_linear", weight, here, given, coming)
+    step = scratch.kernel("add_linear", weight, here, given, coming, attended)
     scratch.trace.dispatch(step, tensors, params, (groups,), flops)
-    return Half(y, parts_out, groups)
+    return Half(y, left, groups)
 
 
 def attention(scratch: Scratch, qkv: Tensor, table: Tensor, k_cache: Tensor, v_cache: Tensor, coming: Group) -> Half:
@@ -227,13 +225,12 @@ def attention(scratch: Scratch, qkv: Tensor, table: Tensor, k_cache: Tensor, v_c
     Only add_linear(..., attended=True) understands the result. `coming` is the adapter of o.
     """
     heads, head_dim = scratch.heads, scratch.head_dim
-    out = scratch.trace.tensor((SPLITS, heads, head_dim + 4), "attention")
-    params = {
-        "heads": heads, "kv_heads": scratch.kv_heads, "scale": head_dim**-0.5, "parts_out": 0, "a_out": coming.a,
-    }  # fmt: skip
-    tensors = scratch.tensors(qkv=qkv, table=table, k=k_cache, v=v_cache, out=out)
+    out = scratch.trace.tensor((SPLITS, heads, head_dim + 2), "attention")
+    left = scratch.left(SPLITS * heads, coming)
+    params = {"heads": heads, "kv_heads": scratch.kv_heads, "scale": head_dim**-0.5, "a_out": coming.a}
+    tensors = scratch.tensors(qkv=qkv, table=table, k=k_cache, v=v_cache, out=out, left=left)
     constants = (("HEAD_QUADS", head_dim // 4), ("LANES", MIN_LANES), ("SPLITS", SPLITS), ("UNITS", 4 * coming.quads))
     flops = 4.0 * k_cache.shape[0] * heads * head_dim
     step = kernel("decode_attention", "forward", constants)
     scratch.trace.dispatch(step, tensors, params, (heads, SPLITS), flops)
-    return Half(out, 0, SPLITS * heads)
+    return Half(out, left, SPLITS * heads)
