@@ -1,6 +1,8 @@
 // attention's backward, first pass:  delta[i] = dout[i] . out[i]   for every row and head
 // dout, out: (rows, H * D)   lse: (rows, H)   statistics: (rows, H, 2), lse and delta side by side: apart they would make
-// nine buffers in the last pass, and WebGPU promises eight. HEAD_QUADS = D / 4 is given by the op.
+// nine buffers in the last pass, and WebGPU promises eight. HEAD_QUADS = D / 4 and SHARES are given by the op.
+// The last pass subtracts delta from such products of its own. It makes them in SHARES sums, of every SHARES-th quad: so does
+// this, in the same order, and what is equal cancels to the bit.
 struct Params { rows: u32, heads: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> dout: array<vec4f>;
@@ -13,7 +15,11 @@ fn row_delta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_inde
              @builtin(num_workgroups) groups: vec3u) {
     let i = (group.y * groups.x + group.x) * 64u + lane;  // row * heads + head
     if (i >= params.rows * params.heads) { return; }
-    var sum = 0.0;
-    for (var d = 0u; d < HEAD_QUADS; d++) { sum += dot(dout[i * HEAD_QUADS + d], out[i * HEAD_QUADS + d]); }
-    statistics[i] = vec2f(lse[i], sum);
+    var delta = 0.0;
+    for (var share = 0u; share < SHARES; share++) {
+        var sum = 0.0;
+        for (var d = share; d < HEAD_QUADS; d += SHARES) { sum += dot(dout[i * HEAD_QUADS + d], out[i * HEAD_QUADS + d]); }
+        delta += sum;
+    }
+    statistics[i] = vec2f(lse[i], delta);
 }

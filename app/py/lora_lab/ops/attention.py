@@ -21,21 +21,28 @@ class _Form:
     backward: str
     constants: Constants
     owners: int
+    shares: int  # of a product dout . v in backward: sums of their own
 
 
 def _form(device: Device, head_dim: int) -> _Form:
     room = device.limits.max_workgroup_storage_size
     quads = ("HEAD_QUADS", head_dim // 4)
-    # Backward's need: four tiles of vectors and two of scores, each row one element longer.
-    tile = next((t for t in TILES if 4 * t * (4 * head_dim + 16) + 8 * t * (t + 1) + 16 <= room), 0)
-    if device.use_workgroup_memory and tile and tile * 8 <= device.limits.max_invocations_per_workgroup:
-        return _Form("attention_tiled", "attention_tiled_backward", (quads, ("TILE", tile)), tile)
+    tile = next((t for t in TILES if _tiled_bytes(t, head_dim) <= room), 0)
+    if device.use_workgroup_memory and tile and tile * tile // 4 <= device.limits.max_invocations_per_workgroup:
+        return _Form("attention_tiled", "attention_tiled_backward", (quads, ("TILE", tile)), tile, 2)
     tile = 32
     # Two tiles of vectors, and backward's 12 bytes of statistics for each of a tile's queries.
     while tile > 1 and tile * (8 * head_dim + 12) + 16 > room:
         tile //= 2
     constants = (quads, ("TILE", tile), ("OWNERS", OWNERS))
-    return _Form("attention", "attention_backward", constants, OWNERS)
+    return _Form("attention", "attention_backward", constants, OWNERS, 1)
+
+
+def _tiled_bytes(tile: int, head_dim: int) -> int:
+    """Return the workgroup memory of the tiled kernels: tiles of vectors and of scores, each row one vector longer."""
+    vectors, scores = tile * (4 * head_dim + 16), 4 * tile * (tile + 4)
+    forward = 3 * vectors + 4 * scores + tile * (tile + 4) + 4 * tile
+    return max(forward, 4 * vectors + 2 * scores + 16 * tile)
 
 
 def attention(
@@ -80,7 +87,7 @@ def attention_backward(
     statistics = tape.tensor((*lse.shape, 2), "attention.statistics")
     tensors = {"dout": dout, "out": out, "lse": lse, "statistics": statistics}
     grid = grid_1d(ceil_div(lse.size, 64))
-    row_delta = kernel("attention_delta", "row_delta", form.constants[:1])
+    row_delta = kernel("attention_delta", "row_delta", (("HEAD_QUADS", head_dim // 4), ("SHARES", form.shares)))
     tape.dispatch(row_delta, tensors, {"rows": q.rows, "heads": heads}, grid, 2.0 * q.size)
 
     saved = {"q": q, "k": k, "v": v, "positions": positions, "statistics": statistics, "dout": dout}
