@@ -64,12 +64,11 @@ export class Gpu {
   write(buffer, offset, bytes) { this.device.queue.writeBuffer(buffer, offset, bytes); }
 
   // Resolves to a Uint8Array of its own. Everything submitted before has been done by then.
-  async read(buffer, offset, size) {
+  async read(buffer, offset, size, encoder = this.device.createCommandEncoder()) {
     const idle = this.staging.get(size) ?? [];
     this.staging.set(size, idle);
     const staging = idle.pop()
       ?? this.device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
-    const encoder = this.device.createCommandEncoder();
     encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
     this.device.queue.submit([encoder.finish()]);
     await staging.mapAsync(GPUMapMode.READ);
@@ -150,7 +149,14 @@ export class Gpu {
     return plan;
   }
 
-  submit(plan, first, last) {
+  submit(plan, first, last) { this.device.queue.submit([this.encode(plan, first, last).finish()]); }
+
+  // The same, and what `read` gives then: one submit for both.
+  submitReading(plan, first, last, buffer, offset, size) {
+    return this.read(buffer, offset, size, this.encode(plan, first, last));
+  }
+
+  encode(plan, first, last) {
     const { pipelines, groups, counts } = plan;
     const encoder = this.device.createCommandEncoder();
     const pass = encoder.beginComputePass();
@@ -161,7 +167,7 @@ export class Gpu {
       pass.dispatchWorkgroups(counts[3 * i], counts[3 * i + 1], counts[3 * i + 2]);
     }
     pass.end();
-    this.device.queue.submit([encoder.finish()]);
+    return encoder;
   }
 
   // Replays a plan once, `together` dispatches in a pass, and resolves to the passes' times in ns (Float64Array), or to

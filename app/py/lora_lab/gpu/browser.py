@@ -36,6 +36,7 @@ class BrowserDevice(Device):
         self._gpu = gpu
         # A replayed step calls these alone; to look a method up makes a proxy each time.
         self._gpu_write, self._gpu_read, self._gpu_submit = gpu.write, gpu.read, gpu.submit
+        self._gpu_submit_reading = gpu.submitReading
         self._staging: dict[int, Any] = {}  # size -> Uint8Array
         self.info = AdapterInfo(gpu.info.name, gpu.info.vendor, "WebGPU", bool(gpu.info.software))
         self.use_workgroup_memory = not self.info.is_software
@@ -112,6 +113,12 @@ class BrowserDevice(Device):
 
     def _submit(self, handle: Any, first: int, last: int) -> None:
         self._gpu_submit(handle, first, last)
+
+    def _submit_reading(
+        self, handle: Any, first: int, last: int, buffer: Buffer, offset: int, size_bytes: int
+    ) -> Awaitable[bytes]:
+        promise = self._gpu_submit_reading(handle, first, last, buffer.handle, offset, size_bytes)
+        return self._finish_read(promise, buffer)
 
     async def profile(self, plan: Plan, together: int = 1) -> list[float] | None:
         times = await self._gpu.profile(plan.handle, together)

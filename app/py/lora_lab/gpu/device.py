@@ -340,6 +340,20 @@ class Device(ABC):
         for first, last in plan.segments(self.segment_flops):
             self._submit(plan.handle, first, last)
 
+    def submit_reading(self, plan: Plan, tensor: Tensor) -> Awaitable[bytes]:
+        """Replay a plan as `submit` does and return what `start_read` of the tensor gives then."""
+        *parts, (first, last) = plan.segments(self.segment_flops)
+        for part in parts:
+            self._submit(plan.handle, *part)
+        return self._submit_reading(plan.handle, first, last, tensor.buffer, tensor.offset, tensor.size_bytes)
+
+    def _submit_reading(
+        self, handle: Any, first: int, last: int, buffer: Buffer, offset: int, size_bytes: int
+    ) -> Awaitable[bytes]:
+        """Submit these dispatches of a plan and start a read. Hosts that can do so do both in one go."""
+        self._submit(handle, first, last)
+        return self.start_read(buffer, offset, size_bytes)
+
     async def submit_measured(self, plan: Plan) -> None:
         """Replay a plan for the first time: wait for each part, learn how much this device does in a second."""
         first = 0

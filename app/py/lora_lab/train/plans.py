@@ -275,10 +275,13 @@ class TrainPlans:
     def set_step(self, values: StepValues) -> None:
         self.step.write(values)
 
-    def start_reading(self) -> Awaitable[bytes]:
-        """Return, to be awaited later, the ring: loss and norm of the last SLOTS steps, as f32."""
-        ring = self.report.ring
-        return self.device.start_read(ring.buffer, ring.offset, ring.size_bytes)
+    def submit_update(self) -> Awaitable[bytes]:
+        """Change the adapter by its gradients; return, to be awaited later, the ring.
+
+        That is loss and norm of the last SLOTS steps, as f32.
+        """
+        assert self.update_plan is not None
+        return self.device.submit_reading(self.update_plan, self.report.ring)
 
     def close(self) -> None:
         """Give everything back but the adapter and the model."""

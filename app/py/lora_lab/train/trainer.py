@@ -174,11 +174,10 @@ class Trainer:
             slot=step % SLOTS,
         )
         await self.accumulate(batches, values)
-        assert plans.update_plan is not None
-        plans.device.submit(plans.update_plan)
+        reading = plans.submit_update()
         trained = sum(batch.trained_tokens for batch in batches)
         tokens = sum(batch.real_tokens for batch in batches)
-        return StepInFlight(step, rate, trained, tokens, plans.start_reading())
+        return StepInFlight(step, rate, trained, tokens, reading)
 
     async def accumulate(self, batches: Sequence[Batch], values: StepValues | None = None) -> None:
         """Leave the gradients of the mean loss over `batches` in the plans' gradients, and `values` in their step.
