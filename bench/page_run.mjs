@@ -56,7 +56,7 @@ try {
     result.settings[name] = await part(`set-${name}`).inputValue();
   }
   // The page times the run by itself a moment after the plan has settled.
-  await page.waitForFunction(() => document.querySelector('[data-testid="plan-time"]').textContent, null, { timeout: 20_000 })
+  await page.waitForFunction(() => /\d/.test(document.querySelector('[data-testid="plan-time"]').textContent), null, { timeout: 20_000 })
     .catch(() => errors.push("the page did not time the run"));
   result.plan_time = await part("plan-time").innerText();
   await shot("planned");
