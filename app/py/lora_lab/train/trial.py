@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from .trainer import VALIDATIONS, PlannedStep, Trainer
 BUDGET_S = 1.2  # of measured steps, after those that warm up
 SAMPLED_STEPS = 2000  # of the run, from its beginning, that the measured ones stand for
 MEASURED = 4
+ROUNDS = 3  # of the measured steps, where they are quick: the middle one counts, so a moment's hindrance does not
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ async def measure_run(trainer: Trainer) -> RunTime:
     """Train a few steps and return what the whole run would take. `trainer` is prepared; its adapter changes.
 
     The steps stand for the run's by their size: of the first SAMPLED_STEPS in order of the tokens that they compute,
-    evenly spread ones are measured, one behind another as in a run, and their time per computed token is taken for
-    all. What would take longer than BUDGET_S is measured on fewer steps, of fewer micro-batches, of smaller shapes; at
-    the least on one micro-batch.
+    evenly spread ones are measured, one behind another as in a run, more than once where that is quick, and their time
+    per computed token is taken for all. What would take longer than BUDGET_S is measured on fewer steps, of fewer
+    micro-batches, of smaller shapes; at the least on one micro-batch.
     """
     sampled = trainer.first_steps(SAMPLED_STEPS)
     ordered = sorted(sampled, key=_computed)
@@ -48,7 +50,7 @@ async def measure_run(trainer: Trainer) -> RunTime:
     largest = max(warm, key=lambda one: one.seconds)
     is_slow = largest.seconds > BUDGET_S
     if is_slow:  # the first use says enough: compiling is little beside it
-        parts, step_s = [largest.step], largest.seconds
+        parts, step_s, rounds = [largest.step], largest.seconds, 1
     else:
         known = {one.step.shapes[0] for one in warm}
         whole = [step for step in chosen if known.issuperset(step.shapes)] or [largest.step]
@@ -56,13 +58,14 @@ async def measure_run(trainer: Trainer) -> RunTime:
         count = max(1, min(MEASURED, int(BUDGET_S / (largest.seconds * micros))))
         picked = whole if count >= len(whole) else whole[len(whole) // 2 :][:1] * count
         parts = [_part(step, micros) for step in picked]
-        step_s = await _time(trainer, parts)
+        rounds = max(1, min(ROUNDS, int(BUDGET_S / (largest.seconds * micros * len(parts)))))
+        step_s = statistics.median(await _time(trainer, parts, rounds))
     step_ms = 1e3 * step_s / sum(map(_computed, parts)) * statistics.mean(map(_computed, sampled))
     return RunTime(
         step_ms=step_ms,
         tokens_per_step=statistics.mean(step.tokens for step in sampled),
         validation_ms=await _validation_ms(trainer, is_slow),
-        measured_steps=len(parts),
+        measured_steps=len(parts) * rounds,
     )
 
 
@@ -99,19 +102,22 @@ async def _warm_up(trainer: Trainer, steps: list[PlannedStep]) -> list[_Warm]:
     return warm
 
 
-async def _time(trainer: Trainer, steps: list[PlannedStep]) -> float:
-    """Return the seconds of the steps, two of them in flight as in a run."""
+async def _time(trainer: Trainer, steps: list[PlannedStep], rounds: int) -> list[float]:
+    """Return the seconds of each round of the steps, two of them in flight as in a run."""
     waiting: deque = deque()
-    begun = time.perf_counter()
+    finished = [time.perf_counter()]  # of each step, and the beginning
     try:
-        for index, step in enumerate(steps):
+        for index, step in enumerate(steps * rounds):
             waiting.append(await trainer.submit_step([trainer.make_batch(rows) for rows in step.rows], index))
             if len(waiting) > 1:
                 await waiting.popleft().result()
+                finished.append(time.perf_counter())
     finally:
-        for step_in_flight in waiting:
-            await step_in_flight.result()
-    return time.perf_counter() - begun
+        while waiting:
+            await waiting.popleft().result()
+            finished.append(time.perf_counter())
+    ends = finished[:: len(steps)]
+    return [end - begin for begin, end in itertools.pairwise(ends)]
 
 
 async def _validation_ms(trainer: Trainer, is_slow: bool) -> float:
