@@ -117,6 +117,34 @@ def test_a_trial_that_is_overtaken_is_given_up(drive_on_gpu: Drive, overtaker: C
         assert session.page.last(TrainingPlanned).memory_bytes > 0
 
 
+def test_a_trial_waits_until_the_kernels_are_compiled(drive_on_gpu: Drive) -> None:
+    """Whatever becomes of that: what cannot be compiled is told by the trial itself, or the run."""
+
+    async def work(session: Session) -> None:
+        worker = session.worker
+        for request, end in enumerate([lambda f: f.set_result(None), lambda f: f.cancel()]):
+            compiling: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            worker._compiling_ahead = compiling
+            settings = replace(SETTINGS, rank=4 + 4 * request)
+            trial = asyncio.ensure_future(worker.answer(TimeTraining(settings, request)))
+            before = worker_memory(session)
+            await asyncio.sleep(0.2)
+            assert not trial.done()
+            assert worker_memory(session) == before, "what waits takes no memory"
+            end(compiling)
+            await trial
+            assert session.page.last(TrainingTimed).request == request
+            assert session.page.last(TrainingTimed).step_ms > 0
+
+    drive_on_gpu(work)
+
+
+def worker_memory(session: Session) -> int:
+    device = session.worker._device
+    assert device is not None
+    return device.result().memory_in_use_bytes
+
+
 def test_a_run_after_a_trial_has_the_losses_of_one_without(drive_on_gpu: Drive) -> None:
     async def alone(session: Session) -> None:
         await session.send(StartTraining(SETTINGS))

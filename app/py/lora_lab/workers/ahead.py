@@ -228,6 +228,10 @@ class AheadWorker(DatasetViewer):
             raise LoraLabError(problem.message)
         key = _time_key(settings, split)
         if key not in self._timed:
+            # Kernels that are being compiled would take the GPU's process from the steps: on an H100 these took twice
+            # as long then.
+            if self._compiling_ahead is not None:
+                await asyncio.wait([self._compiling_ahead])
             trainer = (await self.plan_run(settings, split)).trainer
             nobody: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
             try:
