@@ -16,6 +16,7 @@ from lora_lab.gpu import Buffer, Device, Pool, Tensor
 from lora_lab.ops.elementwise import copy
 from lora_lab.ops.step import StepBuffer, StepValues
 from lora_lab.ops.tape import Tape
+from tests.dirty import dirty_workgroup_memory
 from tests.reference import directional_derivative
 
 OP_TOLERANCE = 3e-6  # float32 sums of up to a thousand terms; one op adds no more than a few roundings
@@ -59,7 +60,7 @@ def run_op(
     """Run an op forward and, where `dy` is given, backward. Return "y", "d" + name for `grads`, and the `outputs`.
 
     `build` gets a tensor for every input (float32, or uint32 for whole numbers), traces the op and returns its result.
-    `outputs` are inputs that the op writes. All memory of the plan holds NaN before the run.
+    `outputs` are inputs that the op writes. All memory of the plan, and of its workgroups, holds NaN before the run.
     """
     return asyncio.run(_run_op(device, build, inputs, dy, grads, outputs, step or StepValues()))
 
@@ -91,6 +92,7 @@ async def _run_op(
             made.append(device.upload(np.full(tensor.shape, NAN_WORD), f"{name} out"))
             copy(tape, tensor, made[-1])
             wanted[name] = made[-1]
+    dirty_workgroup_memory(tape)
     plan = await device.build(tape, pool, "test")
     for buffer in pool.buffers:
         device.write(buffer, 0, np.full(buffer.size_bytes // 4, NAN_WORD))

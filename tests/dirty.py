@@ -18,7 +18,8 @@ from lora_lab.gpu.kernel import Kernel
 from lora_lab.gpu.plan import Trace
 
 _VARIABLE = re.compile(r"^var<workgroup>\s+(\w+)\s*:\s*([^;]+);", re.M)
-_ARRAY = re.compile(r"array<\s*(f32|vec2f|vec4f)\s*,\s*(.+)>")
+_VALUES = {"f32": "nan", "vec2f": "vec2f(nan)", "vec4f": "vec4f(nan)", "u32": "bitcast<u32>(nan)"}
+_ARRAY = re.compile(r"array<\s*(f32|vec2f|vec4f|u32)\s*,\s*(.+)>")
 
 
 def dirty_workgroup_memory(trace: Trace) -> None:
@@ -43,9 +44,13 @@ def dirtied(kernel: Kernel) -> Kernel:
     lines = [f"if ({lane[1]} == 0u) {{", f"    let nan = bitcast<f32>(0x7fc00000u + ({lane[1]} >> 16u));"]
     for name, kind in variables:
         array = _ARRAY.fullmatch(kind.strip())
-        if array is None:
-            raise ValueError(f"{kernel.name}.{kernel.entry}: {name} is {kind}; wanted an array of f32, vec2f or vec4f")
-        lines.append(f"    for (var i = 0u; i < u32({array[2]}); i++) {{ {name}[i] = {array[1]}(nan); }}")
+        if array:
+            value = _VALUES[array[1]]
+            lines.append(f"    for (var i = 0u; i < u32({array[2]}); i++) {{ {name}[i] = {value}; }}")
+        elif kind.strip() in _VALUES:
+            lines.append(f"    {name} = {_VALUES[kind.strip()]};")
+        else:
+            raise ValueError(f"{kernel.name}.{kernel.entry}: {name} is {kind}; wanted one of {[*_VALUES]} or an array")
     added = "\n" + "\n".join([*lines, "}", "workgroupBarrier();"]) + "\n"
     source = kernel.source[: begin.end()] + added + kernel.source[begin.end() :]
     return replace(kernel, name=f"{kernel.name} dirtied", source=source)
