@@ -25,6 +25,8 @@ TIER_FOLDERS = {
     "model": ("tests/model", "tests/gpu"),
     "browser": ("tests/browser",),
 }
+# Tiers whose tests use one processor each: so many processes run them. Chromium and the real model use all there are.
+PROCESSES = {"unit": 2, "gpu": 2}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -118,6 +120,7 @@ def run_tier(tier: str, pytest_arguments: list[str], environment: dict[str, str]
         "-m",
         tier,
         f"--junitxml={report}",
+        *processes(tier, pytest_arguments),
         *([] if named_paths(pytest_arguments) else folders),
     ]
     code = subprocess.run([*command, *pytest_arguments], cwd=ROOT, env=environment).returncode
@@ -127,6 +130,16 @@ def run_tier(tier: str, pytest_arguments: list[str], environment: dict[str, str]
     elif code and not counts.failed:
         counts.failed = 1  # pytest itself failed or crashed: it must not read as a run without failures
     return code, counts
+
+
+def processes(tier: str, pytest_arguments: list[str]) -> list[str]:
+    """Return the options that split a whole tier among processes; none where only some of its tests are wanted.
+
+    What is chosen is often watched too (-s, --pdb, -x), which one process does better. A file stays with one process:
+    what its tests share is made once, and nothing in the cache is fetched twice at a time.
+    """
+    count = min(PROCESSES.get(tier, 1), os.cpu_count() or 1)
+    return ["-n", str(count), "--dist", "loadfile"] if count > 1 and not pytest_arguments else []
 
 
 def read_report(report: Path) -> Counts:

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 import build
-from build_tools import parts
+from build_tools import parts, testing
 from build_tools.base import ROOT, BuildError, FileHashes, hash_file
 from build_tools.environment import build_requirements, ensure_node_modules
 from build_tools.fetch import PypiMember, PypiWheel, UrlSource
 from build_tools.site import build_site, model_files, parse_added_model, program_version, write_site
-from build_tools.testing import Counts, named_paths, read_report, tiers_of
+from build_tools.testing import Counts, named_paths, processes, read_report, tiers_of
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +294,14 @@ def test_an_expected_error_is_one_message_and_exit_1(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("build.py: ")
     assert "Traceback" not in done.stderr
+
+
+def test_whole_tiers_are_split_among_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testing.os, "cpu_count", lambda: 8)
+    assert processes("unit", [])[:2] == ["-n", "2"]
+    assert processes("unit", ["-x"]) == processes("browser", []) == []
+    monkeypatch.setattr(testing.os, "cpu_count", lambda: 1)
+    assert processes("unit", []) == []
 
 
 def test_counting_a_report(tmp_path: Path) -> None:
