@@ -24,20 +24,18 @@ fn four_of_b(second: bool, at: vec4u) -> vec4f {
     return vec4f(b[at.x], b[at.y], b[at.z], b[at.w]);
 }
 
-// Rows i .. i + 3 of a at terms k .. k + 3; rows past the last repeat it.
-fn a_block(p: Product, row0: u32, k: u32) -> Block {
+// Rows i .. i + 3 of a at four terms; rows past the last repeat it.
+fn a_block(p: Product, second: bool, row0: u32, terms: vec4u) -> Block {
     let rows = min(vec4u(row0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.m - 1u)) * p.a_row + p.a_offset;
-    let terms = (vec4u(k) + vec4u(0u, 1u, 2u, 3u)) * p.a_column;
-    let second = p.second == 1u;
-    return Block(four_of_a(second, rows.x + terms), four_of_a(second, rows.y + terms),
-                 four_of_a(second, rows.z + terms), four_of_a(second, rows.w + terms));
+    let along = terms * p.a_column;
+    return Block(four_of_a(second, rows.x + along), four_of_a(second, rows.y + along),
+                 four_of_a(second, rows.z + along), four_of_a(second, rows.w + along));
 }
 
-// Terms k .. k + 3 of b at columns j .. j + 3.
-fn b_block(p: Product, column0: u32, k: u32) -> Block {
+// Those terms of b at columns j .. j + 3.
+fn b_block(p: Product, second: bool, column0: u32, terms: vec4u) -> Block {
     let columns = min(vec4u(column0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.n - 1u)) * p.b_column + p.b_offset;
-    let terms = (vec4u(k) + vec4u(0u, 1u, 2u, 3u)) * p.b_row;
-    let second = p.second == 1u;
-    return Block(four_of_b(second, columns + terms.x), four_of_b(second, columns + terms.y),
-                 four_of_b(second, columns + terms.z), four_of_b(second, columns + terms.w));
+    let along = terms * p.b_row;
+    return Block(four_of_b(second, columns + along.x), four_of_b(second, columns + along.y),
+                 four_of_b(second, columns + along.z), four_of_b(second, columns + along.w));
 }

@@ -9,11 +9,11 @@ struct Params { rows: u32, heads: u32, half: u32, sign: f32, second_base: u32, s
 @group(0) @binding(3) var<storage, read> positions: array<u32>;
 @group(0) @binding(4) var<storage, read> table: array<vec2f>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(256)
 fn rotate(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
           @builtin(num_workgroups) groups: vec3u) {
     let first_size = params.rows * params.heads * params.half;
-    let all = (group.y * groups.x + group.x) * 64u + lane;
+    let all = (group.y * groups.x + group.x) * 256u + lane;
     if (all >= first_size + params.rows * params.second_heads * params.half) { return; }
     let second = all >= first_size;
     let index = select(all, all - first_size, second);

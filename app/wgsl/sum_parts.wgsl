@@ -7,10 +7,10 @@ struct Params { n: u32, parts: u32, columns: u32, accumulate: u32, chunk_start: 
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(256)
 fn add(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
        @builtin(num_workgroups) groups: vec3u) {
-    let i = (group.y * groups.x + group.x) * 64u + lane;
+    let i = (group.y * groups.x + group.x) * 256u + lane;
     if (i >= params.n) { return; }
     if (params.chunk_start != 0xffffffffu && params.chunk_start + i / params.columns >= step.loss_rows) { return; }
     var sum = a[i];

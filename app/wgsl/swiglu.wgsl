@@ -11,36 +11,60 @@ struct Params { n: u32 }
 @group(0) @binding(2) var<storage, read_write> gate_grad: array<f32>;
 @group(0) @binding(3) var<storage, read_write> up_grad: array<f32>;
 
-fn silu_times(g: f32, u: f32) -> f32 { return g / (1.0 + exp(-g)) * u; }
+// An invocation has four elements, LANES apart: all of them are asked for at once.
+const LANES = 256u;
+fn first_of(group: vec3u, groups: vec3u, lane: u32) -> u32 { return (group.y * groups.x + group.x) * 4u * LANES + lane; }
+fn places(i: u32) -> vec4u { return vec4u(i) + vec4u(0u, LANES, 2u * LANES, 3u * LANES); }
+fn there(i: u32) -> vec4u { return min(places(i), vec4u(params.n - 1u)); }
 
-@compute @workgroup_size(64)
+fn store_y(i: u32, value: vec4f) {
+    let at = places(i);
+    if (at.x < params.n) { y[at.x] = value.x; }
+    if (at.y < params.n) { y[at.y] = value.y; }
+    if (at.z < params.n) { y[at.z] = value.z; }
+    if (at.w < params.n) { y[at.w] = value.w; }
+}
+
+@compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
            @builtin(num_workgroups) groups: vec3u) {
-    let i = (group.y * groups.x + group.x) * 64u + lane;
-    if (i >= params.n) { return; }
-    y[i] = silu_times(gate[i], up[i]);
+    let i = first_of(group, groups, lane);
+    let at = there(i);
+    let g = vec4f(gate[at.x], gate[at.y], gate[at.z], gate[at.w]);
+    let u = vec4f(up[at.x], up[at.y], up[at.z], up[at.w]);
+    store_y(i, g / (1.0 + exp(-g)) * u);
 }
 
-fn write_gradients(i: u32, g: f32, u: f32) {
+struct Gradients { gate: vec4f, up: vec4f, y: vec4f }
+fn gradients(i: u32) -> Gradients {
+    let at = there(i);
+    let g = vec4f(gate_grad[at.x], gate_grad[at.y], gate_grad[at.z], gate_grad[at.w]);
+    let u = vec4f(up_grad[at.x], up_grad[at.y], up_grad[at.z], up_grad[at.w]);
+    let d = vec4f(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
     let s = 1.0 / (1.0 + exp(-g));
-    gate_grad[i] = dy[i] * u * s * (1.0 + g * (1.0 - s));
-    up_grad[i] = dy[i] * g * s;
+    return Gradients(d * u * s * (1.0 + g * (1.0 - s)), d * g * s, g / (1.0 + exp(-g)) * u);
 }
 
-@compute @workgroup_size(64)
+fn store_gradients(i: u32, value: Gradients) {
+    let at = places(i);
+    if (at.x < params.n) { gate_grad[at.x] = value.gate.x; up_grad[at.x] = value.up.x; }
+    if (at.y < params.n) { gate_grad[at.y] = value.gate.y; up_grad[at.y] = value.up.y; }
+    if (at.z < params.n) { gate_grad[at.z] = value.gate.z; up_grad[at.z] = value.up.z; }
+    if (at.w < params.n) { gate_grad[at.w] = value.gate.w; up_grad[at.w] = value.up.w; }
+}
+
+@compute @workgroup_size(LANES)
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
             @builtin(num_workgroups) groups: vec3u) {
-    let i = (group.y * groups.x + group.x) * 64u + lane;
-    if (i < params.n) { write_gradients(i, gate_grad[i], up_grad[i]); }
+    let i = first_of(group, groups, lane);
+    store_gradients(i, gradients(i));
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn backward_and_again(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
                       @builtin(num_workgroups) groups: vec3u) {
-    let i = (group.y * groups.x + group.x) * 64u + lane;
-    if (i >= params.n) { return; }
-    let g = gate_grad[i];
-    let u = up_grad[i];
-    write_gradients(i, g, u);
-    y[i] = silu_times(g, u);
+    let i = first_of(group, groups, lane);
+    let found = gradients(i);
+    store_gradients(i, found);
+    store_y(i, found.y);
 }

@@ -116,6 +116,11 @@ def kernels(device: Device) -> Wanted:
             for head_dim in HEAD_DIMS:
                 collect("f32", head_dim)
         patch.setattr(device, "use_workgroup_memory", True)
+        for low in (0, 64):  # LoRA's products in their other tiles
+            with pytest.MonkeyPatch.context() as split:
+                split.setattr("lora_lab.ops.matmul.LOW", low)
+                split.setattr("lora_lab.ops.matmul.FEW_WORKGROUPS", 0)
+                collect("f32", 64)
         for tiles in TILINGS:
             patch.setattr("lora_lab.ops.linear.tiling", lambda *_, tiles=tiles: tiles)
             for form in BLOCKS:

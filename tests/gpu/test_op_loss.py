@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lora_lab.gpu import Device
-from lora_lab.ops.cross_entropy import CHUNK_ROWS, cross_entropy
+from lora_lab.ops.cross_entropy import chunk_rows, cross_entropy
 from lora_lab.ops.elementwise import add
 from lora_lab.ops.step import StepValues
 from lora_lab.ops.tiling import Tiling
@@ -59,6 +59,7 @@ def run_loss(
         (300, 128, 65),
         (300, 200, 65),
         (300, 300, 384),
+        (1100, 700, 65),
     ],
 )
 def test_loss_and_gradient(each_device: Device, rows: int, trained: int, vocab: int) -> None:
@@ -67,9 +68,15 @@ def test_loss_and_gradient(each_device: Device, rows: int, trained: int, vocab: 
     assert_close(dx, wanted_dx, OP_TOLERANCE, "dx")
 
 
+def test_more_rows_take_larger_chunks() -> None:
+    """The chunks of a long row leave room beside everything else; those of many rows are few."""
+    found = {rows: chunk_rows(rows) for rows in (1, 128, 1024, 1025, 2048, 2049, 4096, 100_000)}
+    assert found == {1: 128, 128: 128, 1024: 128, 1025: 256, 2048: 256, 2049: 512, 4096: 512, 100_000: 512}
+
+
 @pytest.mark.parametrize("form", FORMS[1:])
 def test_an_output_layer_of_every_form(each_device: Device, form: str) -> None:
-    loss, dx, wanted_loss, wanted_dx = run_loss(each_device, form, CHUNK_ROWS + 9, CHUNK_ROWS + 2, 65, seed=3)
+    loss, dx, wanted_loss, wanted_dx = run_loss(each_device, form, chunk_rows(1) + 9, chunk_rows(1) + 2, 65, seed=3)
     assert_close(np.array(loss), np.array(wanted_loss), OP_TOLERANCE, "loss")
     assert_close(dx, wanted_dx, OP_TOLERANCE, "dx")
 

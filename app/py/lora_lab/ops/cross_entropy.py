@@ -10,7 +10,20 @@ from .rows import gather_rows, scatter_rows
 from .tape import Tape
 from .weight import Weight
 
-CHUNK_ROWS = 128
+CHUNK_ROWS = 128, 512  # of logits at a time, at least and at most
+CHUNKS = 8  # that rows in between are cut into
+
+
+def chunk_rows(max_rows: int) -> int:
+    """Return how many rows of logits exist at a time when up to `max_rows` are trained.
+
+    Few keep the logits small beside everything else; many fill a GPU better and take fewer dispatches.
+    """
+    least, most = CHUNK_ROWS
+    chunk = least
+    while chunk < most and chunk * CHUNKS < max_rows:
+        chunk *= 2
+    return chunk
 
 
 def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets: Tensor, total: Tensor) -> None:
@@ -21,14 +34,16 @@ def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets:
     trained tokens of an accumulated batch. The output layer is frozen.
     """
     max_rows = rows.size
-    constants = (("LANES", tape.device.lanes(256)),)
+    # A chunk has about as many rows as a large GPU has units: each takes as many invocations as it may.
+    constants = (("LANES", tape.device.lanes(min(512, tape.device.limits.max_invocations_per_workgroup))),)
     losses = tape.tensor((max_rows,), "losses")
     target = tape.grad_target(x) if tape.grad_enabled else None
     if target is not None:
         fill(tape, target[0], 0.0)  # rows that are not trained get no gradient
     assert tape.step is not None
-    for start in range(0, max_rows, CHUNK_ROWS):
-        count = min(CHUNK_ROWS, max_rows - start)
+    chunk = chunk_rows(max_rows)
+    for start in range(0, max_rows, chunk):
+        count = min(chunk, max_rows - start)
         hidden = tape.tensor((count, x.shape[-1]), "trained rows")
         gather_rows(tape, x, rows, hidden, start)
         logits = tape.tensor((count, lm_head.shape[0]), "logits")

@@ -261,7 +261,7 @@ class _Call:
                   "chunk_start": self.chunk_start}  # fmt: skip
         assert tape.step is not None
         tensors = {"step": tape.step, "a": partial, "y": y, "residual": self.residual or partial}
-        tape.dispatch(kernel("sum_parts", "add"), tensors, params, grid_1d(ceil_div(self.y_size, 64)), partial.size)
+        tape.dispatch(kernel("sum_parts", "add"), tensors, params, grid_1d(ceil_div(self.y_size, 256)), partial.size)
 
     def _is_odd(self) -> bool:
         """Say whether some row of outputs or of ranks begins where no vector of four does."""

@@ -10,6 +10,8 @@ from ..gpu.plan import Tensor, ceil_div
 from .tape import Tape
 
 MAX_PRODUCTS = 4  # of one dispatch, as in matmul_bindings.wgsl
+LOW = 64  # rows or columns of a result; above, small tiles would read the factors too often
+FEW_WORKGROUPS = 256  # up to so many, a GPU has room for twice the invocations in each
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,50 @@ def products(
         params |= {f"{name}{place}": value for name, value in values.items()}
     assert tape.step is not None
     (a, b), (a2, b2) = factors[0], factors[-1]
-    # On a GPU the long sum is split among invocations; elsewhere a tile of 32 x 32 needs no barrier.
-    name, tile = ("matmul_split", 16) if tape.device.use_workgroup_memory else ("matmul", 32)
-    grid = (ceil_div(max(p.n for p in batch), tile), ceil_div(max(p.m for p in batch), tile), len(batch))
+    form = _split(batch) if tape.device.use_workgroup_memory else _Form("matmul", 32, 32)
+    grid = (
+        ceil_div(max(p.n for p in batch), form.tile_columns), ceil_div(max(p.m for p in batch), form.tile_rows),
+        len(batch),
+    )  # fmt: skip
     flops = sum(2.0 * p.m * p.n * p.k for p in batch)
     tensors = {"step": tape.step, "a": a, "b": b, "c": c, "a2": a2, "b2": b2}
+    tape.dispatch(kernel(form.name, "multiply", form.constants, (form.access,)), tensors, params, grid, flops)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Which kernel makes a batch of products, and the tile that one of its workgroups makes."""
+
+    name: str
+    tile_rows: int
+    tile_columns: int
     constants: Constants = ()
-    access = "matmul_scalars"
-    if name == "matmul_split" and (by_k := _contiguous(batch)):
-        constants, access = (("A_BY_K", by_k[0]), ("B_BY_K", by_k[1])), "matmul_vectors"
-    tape.dispatch(kernel(name, "multiply", constants, (access,)), tensors, params, grid, flops)
+    access: str = "matmul_scalars"
+
+
+def _split(batch: Sequence[Product]) -> _Form:
+    """Return how a GPU makes the batch: small tiles, the long sum split among invocations (see matmul_split.wgsl).
+
+    The tiles and the numbers of slices are those that took least on an H100, see docs/performance.md.
+    """
+    by_k = _contiguous(batch)
+    strided = by_k is None or not any(by_k)
+    if max(min(p.m, p.n) for p in batch) > LOW:
+        tile_rows, tile_columns, slices = 16, 16, 16
+    elif strided:
+        tile_rows, tile_columns, slices = 16, 8, 32
+    else:
+        tile_rows, tile_columns, slices = 8, 16, 16
+        if sum(ceil_div(p.m, tile_rows) * ceil_div(p.n, tile_columns) for p in batch) <= FEW_WORKGROUPS:
+            slices = 32
+    constants: Constants = (
+        ("TILE_ROWS", tile_rows), ("TILE_COLUMNS", tile_columns), ("SLICES", slices), ("STRIDED", strided),
+        ("ALONG", by_k is not None and all(by_k)), ("PAIRS", any(p.pair for p in batch)),
+    )  # fmt: skip
+    if by_k is None:
+        return _Form("matmul_split", tile_rows, tile_columns, constants)
+    constants += (("A_BY_K", by_k[0]), ("B_BY_K", by_k[1]))
+    return _Form("matmul_split", tile_rows, tile_columns, constants, "matmul_vectors")
 
 
 def _contiguous(batch: Sequence[Product]) -> tuple[bool, bool] | None:

@@ -14,6 +14,8 @@ from ..gpu.kernel import kernel
 from ..gpu.plan import Tensor, ceil_div, grid_1d
 from .tape import Tape
 
+PAIRS = 256  # of channels, a workgroup, as in rope.wgsl
+
 
 def rope_table(head_dim: int, theta: float, scaling: dict[str, Any] | None, length: int) -> np.ndarray:
     """Return (length, D / 2, 2) float32 of (cos, sin), computed in float64.
@@ -87,4 +89,4 @@ def _rotate(tape: Tape, parts: Sequence[tuple[Tensor, int]], positions: Tensor, 
     }  # fmt: skip
     size = sum(part.size for part, _ in parts)
     tensors = {"x": whole, "positions": positions, "table": table}
-    tape.dispatch(kernel("rope", "rotate"), tensors, params, grid_1d(ceil_div(size // 2, 64)), 3.0 * size)
+    tape.dispatch(kernel("rope", "rotate"), tensors, params, grid_1d(ceil_div(size // 2, PAIRS)), 3.0 * size)

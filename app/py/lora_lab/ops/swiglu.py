@@ -6,12 +6,14 @@ from ..gpu.kernel import kernel
 from ..gpu.plan import Tensor, ceil_div, grid_1d
 from .tape import Tape
 
+ELEMENTS = 1024  # of a workgroup, as in swiglu.wgsl
+
 
 def swiglu(tape: Tape, gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up; all (rows, I)."""
     y = tape.tensor(gate.shape, "swiglu", gate.requires_grad or up.requires_grad)
     tensors = {"gate": gate, "up": up, "y": y}
-    grid = grid_1d(ceil_div(gate.size, 64))
+    grid = grid_1d(ceil_div(gate.size, ELEMENTS))
     tape.dispatch(kernel("swiglu", "forward"), tensors, {"n": gate.size}, grid, 8.0 * gate.size)
     tape.will_be_made_again(y)
     tape.on_backward(y, lambda dy: swiglu_backward(tape, dy, gate, up, y))
@@ -24,7 +26,7 @@ def swiglu_backward(tape: Tape, dy: Tensor, gate: Tensor, up: Tensor, y: Tensor)
     """
     dgate, dup = tape.grad_in_place(gate), tape.grad_in_place(up)
     tensors = {"gate_grad": dgate, "up_grad": dup, "dy": dy}
-    grid = grid_1d(ceil_div(gate.size, 64))
+    grid = grid_1d(ceil_div(gate.size, ELEMENTS))
     again = tape.to_be_made_again(y)
     if again is None:
         tape.dispatch(kernel("swiglu", "backward"), tensors, {"n": gate.size}, grid, 14.0 * gate.size)
