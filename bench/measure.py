@@ -19,8 +19,8 @@ import numpy as np
 from bench.record import Recorder, python_clock
 from bench.rows import Row, Work
 from lora_lab.config import LoraConfig, SamplingConfig, TrainConfig
-from lora_lab.data.batches import Example
-from lora_lab.data.template import ChatTemplate
+from lora_lab.data.tokens.batches import Example
+from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.generate import ChatEngine
 from lora_lab.model import Adapter, Model
 from lora_lab.train import Trainer

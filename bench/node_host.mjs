@@ -24,7 +24,7 @@ Object.defineProperty(globalThis, "navigator", {
   value: { gpu: create(toggles), userAgent: "node", language: "en", languages: ["en"], hardwareConcurrency: 2 },
 });
 
-globalThis.loraLabGpu = await import(pathToFileURL(path.join(root, "app/web/gpu.js")));
+globalThis.loraLabGpu = await import(pathToFileURL(path.join(root, "app/web/worker/gpu.js")));
 globalThis.loraLabTokenizers = await import(pathToFileURL(path.join(dist, "vendor/tokenizers/tokenizers.min.mjs")))
   .catch(() => undefined);
 const { loadPyodide } = await import(pathToFileURL(path.join(dist, "pyodide/pyodide.mjs")));

@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.rows import kernel_table, table
 from bench.suite import Options, run_all
 from lora_lab.errors import LoraLabError
-from lora_lab.formats.source import sources_from_path
+from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.gpu import open_device
 from lora_lab.model.files import open_model
 

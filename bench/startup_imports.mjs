@@ -9,7 +9,7 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { gunzipSync } from "node:zlib";
 
-import { unpack } from "../app/web/python.js";
+import { unpack } from "../app/web/worker/python.js";
 
 const dist = path.resolve(process.argv[2] ?? "dist");
 const kind = process.argv[3] ?? "train";

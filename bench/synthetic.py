@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lora_lab.config import LINEAR_LAYERS, ModelConfig, module_path
-from lora_lab.formats.source import BytesSource
+from lora_lab.formats.byte_source import BytesSource
 from lora_lab.formats.tensors import StoredTensor, row_size_bytes
 from lora_lab.model.files import ModelFiles, TokenizerFiles
 

@@ -100,7 +100,7 @@ def run_node(arguments: list[str]) -> int:
         raise BuildError("Node.js was not found beside npm. Install Node.js 18 or newer.")
     environment = {**os.environ, "LORA_LAB_DIST": str(SITE), "LORA_LAB_NODE_MODULES": str(modules)}
     scripts = [str(ROOT / "bench" / name) for name in ("node_host.mjs", "run.py")]
-    # Node warns of app/web/gpu.js, a module for browsers whose name does not end in .mjs.
+    # Node warns of app/web/worker/gpu.js, a module for browsers whose name does not end in .mjs.
     command = [node, "--expose-gc", "--no-warnings", *scripts, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 

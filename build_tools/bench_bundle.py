@@ -107,7 +107,7 @@ def bundle_files() -> dict[str, bytes | Path]:
 
 def project_files() -> dict[str, bytes | Path]:
     """Return the engine and the benchmark; results of other runs stay at home."""
-    files: dict[str, bytes | Path] = {"app/web/gpu.js": ROOT / "app" / "web" / "gpu.js"}
+    files: dict[str, bytes | Path] = {"app/web/worker/gpu.js": ROOT / "app" / "web" / "worker" / "gpu.js"}
     for folder in ("app/py", "app/wgsl", "bench"):
         for path in sorted((ROOT / folder).rglob("*")):
             inside = path.relative_to(ROOT)

@@ -140,7 +140,7 @@ def _add_wheels(site: Site, fetcher: Fetcher, hashes: FileHashes) -> None:
         site.files[f"wheels/{wheel.name}"] = wheel
     site.files["wheels/index.json"] = _json({"wheels": [wheel.name for wheel in wheels]})
     start = {}
-    scripts = [ROOT / "build_tools" / "freeze.mjs", WEB / "python.js"]
+    scripts = [ROOT / "build_tools" / "freeze.mjs", WEB / "worker" / "python.js"]
     for path in parts.frozen_start(fetcher.folder, pyodide_files, wheels, scripts):
         # The content is part of the name: whatever a cache on the way still holds, the two always fit each other.
         name = f"{path.stem}-{hashes.sha256(path)[:16]}{path.suffix}"

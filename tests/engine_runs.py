@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lora_lab.config import LoraConfig, TrainConfig
-from lora_lab.data.batches import Example
-from lora_lab.formats.source import sources_from_path
+from lora_lab.data.tokens.batches import Example
+from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.model.files import open_model

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, get_scheduler
 from transformers.utils import logging
 
 from lora_lab.config import LoraConfig, TrainConfig
-from lora_lab.data.batches import Example
+from lora_lab.data.tokens.batches import Example
 
 logging.disable_progress_bar()
 torch.set_num_threads(1)  # a tiny model's tensors are too small to share, and threads that wait for each other spin

@@ -11,7 +11,7 @@ early.worker.onerror = (event) => {
 
 /** Start a worker of this kind ("train" or "chat"). */
 export function startWorker(kind) {
-  const url = new URL("worker.js", import.meta.url);
+  const url = new URL("worker/worker.js", import.meta.url);
   url.searchParams.set("kind", kind);
   return new Worker(url, { type: "module", name: `lora-lab ${kind}` });
 }

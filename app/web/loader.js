@@ -1,4 +1,4 @@
-// The thin loader: starts a worker, carries messages to and fro. What the messages are: lora_lab/workers/messages/.
+// The thin loader: starts a worker, carries messages to and fro. What the messages are: lora_lab/workers/protocol/.
 
 import { startWorker, takeEarly } from "./begin.js";
 

@@ -12,7 +12,7 @@ async function read(path, form = "json") {
 
 async function run({ quick, tiny }) {
   const [{ loadPyodide }, gpu, { wheels }, code] = await Promise.all([
-    import(new URL("pyodide/pyodide.mjs", SITE)), import(new URL("assets/gpu.js", SITE)), read("wheels/index.json"),
+    import(new URL("pyodide/pyodide.mjs", SITE)), import(new URL("assets/worker/gpu.js", SITE)), read("wheels/index.json"),
     read("bench/python.zip", "arrayBuffer"),
   ]);
   globalThis.loraLabGpu = gpu;

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_lab.data import Dataset, DataSource, encode_table, read_table
-from lora_lab.data.rowview import RowView, view_row
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import load_tokenizer
-from lora_lab.formats.source import sources_from_path
+from lora_lab.data.row_view import RowView, view_row
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import load_tokenizer
+from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.model.files import open_model
 
 HOSTILE = "<img src=x onerror=alert(1)> & \u202eback\u202c שלום 👩‍🚀 \0 a\tb\r\n\n  end\u00a0."

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from lora_lab.data.rowview import find_row
+from lora_lab.data.row_view import find_row
 from tests.browser.boxes import HOSTILE, LENGTH, Oracle, rows, turns
 from tests.browser.lab import START_MS, Lab
 

@@ -14,8 +14,8 @@ from playwright.sync_api import expect
 from lora_lab.data import DataSource, read_table
 from tests.browser.datasets import CSV, PAIRS, expect_rows, lines, messy, rows_of
 from tests.browser.lab import START_MS, Lab
-from tests.unit.corpus.cases import CASES
-from tests.unit.hostile_text import hostile_texts
+from tests.unit.data.corpus.cases import CASES
+from tests.unit.data.hostile_text import hostile_texts
 
 OpenLab = Callable[..., Lab]
 

@@ -20,7 +20,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from build_tools.base import ROOT
-from lora_lab import cli, cli_terminal
+from lora_lab.cli import main as cli
+from lora_lab.cli import terminal
 from lora_lab.errors import DeviceError, LoraLabError
 from lora_lab.train import StepDone
 
@@ -310,11 +311,11 @@ def test_what_a_run_that_ends_badly_keeps(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def update(bar: cli_terminal.StepBar, event: StepDone) -> None:
+    def update(bar: terminal.StepBar, event: StepDone) -> None:
         if event.step == 2:
             raise error
 
-    monkeypatch.setattr(cli_terminal.StepBar, "update", update)
+    monkeypatch.setattr(terminal.StepBar, "update", update)
     arguments = ["train", "--model", tiny_model_folder, "--data", data, "--out", tmp_path / "out", "--steps", "5"]
     assert cli.main([str(argument) for argument in arguments]) == code
     assert ("The adapter of step 2 is in" in capsys.readouterr().err) is kept

@@ -132,8 +132,8 @@ def kernels(device: Device) -> Wanted:
 def test_every_entry_point_is_among_them(kernels: Wanted) -> None:
     """What no trace asks for is either dead or untested. `copy` belongs to `logits`; `add` is what tests build on."""
     written = {
-        (path.stem, entry)
-        for path in WGSL.glob("*.wgsl")
+        (path.relative_to(WGSL).with_suffix("").as_posix(), entry)
+        for path in WGSL.rglob("*.wgsl")
         for entry in re.findall(r"@compute[^{]*?fn (\w+)", path.read_text(encoding="utf-8"))
     }
     traced = {(kernel.name.split()[0], kernel.entry) for kernel, _ in kernels}
@@ -174,7 +174,7 @@ def compile_with_dawn(specs: list[dict[str, str]], node_modules: Path) -> list[s
     node = shutil.which("node", path=search_path())
     assert node is not None
     script = Path(__file__).with_name("compile_with_dawn.mjs")
-    command = [node, str(script), str(ROOT / "app/web/gpu.js"), str(node_modules)]
+    command = [node, str(script), str(ROOT / "app/web/worker/gpu.js"), str(node_modules)]
     done = subprocess.run(command, input=json.dumps(specs), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from lora_lab.config import LoraConfig, TrainConfig
-from lora_lab.data.batches import Batch
-from lora_lab.data.packing import Layout
+from lora_lab.data.tokens.batches import Batch
+from lora_lab.data.tokens.packing import Layout
 from lora_lab.gpu import Device
 from lora_lab.train import StepDone
-from lora_lab.workers.messages import TrainSettings
-from lora_lab.workers.planning import Planner, train_config
+from lora_lab.workers.protocol import TrainSettings
+from lora_lab.workers.run.planner import Planner, train_config
 from tests.close import assert_all_close, relative_error
 from tests.engine_runs import (
     adapter_with,
@@ -100,7 +100,7 @@ def test_five_steps_and_their_validation_are_the_same(each_device: Device, tiny:
 def test_a_packed_run_has_few_plans_and_the_same_seed_gives_the_same_bits(
     each_device: Device, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_lab.data.packing.PLAN_COST_TOKENS", 10)  # or so short a run would get one length
+    monkeypatch.setattr("lora_lab.data.tokens.packing.PLAN_COST_TOKENS", 10)  # or so short a run would get one length
     examples = random_examples(tuple(range(5, 95, 3)), tiny.model.config.vocab_size)
     config = TrainConfig(steps=6, batch=4, accumulate=1, learning_rate=1e-2, seed=7)
     curves = []
@@ -139,7 +139,7 @@ def test_the_planner_takes_more_rows_at_once_where_packing_makes_room(
     settings = TrainSettings(6, 4, 1e-3, LORA.rank, LORA.alpha, 512, 0, LORA.targets)
     planner = Planner(tiny.model.device, tiny.model.files)
     one = planner.plan(replace(settings, rows_at_once=1), examples, []).memory.parts["activations"]
-    monkeypatch.setattr("lora_lab.workers.planning.ACTIVATION_BUDGET_BYTES", 2 * one)
+    monkeypatch.setattr("lora_lab.workers.run.planner.ACTIVATION_BUDGET_BYTES", 2 * one)
     packed, padded = (planner.plan(replace(settings, packing=how), examples, []) for how in ("auto", "off"))
     assert (packed.rows_at_once, padded.rows_at_once) == (4, 2)
     assert packed.memory.parts["activations"] <= 2 * one

@@ -96,7 +96,7 @@ def test_a_mean_of_means_is_caught(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_mask_moved_by_one_token_is_caught(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lora_lab.data import packing
+    from lora_lab.data.tokens import packing
 
     honest = packing.make_batch
 

@@ -14,9 +14,9 @@ from lora_lab.gpu.plan import Dispatch, Value
 from lora_lab.gpu.recompute import Block, recompute
 from lora_lab.model import Adapter, Model
 from lora_lab.train import Trainer
-from lora_lab.workers import planning
-from lora_lab.workers.messages import TrainSettings
-from lora_lab.workers.planning import Planner, RunPlan
+from lora_lab.workers.protocol import TrainSettings
+from lora_lab.workers.run import planner
+from lora_lab.workers.run.planner import Planner, RunPlan
 from tests.engine_runs import adapter_with, events, gradients, losses, random_examples, random_tensors, run, trainer_for
 from tests.gpu.conftest import Tiny, TinyModels
 
@@ -153,7 +153,7 @@ def test_the_page_recomputes_where_fewer_rows_at_once_are_not_enough(
     settings = TrainSettings(3, 4, 1e-3, 4, 8, 128, 0, LINEAR_LAYERS)
 
     def plan(budget: int, rows_at_once: int | None = None) -> RunPlan:
-        monkeypatch.setattr(planning, "ACTIVATION_BUDGET_BYTES", budget)
+        monkeypatch.setattr(planner, "ACTIVATION_BUDGET_BYTES", budget)
         return Planner(model.device, model.files).plan(replace(settings, rows_at_once=rows_at_once), examples, [])
 
     at_ease = plan(1 << 30)

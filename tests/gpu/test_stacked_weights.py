@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from lora_lab.formats.source import BytesSource
+from lora_lab.formats.byte_source import BytesSource
 from lora_lab.formats.tensors import StoredTensor
 from lora_lab.gpu import Device
 from lora_lab.model.weights import plan_weight, upload_weight

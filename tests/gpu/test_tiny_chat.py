@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lora_lab.config import LoraConfig, SamplingConfig
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import load_tokenizer
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import load_tokenizer
 from lora_lab.errors import AdapterError, LoraLabError
 from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import Device

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lora_lab.gpu import Device
-from lora_lab.workers.messages import (
+from lora_lab.workers.protocol import (
     Command,
     Failed,
     PlanTraining,
@@ -26,7 +26,7 @@ from lora_lab.workers.messages import (
     TrainingTimed,
     TrainSettings,
 )
-from tests.unit.worker_helpers import Session, drive, pairs
+from tests.unit.workers.helpers import Session, drive, pairs
 
 SETTINGS = TrainSettings(
     steps=6, batch=4, learning_rate=1e-2, rank=4, alpha=8, max_length=96, seed=0, targets=("q_proj", "v_proj"),

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from lora_lab.config import LoraConfig, SamplingConfig, TrainConfig
-from lora_lab.data import batches
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.data.tokens import batches
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import open_device
 from lora_lab.model import Model

@@ -4,7 +4,7 @@
 // (start/packages-*.bin; build_tools/freeze.mjs makes both), which takes a fraction of the time. Where a browser does
 // not get along with them, the same is done the long way, from the wheels.
 
-const SITE = new URL("../", import.meta.url);
+const SITE = new URL("../../", import.meta.url);
 const PYODIDE = new URL("pyodide/", SITE).href;
 const QUIET = { messageCallback: () => {} };
 

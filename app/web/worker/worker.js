@@ -7,7 +7,7 @@
 //   { type: "fatal", message }             the worker cannot start, or Python ended with an error nobody caught
 //   { type: "phase", name, start, end }    how long a part of the start took (app/web/startup.js)
 
-import * as tokenizers from "../vendor/tokenizers/tokenizers.min.mjs";
+import * as tokenizers from "../../vendor/tokenizers/tokenizers.min.mjs";
 import * as gpu from "./gpu.js";
 import { startPython } from "./python.js";
 

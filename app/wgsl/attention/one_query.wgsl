@@ -1,4 +1,4 @@
-// attention of one new query over the cache (decoding): the same result as attention.wgsl for one row.
+// attention of one new query over the cache (decoding): the same result as attention/plain.wgsl for one row.
 // q, out: (H * D)   k, v: caches (length, Hkv * D), of which rows 0 .. step.past are valid
 // One workgroup of LANES (given by the op, at least HEAD_QUADS) a head. It takes the keys in blocks of LANES: one key an invocation for the scores, then the invocations
 // share out the D channels of the weighted sum.

@@ -1,5 +1,5 @@
-// attention's backward, in passes without atomics (FlashAttention-2, Dao 2023); names as in attention.wgsl:
-//   statistics from attention_delta.wgsl     p[i, j] = exp(s[i, j] - lse[i])     ds[i, j] = p[i, j] (dout[i] . v[j] - delta[i])
+// attention's backward, in passes without atomics (FlashAttention-2, Dao 2023); names as in attention/plain.wgsl:
+//   statistics from attention/delta.wgsl     p[i, j] = exp(s[i, j] - lse[i])     ds[i, j] = p[i, j] (dout[i] . v[j] - delta[i])
 //   dq[i] = scale * sum_j ds[i, j] k[j]     dk[j] = scale * sum_i ds[i, j] q[i]     dv[j] = sum_i p[i, j] dout[i]
 // One invocation owns one query of a head, or one key; OWNERS make a workgroup.
 // dq: (rows, H * D)   dk, dv: (rows, Hkv * D), each summed over the query heads that share it; all written with `=`.

@@ -1,4 +1,4 @@
-// attention for GPUs: the contract of attention.wgsl, by tiles of TILE queries x TILE keys in workgroup memory.
+// attention for GPUs: the contract of attention/plain.wgsl, by tiles of TILE queries x TILE keys in workgroup memory.
 // What bounds it is reading that memory, so an invocation makes a patch: scores of 4 queries x 4 keys from a quarter of the
 // quads, or 4 rows x QUADS quads of the result from a quarter of the keys. A patch takes every GROUPS-th row, key and quad,
 // which keeps neighbours in different banks; a vec4 of scores are those keys: c, c + GROUPS, c + 2 GROUPS, c + 3 GROUPS.

@@ -1,4 +1,4 @@
-// attention's backward for GPUs: the contract of attention_backward.wgsl, by tiles and patches as in attention_tiled.wgsl,
+// attention's backward for GPUs: the contract of attention/plain_backward.wgsl, by tiles and patches as in attention/tiled.wgsl,
 // but backward_kv leaves the share of each query head, dk_heads and dv_heads (rows, H * D); sum_heads adds up those that
 // share a key and value head, in order: dk and dv (rows, Hkv * D).
 // Half of a workgroup makes the scores q . k, the other half dout . v, each invocation a patch of 4 queries x 4 keys over half

@@ -1,9 +1,9 @@
-// attention of one new token, from its raw q, k and v to what add_linear of decode.wgsl takes in:
+// attention of one new token, from its raw q, k and v to what add_linear of decode/layer.wgsl takes in:
 //   q and k are turned by the token's angles (rope), k and v join the caches, and every head attends to rows 0 .. past.
 // qkv: (H * D + 2 * Hkv * D)   table: (positions, D / 2) of (cos, sin)   k, v: caches (length, Hkv * D)
 // out: SPLITS x (H * D) sums of weighted values, then H x SPLITS of (largest score, sum of weights)
 // left: (SPLITS * H, UNITS): A of the layer that comes next, over each of those sums; adapter: (H, UNITS, D), see
-// decode.wgsl and decode_pack.wgsl.
+// decode/layer.wgsl and decode/pack.wgsl.
 // One workgroup for a head and a split of the cached keys, BLOCK keys at a time; the first split takes the token's own
 // key too. A split without a key leaves zeros and a score that weighs nothing.
 struct Params { heads: u32, kv_heads: u32, scale: f32, a_out: u32 }
@@ -32,7 +32,7 @@ var<workgroup> scores: array<vec4f, BLOCK / 4u>;
 var<workgroup> sums: array<vec4f, LANES>;
 var<workgroup> slice_sums: array<f32, SLICES>;
 var<workgroup> unit_parts: array<f32, LANES>;
-var<workgroup> kept: array<vec4f, 2u * select(1u, LANES, UNITS > 0u)>;  // A, fetched ahead as in decode.wgsl
+var<workgroup> kept: array<vec4f, 2u * select(1u, LANES, UNITS > 0u)>;  // A, fetched ahead as in decode/layer.wgsl
 
 // The lower (sign -1) or upper (sign 1) half of a rotated head: own quad and its partner of the other half.
 fn rotated(own: vec4f, partner: vec4f, quad: u32, sign: f32) -> vec4f {

@@ -1,4 +1,4 @@
-// The linear layers of one token's way through a layer, five dispatches with decode_attention.wgsl, adapter or not:
+// The linear layers of one token's way through a layer, five dispatches with decode/attention.wgsl, adapter or not:
 //   embed:         x = embedding of the token
 //   norm_linear:   y = W (x * rstd * gain) + B u                                       q, k and v; the lm_head
 //   norm_swiglu:   h = silu(gate) * up,  gate and up = W (x * rstd * gain) + B u
@@ -9,7 +9,7 @@
 // its own. So whoever makes a few channels of an input adds up A's share of those at once, its "part" of u, and whoever
 // needs u adds the parts. An input that is normed later has its gain in A already; rstd, one number, comes last.
 // `parts` and `left` are (workgroups, units): what was left for this kernel, and what it leaves; units = LAYER_QUADS vectors
-// of ranks for each of the layers that share the input. `adapter` is what decode_pack.wgsl made of A and B.
+// of ranks for each of the layers that share the input. `adapter` is what decode/pack.wgsl made of A and B.
 // With HELPERS a workgroup has as many more invocations: they add parts and multiply them by B while the first LANES
 // multiply the weights, so that an adapter costs what it computes and not what it waits for. A token is one long chain of
 // waiting, for memory and for code too: what is needed is asked for at once, and the code is short.

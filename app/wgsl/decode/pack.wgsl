@@ -1,4 +1,4 @@
-// The matrices of an adapter in the order in which decode.wgsl reads them, made once when the adapter is chosen.
+// The matrices of an adapter in the order in which decode/layer.wgsl reads them, made once when the adapter is chosen.
 //   a: (blocks of columns, units, width of a block) = A * scale * gain     b: (blocks of 8 rows, 8, ranks) = B
 // The layers that share an input have `ranks` units each: their rank, rounded up to a multiple of 4. What has no A or B
 // is zero: a unit past the rank, a layer without an adapter.

@@ -1,5 +1,5 @@
 // Tensors of the linear kernels as scalars: any width, any rank.
-// include: linear_params.wgsl
+// include: linear/params.wgsl
 @group(0) @binding(3) var<storage, read> x: array<vec4f>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;

@@ -1,4 +1,4 @@
-// Part of linear.wgsl: adds up the slices and stores the patch.
+// Part of linear/tiled.wgsl: adds up the slices and stores the patch.
     let slice = index / LANES;
     if (SLICES > 1u) {
         let a = fold(Four(near0, far0, near1, far1), slice, lane);

@@ -1,4 +1,4 @@
-// Part of linear.wgsl: multiplies one trip out of the tiles.
+// Part of linear/tiled.wgsl: multiplies one trip out of the tiles.
         for (var k = 0u; k < DEPTH; k++) {
             let near = right[(depth0 + k) * RIGHT + column];
             let far = right[(depth0 + k) * RIGHT + column + 8u];

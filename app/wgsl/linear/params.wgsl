@@ -5,7 +5,7 @@
 // In forward lora_in is u = scale * x AT and lora_weight is B; in backward du = scale * dy B and A. R = 0: no adapter.
 // accumulate: 0 is `=`, 1 is `+=`, 2 adds `residual` (laid out like the result) instead of what is there.
 // `part` is how much of the inner sum one layer of the grid (z) takes, all of it unless there are several: then each
-// writes a result of its own, one behind another in `y`, and sum_parts.wgsl adds them. The first takes the adapter too.
+// writes a result of its own, one behind another in `y`, and linear/sum_parts.wgsl adds them. The first takes the adapter too.
 // A chunk of the loss works on the trained rows only: those from chunk_start on, as many as step.loss_rows leaves.
 // Layers that share their input may be one product (q, k and v; gate and up). Their results, and the gradients of those,
 // then lie one layer behind another: output n of row r is at base + r * width + n - start of the layer that n is of, and

@@ -1,7 +1,7 @@
-// linear, for devices where workgroup memory is no faster than memory (software adapters). Same contract as linear.wgsl.
+// linear, for devices where workgroup memory is no faster than memory (software adapters). Same contract as linear/tiled.wgsl.
 // Each invocation makes an 8 x 8 patch of the result straight from memory. Written out row by row: software adapters
 // keep arrays in memory, and named values in registers.
-// include: linear_bindings.wgsl
+// include: linear/bindings.wgsl
 
 const CHAIN = 1024u;  // terms of one sum; more are added up in memory, or a large total would lose what small terms add
 

@@ -1,6 +1,6 @@
 // linear for one row (decoding): y (out) = x (in) weightT + lora_in (R) lora_weight (out, R)T
 // One workgroup makes OUTPUTS results; its LANES invocations (given by the op) split the sum and add up in a fixed tree.
-// include: linear_bindings.wgsl
+// include: linear/bindings.wgsl
 const OUTPUTS = 4u;
 var<workgroup> partial: array<vec4f, LANES>;
 

@@ -1,5 +1,5 @@
-// Tensors of linear.wgsl whose rows may begin anywhere: widths or a rank that four does not divide.
-// include: linear_bindings.wgsl
+// Tensors of linear/tiled.wgsl whose rows may begin anywhere: widths or a rank that four does not divide.
+// include: linear/bindings.wgsl
 
 // Up to four values from `at` on, zeros behind.
 fn dy_four(at: u32, count: u32) -> vec4f {

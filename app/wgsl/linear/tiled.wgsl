@@ -272,7 +272,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
                       weight_values(next.b2, quad), weight_values(next.b3, quad));
         workgroupBarrier();
         next = load_forward(k0 + SPAN + depth0, end, lane, rows, row0, column0);
-// include: linear_multiply.wgsl
+// include: linear/multiply.wgsl
     }
     // Only the ranks of the layers that this tile is of; the first part of a sum takes them.
     let rank_first = layer_of(column0).index * params.rank / 4u * 4u;
@@ -281,12 +281,12 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
         workgroupBarrier();
         put_lora_forward(r + depth0, depth0, lane, rows, row0, column0);
         workgroupBarrier();
-// include: linear_multiply.wgsl
+// include: linear/multiply.wgsl
     }
     let y0 = group.z * params.y_size;
     let near_place = place_forward(y0, column0 + column * 4u);
     let far_place = place_forward(y0, column0 + column * 4u + 32u);
-// include: linear_finish.wgsl
+// include: linear/finish.wgsl
 }
 
 @compute @workgroup_size(LANES * SLICES)
@@ -343,17 +343,17 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
                       weight_values(next.b2, quad), weight_values(next.b3, quad));
         workgroupBarrier();
         next = load_backward(k0 + SPAN + depth0, end, lane, rows, row0, column0);
-// include: linear_multiply.wgsl
+// include: linear/multiply.wgsl
     }
     // The first part of a sum takes the ranks.
     for (var r = 0u; r < select(0u, params.rank_total, group.z == 0u); r += SPAN) {
         workgroupBarrier();
         put_lora_backward(r + depth0, depth0, lane, rows, row0, column0);
         workgroupBarrier();
-// include: linear_multiply.wgsl
+// include: linear/multiply.wgsl
     }
     let y0 = group.z * params.y_size;
     let near_place = place_backward(y0, column0 + column * 4u);
     let far_place = place_backward(y0, column0 + column * 4u + 32u);
-// include: linear_finish.wgsl
+// include: linear/finish.wgsl
 }

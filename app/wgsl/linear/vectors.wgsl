@@ -1,5 +1,5 @@
-// Tensors of linear.wgsl read and written four at a time: every width and the rank are multiples of four.
-// include: linear_params.wgsl
+// Tensors of linear/tiled.wgsl read and written four at a time: every width and the rank are multiples of four.
+// include: linear/params.wgsl
 @group(0) @binding(3) var<storage, read> x: array<vec4f>;
 @group(0) @binding(3) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;

@@ -1,11 +1,11 @@
-// matmul for GPUs: the same contract as matmul.wgsl. The results are few and the sums long (LoRA's products), so a
+// matmul for GPUs: the same contract as matmul/whole.wgsl. The results are few and the sums long (LoRA's products), so a
 // workgroup makes a small tile, TILE_ROWS x TILE_COLUMNS, and splits the sum: SLICES slices, of which each invocation
 // makes 4 x 4 results, four terms at a time. The slices are then added in order, so the bits do not depend on the
 // device's scheduling. STRIDED: a slice takes every SLICES-th term, so that slices side by side read rows side by side;
 // else every SLICES-th four of them. ALONG: neighbours are slices of one patch, for factors that both lie along the sum;
 // else patches of one slice. PAIRS: some product has second = 1.
 // The op gives the constants, and puts matmul_scalars or matmul_vectors before this.
-// include: matmul_bindings.wgsl
+// include: matmul/bindings.wgsl
 
 const ACROSS = TILE_COLUMNS / 4u;              // patches beside each other
 const PATCHES = TILE_ROWS / 4u * ACROSS;

@@ -1,7 +1,7 @@
 // matmul, any strides, for the thin products of LoRA:
 //   u = scale * x AT     du = scale * dy B     dA += duT x     dB += dyT u
 // Each invocation makes 4 x 4 results and sums over k in order, so the bits do not depend on the device's scheduling.
-// include: matmul_bindings.wgsl
+// include: matmul/bindings.wgsl
 
 @compute @workgroup_size(8, 8)
 fn multiply(@builtin(global_invocation_id) id: vec3u) {

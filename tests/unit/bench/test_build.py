@@ -188,7 +188,7 @@ def test_an_archive_that_is_too_large_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_bundle_has_the_engine_and_the_benchmark_and_no_results() -> None:
     files = bench_bundle.project_files()
-    assert {"app/web/gpu.js", "app/wgsl/linear.wgsl", "app/py/lora_lab/__init__.py", "bench/run.py",
+    assert {"app/web/worker/gpu.js", "app/wgsl/linear/tiled.wgsl", "app/py/lora_lab/__init__.py", "bench/run.py",
             "bench/node_host.mjs", "bench/baseline.py", "bench/copy.wgsl"} <= set(files)  # fmt: skip
     assert not [name for name in files if "results" in name or "__pycache__" in name]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_lab import cli
+from lora_lab.cli import main as cli
 
 pytestmark = pytest.mark.unit
 

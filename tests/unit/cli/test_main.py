@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from build_tools.base import ROOT
-from lora_lab import cli
+from lora_lab.cli import main as cli
 from lora_lab.config import LINEAR_LAYERS, TrainConfig
 
 TRAIN = ["train", "--model", "m.gguf", "--data", "d.jsonl", "--out", "adapter"]
@@ -204,7 +204,7 @@ def test_an_empty_text_exits_1(tmp_path: Path, tiny_model_folder: Path) -> None:
 
 
 def test_one_ctrl_c_asks_two_end() -> None:
-    from lora_lab.cli_terminal import GracefulInterrupt
+    from lora_lab.cli.terminal import GracefulInterrupt
 
     asked: list[bool] = []
     before = signal.getsignal(signal.SIGINT)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lora_lab import cli
-from lora_lab.cli_data import rows_to_train, within_context
+from lora_lab.cli import main as cli
+from lora_lab.cli.data_check import rows_to_train, within_context
 from lora_lab.data import Example
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import load_tokenizer
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import load_tokenizer
 from lora_lab.errors import DatasetError
-from lora_lab.formats.source import sources_from_path
+from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.model.files import open_model
-from tests.unit.worker_helpers import pairs
+from tests.unit.workers.helpers import pairs
 
 TALK = {
     "messages": [

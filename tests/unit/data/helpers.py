@@ -15,14 +15,14 @@ from build_tools.base import CACHE, FileHashes
 from build_tools.environment import ensure_node_modules, search_path
 from build_tools.fetch import Fetcher
 from build_tools.parts import MODEL
-from lora_lab.data.json_rows import Item, json_lines
+from lora_lab.data.files.json_rows import Item, json_lines
+from lora_lab.data.files.source import DataSource, TextStream, whole_lines
 from lora_lab.data.problems import Problem
-from lora_lab.data.schema import RawRow
-from lora_lab.data.source import DataSource, TextStream, whole_lines
-from lora_lab.formats.source import FileSource
+from lora_lab.data.rows.schema import RawRow
+from lora_lab.formats.byte_source import FileSource
 from lora_lab.model.files import TokenizerFiles, open_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def node_binary() -> str:
@@ -78,7 +78,7 @@ def llama2_like_files() -> TokenizerFiles:
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special + byte_tokens, show_progress=False)
-    words = (ROOT / "tests/unit/hostile_text.py").read_text(encoding="ascii", errors="ignore").split()
+    words = (ROOT / "tests/unit/data/hostile_text.py").read_text(encoding="ascii", errors="ignore").split()
     tokenizer.train_from_iterator(words, trainer)
     tokenizer_json = json.loads(tokenizer.to_str())
     tokenizer_json["added_tokens"] = [token for token in tokenizer_json["added_tokens"] if token["content"] in special]
@@ -89,7 +89,7 @@ def run_node_tokenizer(tokenizer_json: dict[str, Any], texts: list[str]) -> list
     """Return each text's tokens by the JavaScript tokenizer."""
     module = ensure_node_modules() / "@huggingface/tokenizers/dist/tokenizers.mjs"
     request = json.dumps({"tokenizer_json": tokenizer_json, "texts": texts})
-    command = [node_binary(), str(ROOT / "tests/unit/tokenizer_node.mjs"), str(module)]
+    command = [node_binary(), str(ROOT / "tests/unit/data/tokens/tokenizer_node.mjs"), str(module)]
     result = subprocess.run(command, input=request.encode(), capture_output=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr.decode()
     return json.loads(result.stdout)
@@ -100,7 +100,7 @@ def run(coroutine: Any) -> Any:
     return asyncio.run(coroutine)
 
 
-TEMPLATES = ROOT / "tests/unit/templates"
+TEMPLATES = ROOT / "tests/unit/data/templates"
 TEMPLATE_NAMES = sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
 
 

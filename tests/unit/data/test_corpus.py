@@ -11,9 +11,9 @@ import pytest
 
 from build_tools.base import ROOT
 from lora_lab.data import DataSource, RowTable, build_report, read_table
-from lora_lab.data.kinds import TITLES
-from tests.unit.corpus.cases import CASES, Case
-from tests.unit.data_helpers import run
+from lora_lab.data.problem_titles import TITLES
+from tests.unit.data.corpus.cases import CASES, Case
+from tests.unit.data.helpers import run
 
 pytestmark = pytest.mark.unit
 
@@ -171,8 +171,8 @@ def test_problems_without_number_are_counted_not_kept() -> None:
 def test_a_gzip_bomb_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
-    from lora_lab.data import read
-    from lora_lab.data.source import TextStream
+    from lora_lab.data.files.source import TextStream
+    from lora_lab.data.rows import read
 
     monkeypatch.setattr(read, "TextStream", lambda source: TextStream(source, max_bytes=3 << 20))
     table = run(read_table([DataSource.from_bytes(gzip.compress(b" \n" * (8 << 20)), "bomb.gz")]))

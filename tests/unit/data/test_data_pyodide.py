@@ -15,14 +15,14 @@ from build_tools.fetch import Fetcher
 from build_tools.parts import JINJA2, markupsafe_wheel, pyodide_packages
 from lora_lab.config import TrainConfig
 from lora_lab.data import DataSource, build_report, read_dataset, read_table
-from lora_lab.data.batches import batch_order
-from lora_lab.data.json_text import JsonFailure, load_json
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import StreamDecoder, load_tokenizer
+from lora_lab.data.files.json_text import JsonFailure, load_json
+from lora_lab.data.tokens.batches import batch_order
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import StreamDecoder, load_tokenizer
 from lora_lab.train.schedule import run_layout
-from tests.unit.corpus.cases import CASES
-from tests.unit.data_helpers import ROOT, llama2_like_files, node_binary, read_template, run, smollm2_files
-from tests.unit.hostile_text import hostile_texts
+from tests.unit.data.corpus.cases import CASES
+from tests.unit.data.helpers import ROOT, llama2_like_files, node_binary, read_template, run, smollm2_files
+from tests.unit.data.hostile_text import hostile_texts
 
 pytestmark = pytest.mark.unit
 
@@ -31,10 +31,10 @@ import dataclasses, json, sys, time, types
 import js
 from lora_lab.config import TrainConfig
 from lora_lab.data import DataSource, build_report, read_dataset, read_table
-from lora_lab.data.batches import batch_order, make_batch, split_validation
-from lora_lab.data.json_text import load_json
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import StreamDecoder, load_tokenizer
+from lora_lab.data.tokens.batches import batch_order, make_batch, split_validation
+from lora_lab.data.files.json_text import load_json
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import StreamDecoder, load_tokenizer
 from lora_lab.train.schedule import run_layout
 
 def stream(tokenizer, ids):

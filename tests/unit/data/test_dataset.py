@@ -8,10 +8,10 @@ import json
 import pytest
 
 from lora_lab.data import Dataset, read_dataset
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.errors import DatasetError
-from tests.unit.data_helpers import run, smollm2_files
+from tests.unit.data.helpers import run, smollm2_files
 
 pytestmark = pytest.mark.unit
 

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_lab.data import ColumnMapping, DataSource, RowTable, build_report, guess_mapping, read_table
-from lora_lab.data.batches import Example, batch_order, make_batch
-from lora_lab.data.content import NUM_HASHES, signatures
-from lora_lab.data.json_text import JsonFailure, load_json
+from lora_lab.data.files.json_text import JsonFailure, load_json
+from lora_lab.data.files.repair import repair
 from lora_lab.data.problems import RowError
-from lora_lab.data.repair import repair
 from lora_lab.data.report import histogram, padding_and_packing
-from lora_lab.data.split import find_overlap
+from lora_lab.data.rows.content import NUM_HASHES, signatures
+from lora_lab.data.rows.overlap import find_overlap
+from lora_lab.data.tokens.batches import Example, batch_order, make_batch
 from lora_lab.errors import DatasetError
-from tests.unit.data_helpers import run
+from tests.unit.data.helpers import run
 
 pytestmark = pytest.mark.unit
 

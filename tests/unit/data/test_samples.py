@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lora_lab.data import read_dataset
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import load_tokenizer
-from tests.unit.data_helpers import ROOT, run, smollm2_files
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import load_tokenizer
+from tests.unit.data.helpers import ROOT, run, smollm2_files
 
 pytestmark = pytest.mark.unit
 

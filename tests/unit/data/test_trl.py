@@ -20,10 +20,10 @@ import tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lora_lab.data import read_dataset
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.model.files import TokenizerFiles
-from tests.unit.data_helpers import run, smollm2_files
+from tests.unit.data.helpers import run, smollm2_files
 
 pytestmark = pytest.mark.unit
 

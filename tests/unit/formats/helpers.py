@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lora_lab.errors import ModelError
-from lora_lab.formats.source import sources_from_path
+from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.model.files import ModelFiles, open_model
 
 LLAMA3_ROPE = {

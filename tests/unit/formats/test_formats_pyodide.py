@@ -22,13 +22,13 @@ from build_tools.fetch import Fetcher
 from build_tools.parts import pyodide_packages
 from build_tools.server import SiteHandler, SiteServer
 from lora_lab.config import LoraConfig
+from lora_lab.formats.byte_source import FileSource, sources_from_path
 from lora_lab.formats.peft import expected_shapes, write_adapter
-from lora_lab.formats.source import FileSource, sources_from_path
 from lora_lab.formats.zipping import pack_adapter
 from lora_lab.model.files import ModelFiles, open_model
 
 DRIVER = Path(__file__).with_suffix(".mjs")
-PACKAGE = Path(__file__).parents[2] / "app/py"
+PACKAGE = Path(__file__).parents[3] / "app/py"
 
 # What is compared: the settings, the tokenizer, where each tensor lies, and three tensors' decoded values.
 SUMMARY = """
@@ -90,7 +90,7 @@ def in_pyodide(node_modules: Path) -> Iterator[Run]:
 def test_smollm2_from_a_blob(in_pyodide: Run, smollm2_path: Path) -> None:
     program = f"""{SUMMARY}
 async def main():
-    from lora_lab.formats.source import BlobSource
+    from lora_lab.formats.byte_source import BlobSource
     from lora_lab.model.files import open_model
     source = BlobSource(blob, "smollm2.gguf")
     begin = time.perf_counter()
@@ -139,7 +139,7 @@ def test_a_folder_from_a_server(
     program = f"""{SUMMARY}
 async def main():
     from lora_lab.errors import LoraLabError
-    from lora_lab.formats.source import UrlSource
+    from lora_lab.formats.byte_source import UrlSource
     from lora_lab.model.files import open_model
     files = {[path.name for path in tiny_model_folder.iterdir()]!r}
     model = await open_model([await UrlSource.open(url + name, f"tiny/{{name}}") for name in files])
@@ -165,7 +165,7 @@ def test_a_file_that_changes_on_the_server(in_pyodide: Run, tmp_path: Path) -> N
     program = """
 import json, os
 from lora_lab.errors import LoraLabError
-from lora_lab.formats.source import UrlSource
+from lora_lab.formats.byte_source import UrlSource
 
 async def main():
     empty = await UrlSource.open(url + "empty.bin")

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from lora_lab.config import LoraConfig, ModelConfig
 from lora_lab.errors import AdapterError, ModelError
 from lora_lab.formats import gguf
+from lora_lab.formats.byte_source import BytesSource, FileSource
 from lora_lab.formats.peft import expected_shapes, read_adapter, write_adapter
-from lora_lab.formats.source import BytesSource, FileSource
 from lora_lab.model import files as model_files
 from lora_lab.model.files import open_model
 from tests.tiny_gguf import write_tiny_gguf
-from tests.unit.formats_helpers import opened
+from tests.unit.formats.helpers import opened
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats() | st.text(max_size=5),

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from lora_lab.errors import LoraLabError
 from lora_lab.formats import gguf as gguf_format
 from lora_lab.formats import tensors as tensor_forms
+from lora_lab.formats.byte_source import BytesSource, FileFormatError, FileSource
 from lora_lab.formats.gguf import GgufFile, read_gguf
-from lora_lab.formats.source import BytesSource, FileFormatError, FileSource
 from tests.tiny_gguf import permute
 
 

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM
 from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig
 from lora_lab.errors import AdapterError
 from lora_lab.formats import safetensors
+from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.formats.peft import expected_shapes, read_adapter, tensor_key, write_adapter
-from lora_lab.formats.source import sources_from_path
 from lora_lab.formats.tensors import dequantize
 from lora_lab.model.files import open_model
 

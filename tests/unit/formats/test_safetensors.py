@@ -18,7 +18,7 @@ from safetensors.torch import save as save_torch
 
 from lora_lab.errors import LoraLabError
 from lora_lab.formats import safetensors
-from lora_lab.formats.source import BytesSource, FileFormatError, FileSource, sources_from_path
+from lora_lab.formats.byte_source import BytesSource, FileFormatError, FileSource, sources_from_path
 
 
 def read_all_lazily(data: bytes) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from lora_lab.ops.elementwise import copy, fill
 from lora_lab.ops.step import StepBuffer, StepValues
 from lora_lab.ops.tape import Tape
 
-WGSL = Path(__file__).parents[2] / "app" / "wgsl"
+WGSL = Path(__file__).parents[3] / "app" / "wgsl"
 
 
 def buffer_tensor(size: int, buffer: Buffer | None = None, offset: int = 0, label: str = "x") -> Tensor:
@@ -141,16 +141,16 @@ def test_a_parameter_that_is_missing_or_unknown_is_refused() -> None:
 
 
 def test_a_kernel_is_the_same_object_every_time() -> None:
-    assert kernel("linear", "forward", includes=("weight_f16",)) is kernel(
-        "linear", "forward", includes=("weight_f16",)
+    assert kernel("linear/tiled", "forward", includes=("weights/f16",)) is kernel(
+        "linear/tiled", "forward", includes=("weights/f16",)
     )
-    assert kernel("linear", "forward", includes=("weight_f16",)) != kernel(
-        "linear", "forward", includes=("weight_f32",)
+    assert kernel("linear/tiled", "forward", includes=("weights/f16",)) != kernel(
+        "linear/tiled", "forward", includes=("weights/f32",)
     )
 
 
 def test_bindings_are_read_from_the_source() -> None:
-    bindings = kernel("linear", "forward", includes=("linear_vectors", "weight_q4_1")).bindings
+    bindings = kernel("linear/tiled", "forward", includes=("linear/vectors", "weights/q4_1")).bindings
     found = {name: (binding.index, binding.access) for name, binding in bindings.items()}
     assert found["params"] == (0, "uniform")
     assert found["step"] == (1, "uniform")
@@ -158,7 +158,7 @@ def test_bindings_are_read_from_the_source() -> None:
     assert found["y"] == (4, "read_write")
 
 
-@pytest.mark.parametrize("path", sorted(WGSL.glob("*.wgsl")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(WGSL.rglob("*.wgsl")), ids=lambda path: path.stem)
 def test_every_kernel_has_a_line_that_says_what_it_is(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("// ")
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lora_lab.errors import ModelError
-from lora_lab.formats.source import BytesSource
+from lora_lab.formats.byte_source import BytesSource
 from lora_lab.model.files import open_model
 from tests.tiny_model import CHAT_TEMPLATE, rewrite_as_transformers_4, write_tiny_model
-from tests.unit.formats_helpers import LLAMA3_ROPE, opened, problems_of, weights_of
+from tests.unit.formats.helpers import LLAMA3_ROPE, opened, problems_of, weights_of
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from lora_lab.formats.byte_source import FileSource
 from lora_lab.formats.gguf import read_gguf
 from lora_lab.formats.gguf_model import llama3_factors, scaling_from_factors
-from lora_lab.formats.source import FileSource
 from lora_lab.formats.tensors import StoredTensor
 from lora_lab.model.files import needed_shapes
 from tests import tiny_gguf
 from tests.tiny_gguf import gguf_name, write_tiny_gguf
 from tests.tiny_model import CHAT_TEMPLATE, write_tiny_model
-from tests.unit.formats_helpers import LLAMA3_ROPE, opened, problems_of, weights_of
+from tests.unit.formats.helpers import LLAMA3_ROPE, opened, problems_of, weights_of
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lora_lab.workers import adapter_keeper
-from lora_lab.workers.messages import Command, DatasetReady, Event, Failed, NamedBlob, OpenModel, TrainSettings
-from lora_lab.workers.storage import Home, MemoryFolder
+from lora_lab.workers.protocol import Command, DatasetReady, Event, Failed, NamedBlob, OpenModel, TrainSettings
+from lora_lab.workers.services import adapters as adapter_service
+from lora_lab.workers.storage.folders import Home, MemoryFolder
 from lora_lab.workers.train_worker import TrainWorker
-from lora_lab.workers.wire import to_wire
+from lora_lab.workers.wire.codec import to_wire
 
 E = TypeVar("E", bound=Event)
 SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 64, 0, ("q_proj", "v_proj"))
@@ -142,8 +142,8 @@ def drive(
     async def storage_numbers() -> tuple[int, int, bool]:
         return 0, 0, False
 
-    monkeypatch.setattr(adapter_keeper, "open_home", open_home)
-    monkeypatch.setattr(adapter_keeper, "storage_numbers", storage_numbers)
+    monkeypatch.setattr(adapter_service, "open_home", open_home)
+    monkeypatch.setattr(adapter_service, "storage_numbers", storage_numbers)
 
     async def main() -> Session:
         session = Session(folder)

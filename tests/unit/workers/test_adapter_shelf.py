@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lora_lab.errors import AdapterError
-from lora_lab.workers.adapter_store import AdapterStore, zip_name
-from lora_lab.workers.messages import AdapterInfo, SampleAnswer
-from lora_lab.workers.storage import MemoryFolder, OpfsFolder, StorageError
+from lora_lab.workers.protocol import AdapterInfo, SampleAnswer
+from lora_lab.workers.storage.adapter_shelf import AdapterStore, zip_name
+from lora_lab.workers.storage.folders import MemoryFolder, OpfsFolder, StorageError
 
 FILES = {"adapter_model.safetensors": b"weights", "adapter_config.json": b"{}", "README.md": b"card"}
 

@@ -12,7 +12,7 @@ import pytest
 from lora_lab.errors import ModelError
 from lora_lab.generate.chat import Piece, ReplyStats
 from lora_lab.workers.chat_worker import ChatWorker
-from lora_lab.workers.messages import (
+from lora_lab.workers.protocol import (
     AdapterApplied,
     ApplyAdapter,
     ChatMessage,
@@ -29,7 +29,7 @@ from lora_lab.workers.messages import (
     StopReply,
     WakeModel,
 )
-from tests.unit.worker_helpers import Page, named
+from tests.unit.workers.helpers import Page, named
 
 LENGTH = 5  # of a reply that nobody stops, in tokens
 HELLO = (ChatMessage("user", "Hello"),)

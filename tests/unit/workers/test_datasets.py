@@ -13,17 +13,17 @@ import pytest
 
 from lora_lab.config import ModelConfig
 from lora_lab.data import DataSource, Masking, Problem, read_table
-from lora_lab.data.batches import encode_row
-from lora_lab.data.examples import Examples
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
-from lora_lab.formats.source import FileSource
+from lora_lab.data.tokens.batches import encode_row
+from lora_lab.data.tokens.examples import Examples
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.formats.byte_source import FileSource
 from lora_lab.model.files import open_model
-from lora_lab.workers.dataset_words import describe
-from lora_lab.workers.datasets import Choices, OpenDataset, Reader, Split
-from lora_lab.workers.messages import TrainSettings
-from lora_lab.workers.planning import check_settings, lora_config, train_config
-from lora_lab.workers.wording import run_summary
+from lora_lab.workers.dataset.opened import Choices, OpenDataset, Reader, Split
+from lora_lab.workers.dataset.words import describe
+from lora_lab.workers.protocol import TrainSettings
+from lora_lab.workers.run.planner import check_settings, lora_config, train_config
+from lora_lab.workers.run.words import run_summary
 
 Parts = tuple[Tokenizer, ChatTemplate, ModelConfig]
 

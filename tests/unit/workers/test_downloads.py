@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lora_lab.workers import downloads
-from lora_lab.workers.downloads import ProgressMeter, SiteFile
-from lora_lab.workers.storage import StorageError
-from tests.unit.worker_helpers import FakeBlob
+from lora_lab.workers.storage import downloads
+from lora_lab.workers.storage.downloads import ProgressMeter, SiteFile
+from lora_lab.workers.storage.folders import StorageError
+from tests.unit.workers.helpers import FakeBlob
 
 DATA = bytes(range(256)) * 10
 FILE = SiteFile("tiny/model.gguf", len(DATA), hashlib.sha256(DATA).hexdigest())

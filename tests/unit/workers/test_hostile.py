@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_lab.workers.messages import PreviewMapping, ReadDataset, SaveCleaned
-from tests.unit.worker_helpers import Session, check_well_formed, drive, failures, named
+from lora_lab.workers.protocol import PreviewMapping, ReadDataset, SaveCleaned
+from tests.unit.workers.helpers import Session, check_well_formed, drive, failures, named
 
 HOSTILE = [
     {"prompt": "<script>alert(1)</script><img src=x onerror=alert(1)>", "completion": "</textarea>\0\x1b[31m"},

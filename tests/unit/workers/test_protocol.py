@@ -1,4 +1,4 @@
-"""The protocol: every message there and back, and the page's JavaScript held against the list in messages.py."""
+"""The protocol: every message there and back, and the page's JavaScript held against the list in protocol/."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lora_lab.workers import messages
-from lora_lab.workers.messages import COMMANDS, EVENTS, ApplyAdapter, OpenModel, StartTraining, TrainSettings
-from lora_lab.workers.wire import ProtocolError, from_dict, from_wire, to_dict, to_wire
+from lora_lab.workers import protocol
+from lora_lab.workers.protocol import COMMANDS, EVENTS, ApplyAdapter, OpenModel, StartTraining, TrainSettings
+from lora_lab.workers.wire.codec import ProtocolError, from_dict, from_wire, to_dict, to_wire
 
-WEB = Path(__file__).parents[2] / "app" / "web"
+WEB = Path(__file__).parents[3] / "app" / "web"
 SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
 
 
@@ -62,18 +62,18 @@ def test_javascript_numbers_are_taken() -> None:
 
 
 def test_every_message_is_listed_and_documented_parts_are_dataclasses() -> None:
-    kinds = [value for value in vars(messages).values() if isinstance(value, type) and is_dataclass(value)]
-    of = {base: [kind for kind in kinds if issubclass(kind, base)] for base in (messages.Command, messages.Event)}
-    assert set(of[messages.Command]) == set(COMMANDS)
-    assert set(of[messages.Event]) == set(EVENTS)
+    kinds = [value for value in vars(protocol).values() if isinstance(value, type) and is_dataclass(value)]
+    of = {base: [kind for kind in kinds if issubclass(kind, base)] for base in (protocol.Command, protocol.Event)}
+    assert set(of[protocol.Command]) == set(COMMANDS)
+    assert set(of[protocol.Event]) == set(EVENTS)
 
 
 def test_stored_parts_come_back() -> None:
-    info = messages.AdapterInfo(
+    info = protocol.AdapterInfo(
         "1", "name", "2026-01-01", "base", "data", 10, 20, 16, 32.0, ("q_proj",), 100, loss_curve=((1, 2.5), (2, 2.0)),
-        sample_answers=(messages.SampleAnswer("q", "a", "b"),),
+        sample_answers=(protocol.SampleAnswer("q", "a", "b"),),
     )  # fmt: skip
-    assert from_dict(messages.AdapterInfo, json.loads(json.dumps(to_dict(info)))) == info
+    assert from_dict(protocol.AdapterInfo, json.loads(json.dumps(to_dict(info)))) == info
 
 
 # --- the page's side ---

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lora_lab.data import DataSource, read_dataset
-from lora_lab.workers import dataset_viewer
-from lora_lab.workers.messages import (
+from lora_lab.workers.dataset.inputs import progress
+from lora_lab.workers.protocol import (
     CleanedDone,
     CleanedPiece,
     ClearDataset,
@@ -28,8 +28,8 @@ from lora_lab.workers.messages import (
     StopReading,
     TrainingPlanned,
 )
-from lora_lab.workers.reading import progress
-from tests.unit.worker_helpers import SETTINGS, FakeBlob, GoneBlob, Session, drive, failures, named, pairs
+from lora_lab.workers.services import viewer
+from tests.unit.workers.helpers import SETTINGS, FakeBlob, GoneBlob, Session, drive, failures, named, pairs
 
 
 def test_several_files_are_one_dataset_read_slice_by_slice(
@@ -315,7 +315,7 @@ def test_a_mapping_is_previewed_and_used(tiny_model_folder: Path, monkeypatch: p
 def test_the_cleaned_file_comes_in_pieces(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, mended: bool, count: int
 ) -> None:
-    monkeypatch.setattr(dataset_viewer, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(viewer, "PIECE_BYTES", 20_000)
     text = "\n".join([*map(json.dumps, pairs(3000)), '{"text": "mend me",}', "{"])
 
     async def work(session: Session) -> None:
@@ -337,7 +337,7 @@ def test_the_cleaned_file_comes_in_pieces(
 def test_a_file_that_is_saved_anew_holds_nothing_of_the_one_given_up(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, other_data: bool
 ) -> None:
-    monkeypatch.setattr(dataset_viewer, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(viewer, "PIECE_BYTES", 1000)
 
     async def work(session: Session) -> None:
         await session.send(ReadDataset((named("old.jsonl", pairs(3000)),)))

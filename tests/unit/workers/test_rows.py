@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lora_lab.data.batches import encode_row
-from lora_lab.workers import rows
-from lora_lab.workers.messages import (
+from lora_lab.data.tokens.batches import encode_row
+from lora_lab.workers.dataset import shown_row
+from lora_lab.workers.protocol import (
     PlanTraining,
     ReadDataset,
     ReadValidation,
@@ -19,7 +19,7 @@ from lora_lab.workers.messages import (
     ShowRow,
     TrainSettings,
 )
-from tests.unit.worker_helpers import Session, drive, named, pairs
+from tests.unit.workers.helpers import Session, drive, named, pairs
 
 SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 64, 0, ("q_proj", "v_proj"))
 
@@ -126,7 +126,7 @@ def test_a_search_finds_every_row_in_both_directions(tiny_model_folder: Path, mo
 
 
 def test_a_very_long_row_is_sent_in_part_and_at_once(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "SHOWN_TOKENS", 1000)  # fewer than the tiny model's context
+    monkeypatch.setattr(shown_row, "SHOWN_TOKENS", 1000)  # fewer than the tiny model's context
 
     async def work(session: Session) -> None:
         data = [{"prompt": "short", "completion": "one"}, {"prompt": "long", "completion": "many words " * 20_000}]

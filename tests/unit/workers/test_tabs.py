@@ -7,12 +7,12 @@ from typing import Literal
 
 import pytest
 
-from lora_lab.workers import adapter_keeper
-from lora_lab.workers.adapter_keeper import AdapterKeeper
-from lora_lab.workers.messages import AdapterInfo
-from lora_lab.workers.storage import Home, MemoryFolder
-from lora_lab.workers.tabs import Release, join_tabs
-from tests.unit.worker_helpers import Page
+from lora_lab.workers.protocol import AdapterInfo
+from lora_lab.workers.services import adapters as adapter_service
+from lora_lab.workers.services.adapters import AdapterKeeper
+from lora_lab.workers.storage.folders import Home, MemoryFolder
+from lora_lab.workers.storage.tabs import Release, join_tabs
+from tests.unit.workers.helpers import Page
 
 INFO = AdapterInfo("", "Ships", "", "base", "ships.jsonl", 60, 10, 16, 32, ("q_proj",), 0)
 
@@ -83,7 +83,7 @@ def test_a_tab_that_starts_leaves_what_another_is_writing(monkeypatch: pytest.Mo
     async def open_home() -> Home:
         return home
 
-    monkeypatch.setattr(adapter_keeper, "open_home", open_home)
+    monkeypatch.setattr(adapter_service, "open_home", open_home)
 
     async def main() -> None:
         first = AdapterKeeper(Page())

@@ -11,7 +11,7 @@ import pytest
 
 from lora_lab.formats.zipping import unpack_adapter
 from lora_lab.workers import train_worker
-from lora_lab.workers.messages import (
+from lora_lab.workers.protocol import (
     AdapterExported,
     AdapterList,
     Event,
@@ -22,9 +22,9 @@ from lora_lab.workers.messages import (
     TrainingDone,
     TrainingState,
 )
-from lora_lab.workers.storage import StorageError
+from lora_lab.workers.storage.folders import StorageError
 from lora_lab.workers.train_worker import Curves, TrainWorker
-from tests.unit.worker_helpers import SETTINGS, Session, drive, failures, named, pairs
+from tests.unit.workers.helpers import SETTINGS, Session, drive, failures, named, pairs
 
 FILES = {"adapter_model.safetensors": b"weights", "adapter_config.json": b"{}"}
 

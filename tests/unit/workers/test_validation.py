@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from lora_lab.errors import DatasetError
-from lora_lab.workers import dataset_keeper
-from lora_lab.workers.messages import (
+from lora_lab.workers.protocol import (
     DatasetCleared,
     DatasetProgress,
     DatasetReady,
@@ -24,7 +23,8 @@ from lora_lab.workers.messages import (
     StopReading,
     TrainingPlanned,
 )
-from tests.unit.worker_helpers import SETTINGS, GoneBlob, Session, drive, failures, named, pairs
+from lora_lab.workers.services import datasets as dataset_service
+from tests.unit.workers.helpers import SETTINGS, GoneBlob, Session, drive, failures, named, pairs
 
 
 def test_validation_rows_are_never_trained_on(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_another_length_while_it_is_read_waits_for_its_end(
         raise DatasetError("what is read cannot be held against the other")
 
     if end == "failed":
-        monkeypatch.setattr(dataset_keeper, "find_overlap", fail)
+        monkeypatch.setattr(dataset_service, "find_overlap", fail)
 
     async def work(session: Session) -> None:
         await session.send(ReadDataset((named("d.jsonl", pairs(20)),)))

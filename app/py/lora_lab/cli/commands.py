@@ -14,14 +14,14 @@ from typing import IO
 
 import numpy as np
 
-from lora_lab.cli_data import rows_to_train, within_context
-from lora_lab.cli_terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
+from lora_lab.cli.data_check import rows_to_train, within_context
+from lora_lab.cli.terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, SamplingConfig, TrainConfig
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.errors import AdapterError, DeviceError, LoraLabError, ModelError
+from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.formats.peft import read_adapter, write_adapter
-from lora_lab.formats.source import sources_from_path
 from lora_lab.formats.zipping import unpack_adapter
 from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import Device, list_adapters, open_device

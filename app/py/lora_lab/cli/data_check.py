@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_lab.cli_terminal import ByteBar, run_interruptible, say
+from lora_lab.cli.terminal import ByteBar, run_interruptible, say
 from lora_lab.config import ModelConfig, TrainConfig
 from lora_lab.data import (
     ColumnMapping,
@@ -20,15 +20,16 @@ from lora_lab.data import (
     encode_table,
     read_table,
 )
-from lora_lab.data.batches import split_validation
+from lora_lab.data.dataset import without_overlap
+from lora_lab.data.files.source import CHUNK_BYTES
 from lora_lab.data.problems import Problem
 from lora_lab.data.report import DatasetReport
-from lora_lab.data.source import CHUNK_BYTES
-from lora_lab.data.split import find_overlap, without_overlap
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.data.rows.overlap import find_overlap
+from lora_lab.data.tokens.batches import split_validation
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.errors import DatasetError, ModelError
-from lora_lab.formats.source import sources_from_path
+from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.model.files import open_model
 
 EXIT_ERRORS_FOUND = 1

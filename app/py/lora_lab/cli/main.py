@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_lab import __version__
-from lora_lab.cli_options import add_row_options, real, targets, whole
+from lora_lab.cli.options import add_row_options, real, targets, whole
 from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
 
@@ -244,7 +244,7 @@ class _ListGpus(argparse.Action):
     """Like --version: answers and ends, whatever else is missing."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        from lora_lab.cli_commands import list_gpus
+        from lora_lab.cli.commands import list_gpus
 
         try:
             parser.exit(list_gpus())
@@ -257,13 +257,13 @@ class _ListGpus(argparse.Action):
 
 
 def _train(options: argparse.Namespace) -> int:
-    from lora_lab.cli_commands import train
+    from lora_lab.cli.commands import train
 
     return train(options, train_config(options))
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from lora_lab.cli_commands import generate
+    from lora_lab.cli.commands import generate
 
     sampling = SamplingConfig(
         max_new_tokens=options.max_new_tokens,
@@ -278,13 +278,13 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _logits(options: argparse.Namespace) -> int:
-    from lora_lab.cli_commands import write_logits
+    from lora_lab.cli.commands import write_logits
 
     return write_logits(options)
 
 
 def _check_data(options: argparse.Namespace) -> int:
-    from lora_lab.cli_data import check
+    from lora_lab.cli.data_check import check
 
     return check(options)
 
@@ -311,6 +311,3 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         packing=PACKING[options.packing],
     )
 
-
-if __name__ == "__main__":
-    raise SystemExit(main())

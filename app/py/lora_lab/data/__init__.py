@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from lora_lab.data.batches import OnLong
 from lora_lab.data.dataset import Dataset, EncodedTable, encode_rows, encode_table, read_dataset
-from lora_lab.data.examples import Example, Examples
-from lora_lab.data.mapping import ColumnMapping, guess_mapping
-from lora_lab.data.mask import MASKINGS, Masking
+from lora_lab.data.files.source import DataSource
 from lora_lab.data.problems import Problem, ProblemGroup
-from lora_lab.data.read import read_table
 from lora_lab.data.report import DatasetReport, TokenReport, build_report
-from lora_lab.data.source import DataSource
-from lora_lab.data.table import RowTable
+from lora_lab.data.rows.mapping import ColumnMapping, guess_mapping
+from lora_lab.data.rows.read import read_table
+from lora_lab.data.rows.row_table import RowTable
+from lora_lab.data.tokens.batches import OnLong
+from lora_lab.data.tokens.examples import Example, Examples
+from lora_lab.data.tokens.mask import MASKINGS, Masking
 
 __all__ = [
     "MASKINGS",

@@ -10,18 +10,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lora_lab.data.batches import OnLong, encode_whole, unusable
-from lora_lab.data.examples import Examples, ExamplesBuilder
-from lora_lab.data.mapping import ColumnMapping
-from lora_lab.data.mask import Masking
+from lora_lab.data.files.source import DataSource
 from lora_lab.data.problems import KEPT_PER_KIND, Problem, ProblemLog
-from lora_lab.data.read import read_table
 from lora_lab.data.report import DatasetReport, TokenReport, build_report, token_report
-from lora_lab.data.schema import Conversation, Row
-from lora_lab.data.source import DataSource
-from lora_lab.data.table import Progress, RowTable, Turns
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer
+from lora_lab.data.rows.mapping import ColumnMapping
+from lora_lab.data.rows.overlap import Overlap
+from lora_lab.data.rows.read import read_table
+from lora_lab.data.rows.row_table import RowTable
+from lora_lab.data.rows.schema import Conversation, Row
+from lora_lab.data.tokens.batches import OnLong, encode_whole, unusable
+from lora_lab.data.tokens.examples import Examples, ExamplesBuilder
+from lora_lab.data.tokens.mask import Masking
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer
+from lora_lab.data.turns import Progress, Turns
 from lora_lab.errors import DatasetError
 
 Raw = bytes | bytearray | memoryview | str | DataSource | Sequence[DataSource]
@@ -257,3 +259,8 @@ class _SpecialTokens:
                 message = f"the model's vocabulary has no token for {names}; {len(lost)} bytes are left out"
                 return [Problem(row.line, message, kind="lost-bytes", severity="warning")]
         return []
+
+
+def without_overlap(training: Dataset, overlap: Overlap) -> Examples:
+    """Return the examples to train on: those whose row does not stand in the validation file."""
+    return training.examples.subset(np.flatnonzero(~np.isin(training.places, list(overlap.indices))))

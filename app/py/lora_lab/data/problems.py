@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lora_lab.data.kinds import is_about_file, title_of
+from lora_lab.data.problem_titles import is_about_file, title_of
 
 # error: the row cannot be used as it is; warning: it can, but deserves a look; info: good to know.
 Severity = Literal["error", "warning", "info"]

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from lora_lab.data.batches import batch_order
-from lora_lab.data.content import ContentReport
-from lora_lab.data.mapping import ColumnMapping
-from lora_lab.data.packing import LENGTH_MULTIPLE, sequence_lengths
 from lora_lab.data.problems import Problem, ProblemGroup, ProblemLog, Severity
-from lora_lab.data.table import RowTable
+from lora_lab.data.rows.content import ContentReport
+from lora_lab.data.rows.mapping import ColumnMapping
+from lora_lab.data.rows.row_table import RowTable
+from lora_lab.data.tokens.batches import batch_order
+from lora_lab.data.tokens.packing import LENGTH_MULTIPLE, sequence_lengths
 
 # OpenAI's fine-tuning guide asks for ten examples at least.
 _FEW_ROWS = 10

@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from lora_lab.data.batches import encode_row
 from lora_lab.data.dataset import Dataset, EncodedTable
 from lora_lab.data.problems import Problem, well_formed
-from lora_lab.data.schema import Conversation, Row
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import StreamDecoder, Tokenizer
+from lora_lab.data.rows.schema import Conversation, Row
+from lora_lab.data.tokens.batches import encode_row
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import StreamDecoder, Tokenizer
 
 _WHOLE = 1 << 40
 Jump = Literal["longest", "shortest", "truncated", "random", "most-trained", "least-trained"]

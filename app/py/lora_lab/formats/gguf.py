@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .source import ByteSource, FileFormatError
+from .byte_source import ByteSource, FileFormatError
 from .tensors import StoredTensor
 
 MAGIC = b"GGUF"

@@ -16,8 +16,8 @@ import numpy as np
 from ..config import LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
 from ..errors import AdapterError
 from . import safetensors
+from .byte_source import FileFormatError
 from .peft_config import CONFIG_FILE, read_adapter_config
-from .source import FileFormatError
 from .tensors import StoredTensor
 
 WEIGHTS_FILE = "adapter_model.safetensors"

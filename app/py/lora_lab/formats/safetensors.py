@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .source import ByteSource, BytesSource, FileFormatError
+from .byte_source import ByteSource, BytesSource, FileFormatError
 from .tensors import FORMS, StoredTensor, dequantize
 
 # What the reference implementation accepts at most; a larger length means a damaged file, not a large model.

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from .source import ByteSource, FileFormatError
+from .byte_source import ByteSource, FileFormatError
 
 # form: (elements in a block, bytes of a block). A row is a whole number of blocks.
 BLOCK_SIZES = {

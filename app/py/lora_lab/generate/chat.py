@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import LoraConfig, SamplingConfig
-from ..data.template import ChatTemplate
-from ..data.tokenizer import StreamDecoder, Tokenizer
+from ..data.tokens.template import ChatTemplate
+from ..data.tokens.tokenizer import StreamDecoder, Tokenizer
 from ..errors import LoraLabError
 from ..gpu.device import Progress
 from ..model.lora import Adapter

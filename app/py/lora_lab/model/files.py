@@ -15,21 +15,13 @@ from typing import Any
 from ..config import LINEAR_LAYERS, ModelConfig, module_path
 from ..errors import ModelError
 from ..formats import gguf_model, gguf_tokenizer, hf_config, safetensors
+from ..formats.byte_source import ByteSource, FileFormatError, base_name
 from ..formats.gguf import MAGIC, GgufFile, read_gguf
-from ..formats.source import ByteSource, FileFormatError, base_name
 from ..formats.tensors import FORMS, StoredTensor
+from ..formats.tokenizer_files import TokenizerFiles
 
 INDEX_FILE = "model.safetensors.index.json"
 WHOLE_FILE = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class TokenizerFiles:
-    """What a tokenizer and a chat template are made from."""
-
-    tokenizer_json: dict[str, Any]
-    chat_template: str | None
-    special_tokens: dict[str, str]  # bos_token, eos_token, unk_token, pad_token; those that the model has
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ async def upload_weight(
 
 
 def pack(form: str, rows: np.ndarray) -> np.ndarray:
-    """Return the file's rows (count, row bytes), uint8, in the GPU's layout of the form (see wgsl/weight_*.wgsl)."""
+    """Return the file's rows (count, row bytes), uint8, in the GPU's layout of the form (see wgsl/weights/)."""
     if form in ("f32", "f16", "bf16", "q4_1"):
         return rows
     blocks = rows.reshape(-1, BLOCK_SIZES[form][1])

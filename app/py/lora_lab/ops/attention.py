@@ -29,13 +29,13 @@ def _form(device: Device, head_dim: int) -> _Form:
     quads = ("HEAD_QUADS", head_dim // 4)
     tile = next((t for t in TILES if _tiled_bytes(t, head_dim) <= room), 0)
     if device.use_workgroup_memory and tile and tile * tile // 4 <= device.limits.max_invocations_per_workgroup:
-        return _Form("attention_tiled", "attention_tiled_backward", (quads, ("TILE", tile)), tile, 2)
+        return _Form("attention/tiled", "attention/tiled_backward", (quads, ("TILE", tile)), tile, 2)
     tile = 32
     # Two tiles of vectors, and backward's 12 bytes of statistics for each of a tile's queries.
     while tile > 1 and tile * (8 * head_dim + 12) + 16 > room:
         tile //= 2
     constants = (quads, ("TILE", tile), ("OWNERS", OWNERS))
-    return _Form("attention", "attention_backward", constants, OWNERS, 1)
+    return _Form("attention/plain", "attention/plain_backward", constants, OWNERS, 1)
 
 
 def _tiled_bytes(tile: int, head_dim: int) -> int:
@@ -87,7 +87,7 @@ def attention_backward(
     statistics = tape.tensor((*lse.shape, 2), "attention.statistics")
     tensors = {"dout": dout, "out": out, "lse": lse, "statistics": statistics}
     grid = grid_1d(ceil_div(lse.size, 64))
-    row_delta = kernel("attention_delta", "row_delta", (("HEAD_QUADS", head_dim // 4), ("SHARES", form.shares)))
+    row_delta = kernel("attention/delta", "row_delta", (("HEAD_QUADS", head_dim // 4), ("SHARES", form.shares)))
     tape.dispatch(row_delta, tensors, {"rows": q.rows, "heads": heads}, grid, 2.0 * q.size)
 
     saved = {"q": q, "k": k, "v": v, "positions": positions, "statistics": statistics, "dout": dout}
@@ -112,7 +112,7 @@ def _backward_kv(
     blocks = ceil_div(length, form.owners)
     k = saved["k"]
     grads = (tape.new_grad(k), tape.new_grad(saved["v"]))
-    if form.backward == "attention_backward":
+    if form.backward == "attention/plain_backward":
         tensors = saved | {"dk": grads[0], "dv": grads[1]}
         tape.dispatch(backward_kv, tensors, params, (blocks, kv_heads, batch), 2.5 * flops)
         return grads[0], grads[1]
@@ -141,5 +141,5 @@ def attention_decode(tape: Tape, q: Tensor, k_cache: Tensor, v_cache: Tensor, he
     lanes = 256 if tape.device.use_workgroup_memory else 64
     constants = (("HEAD_QUADS", head_dim // 4), ("LANES", lanes))
     flops = 4.0 * k_cache.shape[0] * q.shape[-1]
-    tape.dispatch(kernel("attention_decode", "forward", constants), tensors, params, (heads,), flops)
+    tape.dispatch(kernel("attention/one_query", "forward", constants), tensors, params, (heads,), flops)
     return out

@@ -1,4 +1,4 @@
-"""One new token through a layer in five dispatches, with or without an adapter (wgsl/decode.wgsl says how).
+"""One new token through a layer in five dispatches, with or without an adapter (wgsl/decode/layer.wgsl says how).
 
 The same results as rmsnorm, linear, rope, attention_decode, swiglu and add one after another, for one row.
 """
@@ -14,15 +14,15 @@ from .tape import Tape
 from .weight import Weight
 
 NONE = 0xFFFFFFFF
-COLUMNS = 8  # results of a workgroup, as in decode.wgsl; widths are multiples of it
+COLUMNS = 8  # results of a workgroup, as in decode/layer.wgsl; widths are multiples of it
 MIN_LANES, MAX_LANES = 128, 384  # of a workgroup, for the weights
 HELPERS = 128  # more of them, for the adapter
-SPLITS = 8  # of the keys, as in decode.wgsl: enough workgroups for a GPU, and no more work when there are few keys
+SPLITS = 8  # of the keys, as in decode/layer.wgsl: enough workgroups for a GPU, no more work when there are few keys
 
 
 @dataclass(frozen=True)
 class Group:
-    """The LoRA of layers that share an input, in the order of decode_pack.wgsl; the empty one is none.
+    """The LoRA of layers that share an input, in the order of decode/pack.wgsl; the empty one is none.
 
     Every layer has `layer_quads` vectors of units, used or not. a, b: where the packed matrices begin, in floats.
     """
@@ -54,7 +54,7 @@ class Scratch:
     def kernel(
         self, entry: str, weight: Weight, here: Group, given: Half | None, coming: Group, attended: bool = False
     ) -> Kernel:
-        """Return an entry of decode.wgsl; with helpers if there is an adapter here, or one is coming."""
+        """Return an entry of decode/layer.wgsl; with helpers if there is an adapter here, or one is coming."""
         helpers = HELPERS if here.quads or coming.quads else 0
         wide = 2 * COLUMNS if entry == "norm_swiglu" else COLUMNS
         quads = weight.shape[1] // 4
@@ -68,7 +68,7 @@ class Scratch:
             ("NEXT_UNITS", 4 * coming.quads), ("ATTENTION", attended), ("HEADS", self.heads),
             ("HEAD_QUADS", self.head_dim // 4),
         )  # fmt: skip
-        return kernel("decode", entry, constants, (weight.loader,))
+        return kernel("decode/layer", entry, constants, (weight.loader,))
 
     def _lanes(self, quads: int, wide: int, helpers: int, units: int) -> int:
         """Return how many invocations multiply the weights: one for each quad of a row, if a workgroup has them."""
@@ -118,7 +118,7 @@ def pack_a(
         "columns": columns, "block": block, "scale": scale, "normed": int(gain is not None), "start1": 0, "start2": 0,
     }  # fmt: skip
     tensors = {"adapter": adapter, "gain": gain or adapter, "packed": packed}
-    trace.dispatch(kernel("decode_pack", "a"), tensors, params, grid_1d(ceil_div(size, 64)))
+    trace.dispatch(kernel("decode/pack", "a"), tensors, params, grid_1d(ceil_div(size, 64)))
 
 
 def pack_b(
@@ -132,7 +132,7 @@ def pack_b(
         "columns": 1, "block": COLUMNS, "scale": 1.0, "normed": 0, "start1": starts[0], "start2": starts[1],
     }  # fmt: skip
     tensors = {"adapter": adapter, "packed": packed}
-    trace.dispatch(kernel("decode_pack", "b"), tensors, params, grid_1d(ceil_div(size, 64)))
+    trace.dispatch(kernel("decode/pack", "b"), tensors, params, grid_1d(ceil_div(size, 64)))
 
 
 def _pack_params(rank: int, group: Group, offsets: Sequence[int | None], size: int, out: int) -> dict[str, int | float]:
@@ -231,6 +231,6 @@ def attention(scratch: Scratch, qkv: Tensor, table: Tensor, k_cache: Tensor, v_c
     tensors = scratch.tensors(qkv=qkv, table=table, k=k_cache, v=v_cache, out=out, left=left)
     constants = (("HEAD_QUADS", head_dim // 4), ("LANES", MIN_LANES), ("SPLITS", SPLITS), ("UNITS", 4 * coming.quads))
     flops = 4.0 * k_cache.shape[0] * heads * head_dim
-    step = kernel("decode_attention", "forward", constants)
+    step = kernel("decode/attention", "forward", constants)
     scratch.trace.dispatch(step, tensors, params, (heads, SPLITS), flops)
     return Half(out, left, SPLITS * heads)

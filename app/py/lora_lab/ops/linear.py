@@ -204,7 +204,7 @@ def _forward(
     call = _Call(tape, "forward", "x", x, weight, outputs, u, b, outs, inner, size, chunk_start, first_row, residual)
     mode = REPLACE if residual is None else ADD_RESIDUAL
     if x.rows == 1 and chunk_start == NO_CHUNK:
-        step = kernel("linear_row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
+        step = kernel("linear/row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
         call.dispatch(step, y, grid_1d(ceil_div(outs, 4)), inner, mode)
     else:
         call.tiled(y, mode)
@@ -243,14 +243,14 @@ class _Call:
         tape, loader, rows, columns = self.tape, (self.weight.loader,), self.outputs.rows, self.columns
         if not tape.device.use_workgroup_memory:
             grid: tuple[int, ...] = (ceil_div(columns, 64), ceil_div(rows, 64))
-            self.dispatch(kernel("linear_plain", self.entry, includes=loader), y, grid, self.inner, accumulate)
+            self.dispatch(kernel("linear/plain", self.entry, includes=loader), y, grid, self.inner, accumulate)
             return
         room = tape.device.limits.max_workgroup_storage_size
         form = tiling(rows, columns, self.inner, room, self.entry == "forward")
         lanes = min(128, max(64, form.tile_rows))
         constants = (("TILE_ROWS", form.tile_rows), ("LANES", lanes), ("SLICES", form.slices))
-        access = "linear_scalars" if self._is_odd() else "linear_vectors"
-        step = kernel("linear", self.entry, constants, (access, *loader))
+        access = "linear/scalars" if self._is_odd() else "linear/vectors"
+        step = kernel("linear/tiled", self.entry, constants, (access, *loader))
         grid = (ceil_div(columns, 64), ceil_div(rows, form.tile_rows), form.parts)
         if form.parts == 1:
             self.dispatch(step, y, grid, self.inner, accumulate)
@@ -261,7 +261,8 @@ class _Call:
                   "chunk_start": self.chunk_start}  # fmt: skip
         assert tape.step is not None
         tensors = {"step": tape.step, "a": partial, "y": y, "residual": self.residual or partial}
-        tape.dispatch(kernel("sum_parts", "add"), tensors, params, grid_1d(ceil_div(self.y_size, 256)), partial.size)
+        grid = grid_1d(ceil_div(self.y_size, 256))
+        tape.dispatch(kernel("linear/sum_parts", "add"), tensors, params, grid, partial.size)
 
     def _is_odd(self) -> bool:
         """Say whether some row of outputs or of ranks begins where no vector of four does."""

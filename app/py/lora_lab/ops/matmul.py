@@ -9,7 +9,7 @@ from ..gpu.kernel import Constants, kernel
 from ..gpu.plan import Tensor, ceil_div
 from .tape import Tape
 
-MAX_PRODUCTS = 4  # of one dispatch, as in matmul_bindings.wgsl
+MAX_PRODUCTS = 4  # of one dispatch, as in matmul/bindings.wgsl
 LOW = 64  # rows or columns of a result; above, small tiles would read the factors too often
 FEW_WORKGROUPS = 256  # up to so many, a GPU has room for twice the invocations in each
 
@@ -79,7 +79,7 @@ def products(
         params |= {f"{name}{place}": value for name, value in values.items()}
     assert tape.step is not None
     (a, b), (a2, b2) = factors[0], factors[-1]
-    form = _split(batch) if tape.device.use_workgroup_memory else _Form("matmul", 32, 32)
+    form = _split(batch) if tape.device.use_workgroup_memory else _Form("matmul/whole", 32, 32)
     grid = (
         ceil_div(max(p.n for p in batch), form.tile_columns), ceil_div(max(p.m for p in batch), form.tile_rows),
         len(batch),
@@ -97,11 +97,11 @@ class _Form:
     tile_rows: int
     tile_columns: int
     constants: Constants = ()
-    access: str = "matmul_scalars"
+    access: str = "matmul/scalars"
 
 
 def _split(batch: Sequence[Product]) -> _Form:
-    """Return how a GPU makes the batch: small tiles, the long sum split among invocations (see matmul_split.wgsl).
+    """Return how a GPU makes the batch: small tiles, the long sum split among invocations (see matmul/split.wgsl).
 
     The tiles and the numbers of slices are those that took least on an H100, see docs/performance.md.
     """
@@ -120,9 +120,9 @@ def _split(batch: Sequence[Product]) -> _Form:
         ("ALONG", by_k is not None and all(by_k)), ("PAIRS", any(p.pair for p in batch)),
     )  # fmt: skip
     if by_k is None:
-        return _Form("matmul_split", tile_rows, tile_columns, constants)
+        return _Form("matmul/split", tile_rows, tile_columns, constants)
     constants += (("A_BY_K", by_k[0]), ("B_BY_K", by_k[1]))
-    return _Form("matmul_split", tile_rows, tile_columns, constants, "matmul_vectors")
+    return _Form("matmul/split", tile_rows, tile_columns, constants, "matmul/vectors")
 
 
 def _contiguous(batch: Sequence[Product]) -> tuple[bool, bool] | None:

@@ -13,7 +13,7 @@ from functools import cache
 
 from ..gpu.plan import ceil_div
 
-DEPTH = 16  # terms that a slice takes in one trip, as in linear.wgsl
+DEPTH = 16  # terms that a slice takes in one trip, as in linear/tiled.wgsl
 MAX_PARTS = 8, 64  # of usual sums, and of those of VERY_LONG terms and more (a vocabulary)
 VERY_LONG = 8192
 UNITS = 132  # compute units that workgroups are spread over
@@ -40,7 +40,7 @@ class Tiling:
 
     @property
     def workgroup_bytes(self) -> int:
-        """The workgroup memory of linear.wgsl: both tiles of DEPTH terms for every slice."""
+        """The workgroup memory of linear/tiled.wgsl: both tiles of DEPTH terms for every slice."""
         return 16 * DEPTH * self.slices * (self.tile_rows // 4 + 1 + 17)
 
     def part(self, inner: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..gpu.plan import Tensor
 
-# Form on the GPU -> (32-bit words of a block, columns of a block). Q4_0 is stored as q4_1, see weight_q4_1.wgsl.
+# Form on the GPU -> (32-bit words of a block, columns of a block). Q4_0 is stored as q4_1, see weights/q4_1.wgsl.
 BLOCKS = {"f32": (4, 4), "f16": (2, 4), "bf16": (2, 4), "q8_0": (9, 32), "q4_1": (5, 32)}
 
 
@@ -21,7 +21,7 @@ class Weight:
     @property
     def loader(self) -> str:
         """The WGSL file that reads this form."""
-        return f"weight_{self.form}"
+        return f"weights/{self.form}"
 
 
 def packed_words(form: str, shape: tuple[int, int]) -> int:

@@ -12,8 +12,8 @@ from functools import cache
 import numpy as np
 
 from ..config import TrainConfig
-from ..data.batches import Batch
-from ..data.packing import Shape
+from ..data.tokens.batches import Batch
+from ..data.tokens.packing import Shape
 from ..gpu.device import Device, PipelineKey, Pool, Progress, pipeline_keys
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, ceil_div, lay_out, params_size_bytes
 from ..gpu.recompute import recompute

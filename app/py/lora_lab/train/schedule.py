@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..config import TrainConfig
-from ..data.batches import Example, batch_order
-from ..data.examples import input_lengths
-from ..data.packing import Layout, MicroBatches, plan_layout
+from ..data.tokens.batches import Example, batch_order
+from ..data.tokens.examples import input_lengths
+from ..data.tokens.packing import Layout, MicroBatches, plan_layout
 
 WARMUP_SHARE = 0.05
 PLANNED_ROWS = 200_000  # of a run; the sizes of later micro-batches have a bound instead, lest planning take seconds

@@ -14,9 +14,9 @@ from itertools import islice
 import numpy as np
 
 from ..config import TrainConfig
-from ..data.batches import Batch, Example
-from ..data.examples import input_lengths
-from ..data.packing import Layout, Shape
+from ..data.tokens.batches import Batch, Example
+from ..data.tokens.examples import input_lengths
+from ..data.tokens.packing import Layout, Shape
 from ..errors import DatasetError, LoraLabError
 from ..gpu.device import Progress
 from ..model.lora import Adapter

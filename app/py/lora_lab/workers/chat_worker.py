@@ -7,17 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lora_lab.config import SamplingConfig
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.errors import ModelError
 from lora_lab.formats.peft import read_adapter
 from lora_lab.generate import ChatEngine, logits
 from lora_lab.model import Model, load_model
 from lora_lab.model.files import ModelFiles
-from lora_lab.workers.dispatch import Host, failure, handles
-from lora_lab.workers.engine_worker import EngineWorker, seldom
-from lora_lab.workers.host import serve
-from lora_lab.workers.messages import (
+from lora_lab.workers.protocol import (
     AdapterApplied,
     ApplyAdapter,
     ChatMessage,
@@ -41,6 +38,9 @@ from lora_lab.workers.messages import (
     StopReply,
     WakeModel,
 )
+from lora_lab.workers.services.gpu import EngineWorker, seldom
+from lora_lab.workers.wire.dispatch import Host, failure, handles
+from lora_lab.workers.wire.host import serve
 
 # For models without a chat template: the model goes on with what was written.
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"

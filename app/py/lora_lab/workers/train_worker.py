@@ -11,15 +11,8 @@ from lora_lab.errors import DatasetError, LoraLabError
 from lora_lab.formats.peft import write_adapter
 from lora_lab.formats.zipping import pack_adapter
 from lora_lab.train import StepDone, Trainer, ValidationDone
-from lora_lab.workers.adapter_keeper import OpenedModel, model_shape
-from lora_lab.workers.adapter_store import zip_name
-from lora_lab.workers.ahead import AheadWorker, nothing_to_do, quietly
-from lora_lab.workers.datasets import Choices, OpenDataset, Split
-from lora_lab.workers.dispatch import Host, failure, handles
-from lora_lab.workers.downloads import find_site_model, open_on_site
-from lora_lab.workers.engine_worker import seldom
-from lora_lab.workers.host import phase, serve
-from lora_lab.workers.messages import (
+from lora_lab.workers.dataset.opened import Choices, OpenDataset, Split
+from lora_lab.workers.protocol import (
     AdapterExported,
     AdapterInfo,
     Command,
@@ -33,8 +26,15 @@ from lora_lab.workers.messages import (
     TrainSettings,
     ValidationLoss,
 )
-from lora_lab.workers.planning import check_settings, lora_config
-from lora_lab.workers.wording import describe_model
+from lora_lab.workers.run.planner import check_settings, lora_config
+from lora_lab.workers.run.words import describe_model
+from lora_lab.workers.services.adapters import OpenedModel, model_shape
+from lora_lab.workers.services.gpu import seldom
+from lora_lab.workers.services.plans import AheadWorker, nothing_to_do, quietly
+from lora_lab.workers.storage.adapter_shelf import zip_name
+from lora_lab.workers.storage.downloads import find_site_model, open_on_site
+from lora_lab.workers.wire.dispatch import Host, failure, handles
+from lora_lab.workers.wire.host import phase, serve
 
 NOTHING_LEARNED = "Stopped before the first step: nothing was learned, nothing is kept."
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lora_lab.data import DataSource, read_table
 from lora_lab.data.problems import Problem
-from lora_lab.data.schema import Conversation, RawRow, TextRow, read_row
-from tests.unit.data_helpers import parse_items, run
+from lora_lab.data.rows.schema import Conversation, RawRow, TextRow, read_row
+from tests.unit.data.helpers import parse_items, run
 
 pytestmark = pytest.mark.unit
 

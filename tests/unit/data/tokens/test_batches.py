@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_lab.data.batches import Example, batch_order, make_batch, split_validation
+from lora_lab.data.tokens.batches import Example, batch_order, make_batch, split_validation
 
 pytestmark = pytest.mark.unit
 

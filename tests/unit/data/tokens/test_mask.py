@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_lab.data.batches import EncodedRow, encode_row
-from lora_lab.data.messages import Message
 from lora_lab.data.problems import Problem
-from lora_lab.data.schema import Conversation, TextRow
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.data.rows.messages import Message
+from lora_lab.data.rows.schema import Conversation, TextRow
+from lora_lab.data.tokens.batches import EncodedRow, encode_row
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.model.files import TokenizerFiles
-from tests.unit.data_helpers import llama2_like_files, read_template, smollm2_files
+from tests.unit.data.helpers import llama2_like_files, read_template, smollm2_files
 
 pytestmark = pytest.mark.unit
 

@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_lab.data import MASKINGS, read_dataset
-from lora_lab.data.batches import EncodedRow, encode_row
-from lora_lab.data.mask import mask_conversation
-from lora_lab.data.messages import Message
+from lora_lab.data.dataset import without_overlap
 from lora_lab.data.problems import Problem
-from lora_lab.data.rowview import find_row, view_row
-from lora_lab.data.schema import Conversation, TextRow
-from lora_lab.data.split import find_overlap, without_overlap
-from tests.unit.data_helpers import run
-from tests.unit.test_data_mask import TWO_TURNS, _conversation, _template, _tokenizer, _trained_texts
+from lora_lab.data.row_view import find_row, view_row
+from lora_lab.data.rows.messages import Message
+from lora_lab.data.rows.overlap import find_overlap
+from lora_lab.data.rows.schema import Conversation, TextRow
+from lora_lab.data.tokens.batches import EncodedRow, encode_row
+from lora_lab.data.tokens.mask import mask_conversation
+from tests.unit.data.helpers import run
+from tests.unit.data.tokens.test_mask import TWO_TURNS, _conversation, _template, _tokenizer, _trained_texts
 
 pytestmark = pytest.mark.unit
 

@@ -12,9 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_lab.config import TrainConfig
-from lora_lab.data import packing
-from lora_lab.data.batches import Batch, Example, make_batch
-from lora_lab.data.packing import MAX_LENGTHS, PLAN_COST_TOKENS, MicroBatches, best_fit_decreasing, sequence_lengths
+from lora_lab.data.tokens import packing
+from lora_lab.data.tokens.batches import Batch, Example, make_batch
+from lora_lab.data.tokens.packing import (
+    MAX_LENGTHS,
+    PLAN_COST_TOKENS,
+    MicroBatches,
+    best_fit_decreasing,
+    sequence_lengths,
+)
 from lora_lab.errors import LoraLabError
 from lora_lab.train import schedule
 from lora_lab.train.schedule import micro_batches, run_layout, step_rows, total_steps

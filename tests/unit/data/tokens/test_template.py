@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 import pytest
 
-from lora_lab.data.template import ChatTemplate, TemplateError
-from tests.unit.data_helpers import TEMPLATE_NAMES, read_template, smollm2_files
-from tests.unit.hostile_text import hostile_texts
+from lora_lab.data.tokens.template import ChatTemplate, TemplateError
+from tests.unit.data.helpers import TEMPLATE_NAMES, read_template, smollm2_files
+from tests.unit.data.hostile_text import hostile_texts
 
 pytestmark = pytest.mark.unit
 

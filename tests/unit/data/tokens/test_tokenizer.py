@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 
-from lora_lab.data.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
-from lora_lab.data.tokenizer_json import TokenTable
+from lora_lab.data.tokens.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
+from lora_lab.data.tokens.tokenizer_json import TokenTable
 from lora_lab.errors import ModelError
 from lora_lab.model.files import TokenizerFiles
-from tests.unit.data_helpers import llama2_like_files, llama3_like_files, smollm2_files
-from tests.unit.hostile_text import hostile_texts
+from tests.unit.data.helpers import llama2_like_files, llama3_like_files, smollm2_files
+from tests.unit.data.hostile_text import hostile_texts
 
 pytestmark = pytest.mark.unit
 

@@ -9,17 +9,17 @@ from collections.abc import Callable
 import pytest
 from tokenizers import Tokenizer
 
-from lora_lab.data.tokenizer import load_tokenizer
-from lora_lab.data.tokenizer_json import rewrite_for_javascript
+from lora_lab.data.tokens.tokenizer import load_tokenizer
+from lora_lab.data.tokens.tokenizer_json import rewrite_for_javascript
 from lora_lab.errors import ModelError
 from lora_lab.model.files import TokenizerFiles
-from tests.unit.data_helpers import (
+from tests.unit.data.helpers import (
     llama2_like_files,
     llama3_like_files,
     run_node_tokenizer,
     smollm2_files,
 )
-from tests.unit.hostile_text import hostile_texts
+from tests.unit.data.hostile_text import hostile_texts
 
 pytestmark = pytest.mark.unit
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from lora_lab.data.json_rows import Item, encoding_problem
-from lora_lab.data.json_text import JsonFailure, load_json
+from lora_lab.data.files.json_rows import Item, encoding_problem
+from lora_lab.data.files.json_text import JsonFailure, load_json
 from lora_lab.data.problems import Problem, excerpt, shown
 
 _BAD_BYTE = re.compile("[\udc80-\udcff]")

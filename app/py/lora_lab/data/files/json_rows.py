@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from lora_lab.data.json_text import DECODER, MAX_DEPTH, JsonFailure, is_deep_from, is_too_deep, load_json, near
+from lora_lab.data.files.json_text import DECODER, MAX_DEPTH, JsonFailure, is_deep_from, is_too_deep, load_json, near
+from lora_lab.data.files.repair import repair, show_change
 from lora_lab.data.problems import Problem, excerpt, json_kind, shown
-from lora_lab.data.repair import repair, show_change
 
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _BAD_BYTE = re.compile("[\udc80-\udcff]")

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from lora_lab.data.json_text import DECODER, is_too_deep
+from lora_lab.data.files.json_text import DECODER, is_too_deep
 from lora_lab.data.problems import excerpt, shown
 
 # Longer texts are not mended: showing and storing them twice helps nobody.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lora_lab.data.problems import Problem
 from lora_lab.errors import LoraLabError
-from lora_lab.formats.source import ByteSource, BytesSource, FileSource
+from lora_lab.formats.byte_source import ByteSource, BytesSource, FileSource
 
 CHUNK_BYTES = 1 << 20
 # A gzip file of a few megabytes can hold gigabytes of zeros.

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from lora_lab.data.problems import Problem, excerpt, shown
-from lora_lab.data.schema import Conversation, Row
+from lora_lab.data.rows.schema import Conversation, Row
 
 # Keys of a message that OpenAI, Hugging Face or a template may read.
 _MESSAGE_KEYS = frozenset(("role", "content", "weight", "name", "from", "value", "reasoning_content", "thinking",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lora_lab.data.schema import Conversation, Row
+from lora_lab.data.rows.schema import Conversation, Row
 
 NUM_HASHES, BAND = 24, 4
 NEAR_SHARE = 0.8  # of the signature's hashes that near duplicates have in common

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import numpy as np
-
-from lora_lab.data.content import row_key
-from lora_lab.data.dataset import Dataset
-from lora_lab.data.examples import Examples
-from lora_lab.data.table import RowTable, Turns
+from lora_lab.data.rows.content import row_key
+from lora_lab.data.rows.row_table import RowTable
+from lora_lab.data.turns import Turns
 
 _SHOWN = 20
 
@@ -44,8 +41,3 @@ async def find_overlap(training: RowTable, validation: RowTable) -> Overlap:
         if turns.is_due():
             await asyncio.sleep(0)
     return Overlap(frozenset(found), tuple(lines))
-
-
-def without_overlap(training: Dataset, overlap: Overlap) -> Examples:
-    """Return the examples to train on: those whose row does not stand in the validation file."""
-    return training.examples.subset(np.flatnonzero(~np.isin(training.places, list(overlap.indices))))

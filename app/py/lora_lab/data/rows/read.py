@@ -1,21 +1,19 @@
-"""Dataset files -> a `RowTable`: whatever they are written in, streamed, every problem named, nothing raised."""
+"""Dataset files -> a `RowTable`: the records of each, streamed, every problem named, nothing raised."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from lora_lab.data.checks import row_warnings
-from lora_lab.data.json_rows import Item, json_lines, json_values, to_json
-from lora_lab.data.json_text import DECODER, JsonFailure, load_json
-from lora_lab.data.mapping import KNOWN_COLUMNS, ColumnMapping
-from lora_lab.data.problems import Problem, excerpt
-from lora_lab.data.schema import RawRow, format_of, read_row
-from lora_lab.data.source import DataSource, TextStream, whole_lines
-from lora_lab.data.table import Progress, RowTable, Turns
-from lora_lab.data.tables import csv_rows, find_delimiter, text_rows
-
-WANTED = 'one JSON object on each line, for example {"messages": [{"role": "user", "content": "…"}, …]}'
+from lora_lab.data.files.json_rows import Item, to_json
+from lora_lab.data.files.records import WANTED, read_records
+from lora_lab.data.files.source import DataSource, TextStream
+from lora_lab.data.problems import Problem
+from lora_lab.data.rows.checks import row_warnings
+from lora_lab.data.rows.mapping import KNOWN_COLUMNS, ColumnMapping
+from lora_lab.data.rows.row_table import RowTable
+from lora_lab.data.rows.schema import RawRow, format_of, read_row
+from lora_lab.data.turns import Progress, Turns
 
 
 async def read_table(
@@ -36,7 +34,7 @@ async def read_table(
     for number, source in enumerate(sources):
         reading = _Reading(table, number, source.name if len(sources) > 1 else "")
         stream = TextStream(source)
-        items = await _items(stream, reading)
+        items = await read_records(stream, reading.say, KNOWN_COLUMNS)
         if items is not None:
             async for batch in items:
                 for item in batch:
@@ -112,93 +110,3 @@ class _Reading:
             if table.uses_mended:
                 table.content.add(row)
             table.add(self.number, item.line, value, to_json(value), True)
-
-
-async def _items(stream: TextStream, reading: _Reading) -> AsyncIterator[list[Item]] | None:
-    """Return the items of a file, by what it is written in; None when it holds no text."""
-    if not await stream.open():
-        return None
-    head, name = stream.head, stream.source.name
-    if head.startswith("\ufeff"):
-        head = head[1:]
-    if stream.has_mark and stream.encoding == "utf-8":
-        reading.say(Problem(1, "the file begins with a byte-order mark; it was left out", kind="bom", severity="info"))
-    if "\r\n" in head:
-        reading.say(Problem(1, "lines end with CR LF, as Windows writes them", kind="crlf", severity="info"))
-    kind = find_container(head, name)
-    if kind == "not-json":
-        first = head.lstrip().partition("\n")[0]
-        hint = f"wanted is {WANTED}; a text file should end in .txt"
-        reading.say(Problem(1, "this is no JSON, though the file's name says so", 1, excerpt(first, 0), "not-json",
-                            hint=hint))  # fmt: skip
-        return None
-    if kind in ("array", "objects"):
-        what = "a JSON array" if kind == "array" else "pretty-printed JSON"
-        reading.say(Problem(1, f"the file is {what}, not JSON Lines; it was read as such", kind="container",
-                            severity="info"))  # fmt: skip
-        return json_values(stream.blocks())
-    lists = whole_lines(stream.blocks())
-    if kind == "lines":
-        return json_lines(_count_blank(lists, reading))
-    if kind == "text":
-        reading.say(Problem(1, "the file is plain text; each paragraph is a row", kind="container", severity="info",
-                            hint="blank lines separate paragraphs"))  # fmt: skip
-        return text_rows(lists)
-    what = "tab-separated" if kind == "\t" else "CSV"
-    reading.say(Problem(1, f"the file is a table ({what}); it was read as such", kind="container", severity="info"))
-    return csv_rows(lists, kind)
-
-
-async def _count_blank(lists: AsyncIterator[list[str]], reading: _Reading) -> AsyncIterator[list[str]]:
-    """Pass lines on, and tell how many of them are blank."""
-    line, blank, first = 0, 0, 0
-    async for lines in lists:
-        for text in lines:
-            line += 1
-            if not text or text.isspace():
-                blank += 1
-                first = first or line
-        yield lines
-    if blank:
-        said = "one line is blank; it is left out" if blank == 1 else f"{blank:,} lines are blank; they are left out"
-        reading.say(Problem(first, said, kind="blank-lines", severity="info"))
-
-
-def find_container(head: str, name: str) -> str:
-    """Return what a file is written in: lines, array, objects, text, not-json, or the character between table cells.
-
-    `head` is the file's beginning; where that leaves a choice, its name decides.
-    """
-    text = head.lstrip()
-    first, _, rest = text.partition("\n")
-    if text.startswith("["):
-        # A list on a line of its own among other lines is that line's problem.
-        is_alone = rest.strip() and not isinstance(load_json(first), JsonFailure)
-        return "lines" if is_alone else "array"
-    if text.startswith("{"):
-        return "objects" if rest and isinstance(load_json(first), JsonFailure) and _is_pretty(text) else "lines"
-    if not text:
-        return "lines"
-    delimiter = find_delimiter(text, name, KNOWN_COLUMNS)
-    if delimiter is not None:
-        return delimiter
-    lines = [line for line in text.split("\n")[:20] if line.strip()][:5]
-    if any(line.lstrip().startswith(("{", "[{")) for line in lines):
-        return "lines"
-    suffix = name.lower().removesuffix(".gz").rpartition(".")[2]
-    if suffix in ("json", "jsonl", "ndjson") or (len(lines) == 1 and not isinstance(load_json(first), JsonFailure)):
-        return "not-json" if len(lines) > 1 or isinstance(load_json(first), JsonFailure) else "lines"
-    return "text"
-
-
-def _is_pretty(text: str) -> bool:
-    """Whether an object whose first line is not whole goes on in the lines below it."""
-    try:
-        _, end = DECODER.raw_decode(text)
-        return "\n" in text[:end]
-    except (ValueError, RecursionError):
-        pass
-    first, _, rest = text.partition("\n")
-    following = next((line for line in rest.split("\n") if line.strip()), "")
-    is_open = first.rstrip().endswith(("{", "[", ",", ":")) and not first.rstrip().endswith(("},", "],"))
-    return is_open and not following.startswith(("{", "["))

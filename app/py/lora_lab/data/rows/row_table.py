@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from lora_lab.data.content import ContentCounter
-from lora_lab.data.json_rows import to_json
-from lora_lab.data.mapping import ColumnMapping, guess_mapping
+from lora_lab.data.files.json_rows import to_json
 from lora_lab.data.problems import Problem, ProblemLog
-from lora_lab.data.schema import FORMATS, Conversation, RawRow, Row, format_of, read_row
-
-# Called with (done, total), in bytes or rows.
-Progress = Callable[[int, int], None]
-
-# The event loop gets its turn after this many rows or this long, whichever comes first: Stop must not wait.
-_ROWS_PER_TURN = 256
-_TURN_S = 0.05
-
-
-class Turns:
-    """Lets the event loop run now and then: call `await turn(done)` after every row or small batch of rows."""
-
-    def __init__(self, total: int, on_progress: Progress | None) -> None:
-        self._total, self._tell, self._count, self._began = total, on_progress, 0, time.monotonic()
-
-    def is_due(self, rows: int = 1) -> bool:
-        self._count += rows
-        return self._count >= _ROWS_PER_TURN or (self._count & 15 == 0 and time.monotonic() - self._began > _TURN_S)
-
-    async def give(self, done: int) -> None:
-        if self._tell is not None:
-            self._tell(min(done, self._total), self._total)
-        await asyncio.sleep(0)
-        self._count, self._began = 0, time.monotonic()
-
-    def end(self) -> None:
-        if self._tell is not None:
-            self._tell(self._total, self._total)
+from lora_lab.data.rows.content import ContentCounter
+from lora_lab.data.rows.mapping import ColumnMapping, guess_mapping
+from lora_lab.data.rows.schema import Conversation, RawRow, Row, read_row
+from lora_lab.data.turns import Turns
 
 
 @dataclass(repr=False)
@@ -201,6 +172,3 @@ def as_messages(row: Row) -> dict[str, Any]:
             plain["weight"] = 0
         messages.append(plain)
     return {"messages": messages}
-
-
-__all__ = ["FORMATS", "Progress", "RowTable", "Turns", "as_messages", "format_of"]

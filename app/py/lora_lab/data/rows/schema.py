@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lora_lab.data.mapping import ColumnMapping
-from lora_lab.data.messages import Message, check_text, read_messages, refuse_tools
 from lora_lab.data.problems import Problem, RowError, json_kind, shown
+from lora_lab.data.rows.mapping import ColumnMapping
+from lora_lab.data.rows.messages import Message, check_text, read_messages, refuse_tools
 
 FORMATS = ("conversational", "prompt-completion", "text", "alpaca", "sharegpt", "preference")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_lab.data.template import ChatTemplate, TemplateError
+from lora_lab.data.tokens.template import ChatTemplate, TemplateError
 
 # Two of Unicode's noncharacters (U+FDD0 … U+FDEF); conversations that hold one are not aligned.
 _OPENING, _CLOSING = "\ufdee", "\ufdef"

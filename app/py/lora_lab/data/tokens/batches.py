@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from lora_lab.data.examples import Example, Examples
-from lora_lab.data.mask import Masking, mask_conversation
 from lora_lab.data.problems import Problem, RowError
-from lora_lab.data.schema import Conversation, Row, TextRow
-from lora_lab.data.template import ChatTemplate, TemplateError
-from lora_lab.data.tokenizer import Tokenizer
+from lora_lab.data.rows.schema import Conversation, Row, TextRow
+from lora_lab.data.tokens.examples import Example, Examples
+from lora_lab.data.tokens.mask import Masking, mask_conversation
+from lora_lab.data.tokens.template import ChatTemplate, TemplateError
+from lora_lab.data.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from typing import Literal
 
 import numpy as np
 
-from lora_lab.data.align import find_answers
-from lora_lab.data.messages import Message
 from lora_lab.data.problems import RowError, excerpt
-from lora_lab.data.schema import Conversation
-from lora_lab.data.template import ChatTemplate, TemplateError
-from lora_lab.data.tokenizer import Tokenizer
+from lora_lab.data.rows.messages import Message
+from lora_lab.data.rows.schema import Conversation
+from lora_lab.data.tokens.align import find_answers
+from lora_lab.data.tokens.template import ChatTemplate, TemplateError
+from lora_lab.data.tokens.tokenizer import Tokenizer
 
 # What is trained of a conversation: the assistant's turns, the last of them only, or every token.
 Masking = Literal["assistant", "last", "all"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lora_lab.config import TrainConfig
-from lora_lab.data.batches import Batch, Example, make_batch
-from lora_lab.data.examples import input_lengths
+from lora_lab.data.tokens.batches import Batch, Example, make_batch
+from lora_lab.data.tokens.examples import input_lengths
 from lora_lab.errors import LoraLabError
 
 LENGTH_MULTIPLE = 32  # unpacked lengths are rounded up to this, so that only a few plans ever exist

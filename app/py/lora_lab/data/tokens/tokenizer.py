@@ -11,15 +11,13 @@ import codecs
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from lora_lab.data.tokenizer_json import TokenTable, rewrite_for_javascript
+from lora_lab.data.tokens.tokenizer_json import TokenTable, rewrite_for_javascript
 from lora_lab.errors import ModelError
-
-if TYPE_CHECKING:
-    from lora_lab.model.files import TokenizerFiles
+from lora_lab.formats.tokenizer_files import TokenizerFiles
 
 # Nothing but a Llama-2-like tokenizer needs to look back; a window this long is cut even at a broken character.
 _STREAM_WINDOW = 64

@@ -10,13 +10,13 @@ import numpy as np
 
 from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.data import Dataset, EncodedTable, Examples, RowTable, encode_rows
-from lora_lab.data.batches import split_indices
 from lora_lab.data.dataset import Rows
-from lora_lab.data.schema import Conversation, Row
-from lora_lab.data.split import Overlap
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer
-from lora_lab.workers.messages import ChatMessage, Probe, TrainSettings
+from lora_lab.data.rows.overlap import Overlap
+from lora_lab.data.rows.schema import Conversation, Row
+from lora_lab.data.tokens.batches import split_indices
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer
+from lora_lab.workers.protocol import ChatMessage, Probe, TrainSettings
 
 READ_LENGTH = 8192  # tokens of a row that are kept on reading; longer settings are not offered
 NUM_PROBES = 3

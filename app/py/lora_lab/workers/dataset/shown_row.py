@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from lora_lab.data import EncodedTable
-from lora_lab.data.batches import unusable
-from lora_lab.data.rowview import find_row, row_notes, token_texts
-from lora_lab.data.tokenizer import Tokenizer
-from lora_lab.workers.datasets import Choices, OpenDataset
-from lora_lab.workers.messages import RowShown, ShowRow
+from lora_lab.data.row_view import find_row, row_notes, token_texts
+from lora_lab.data.tokens.batches import unusable
+from lora_lab.data.tokens.tokenizer import Tokenizer
+from lora_lab.workers.dataset.opened import Choices, OpenDataset
+from lora_lab.workers.protocol import RowShown, ShowRow
 
 SHOWN_TOKENS = 4096
 _NO_JUMP = {

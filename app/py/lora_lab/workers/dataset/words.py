@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from lora_lab.data import Dataset, DatasetReport, build_report
 from lora_lab.data.problems import Problem, ProblemGroup, well_formed
-from lora_lab.workers.datasets import Choices, OpenDataset, Validation
-from lora_lab.workers.messages import DatasetReady, Fact, TrainSettings, ValidationPart
+from lora_lab.workers.dataset.opened import Choices, OpenDataset, Validation
+from lora_lab.workers.protocol import DatasetReady, Fact, TrainSettings, ValidationPart
 
 SHOWN_PROBLEMS = 200
 SHOWN_NOTES = 4

@@ -15,8 +15,8 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.messages import commands, datasets, events
-from lora_lab.workers.messages.commands import (
+from lora_lab.workers.protocol import commands, datasets, events
+from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     Compare,
     DeleteAdapter,
@@ -38,7 +38,7 @@ from lora_lab.workers.messages.commands import (
     TimeTraining,
     WakeModel,
 )
-from lora_lab.workers.messages.datasets import (
+from lora_lab.workers.protocol.datasets import (
     CleanedDone,
     CleanedPiece,
     ClearDataset,
@@ -57,7 +57,7 @@ from lora_lab.workers.messages.datasets import (
     StopReading,
     ValidationPart,
 )
-from lora_lab.workers.messages.events import (
+from lora_lab.workers.protocol.events import (
     AdapterApplied,
     AdapterDeleted,
     AdapterExported,
@@ -88,7 +88,7 @@ from lora_lab.workers.messages.events import (
     TrainingTimed,
     ValidationLoss,
 )
-from lora_lab.workers.messages.parts import (
+from lora_lab.workers.protocol.parts import (
     AdapterInfo,
     ChatMessage,
     Command,

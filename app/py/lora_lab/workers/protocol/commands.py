@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lora_lab.workers.messages.parts import (
+from lora_lab.workers.protocol.parts import (
     ChatMessage,
     Command,
     NamedBlob,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lora_lab.workers.messages.parts import Command, Event, Fact, NamedBlob, TrainSettings
+from lora_lab.workers.protocol.parts import Command, Event, Fact, NamedBlob, TrainSettings
 
 # Where a step through the rows leads; `next` and `previous` go round.
 RowJump = Literal["next", "previous", "longest", "shortest", "truncated", "random", "most-trained", "least-trained"]

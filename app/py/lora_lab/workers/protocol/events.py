@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lora_lab.workers.messages.parts import (
+from lora_lab.workers.protocol.parts import (
     AdapterInfo,
     Event,
     Fact,

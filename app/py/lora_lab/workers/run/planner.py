@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, ModelConfig, TrainConfig
 from lora_lab.data import MASKINGS, Example
-from lora_lab.data.packing import MAX_SEQUENCE, Layout
+from lora_lab.data.tokens.packing import MAX_SEQUENCE, Layout
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
 from lora_lab.train import MemoryReport, Trainer, TrainPlans
 from lora_lab.train.schedule import run_layout
-from lora_lab.workers.datasets import READ_LENGTH
-from lora_lab.workers.messages import FieldProblem, TrainSettings
+from lora_lab.workers.dataset.opened import READ_LENGTH
+from lora_lab.workers.protocol import FieldProblem, TrainSettings
 
 # What the activations of a micro-batch may take: WebGPU does not tell how much memory there is, and a laptop's GPU
 # shares it with everything else. Fewer rows go at once to stay within it, where nobody has said how many; where one row

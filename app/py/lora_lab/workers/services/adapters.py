@@ -8,18 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lora_lab.config import ModelConfig
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.errors import AdapterError, ModelError
 from lora_lab.formats.peft import read_adapter
 from lora_lab.formats.zipping import pack_adapter, unpack_adapter
 from lora_lab.model.files import ModelFiles
-from lora_lab.workers.adapter_store import AdapterStore, zip_name
-from lora_lab.workers.dispatch import Host, handles
-from lora_lab.workers.downloads import ModelCache
-from lora_lab.workers.engine_worker import EngineWorker
-from lora_lab.workers.host import blob_bytes
-from lora_lab.workers.messages import (
+from lora_lab.workers.protocol import (
     AdapterDeleted,
     AdapterExported,
     AdapterFiles,
@@ -36,8 +31,13 @@ from lora_lab.workers.messages import (
     SaveSampleAnswers,
     Storage,
 )
-from lora_lab.workers.storage import Home, open_home, storage_numbers
-from lora_lab.workers.tabs import join_tabs
+from lora_lab.workers.services.gpu import EngineWorker
+from lora_lab.workers.storage.adapter_shelf import AdapterStore, zip_name
+from lora_lab.workers.storage.downloads import ModelCache
+from lora_lab.workers.storage.folders import Home, open_home, storage_numbers
+from lora_lab.workers.storage.tabs import join_tabs
+from lora_lab.workers.wire.dispatch import Host, handles
+from lora_lab.workers.wire.host import blob_bytes
 
 MAX_ADAPTER_BYTES = 1 << 30
 WANTED_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "README.md")

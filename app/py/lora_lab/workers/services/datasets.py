@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from lora_lab.data import ColumnMapping, read_table
-from lora_lab.data.split import find_overlap
+from lora_lab.data.rows.overlap import find_overlap
 from lora_lab.errors import DatasetError
-from lora_lab.workers.adapter_keeper import AdapterKeeper, OpenedModel
-from lora_lab.workers.dataset_words import describe, describe_rows
-from lora_lab.workers.datasets import Choices, OpenDataset, Reader, TokenizedTable, Validation
-from lora_lab.workers.dispatch import Host, failure, handles
-from lora_lab.workers.messages import (
+from lora_lab.workers.dataset.inputs import mapping_of, progress, take, take_files, title_of
+from lora_lab.workers.dataset.opened import Choices, OpenDataset, Reader, TokenizedTable, Validation
+from lora_lab.workers.dataset.words import describe, describe_rows
+from lora_lab.workers.protocol import (
     ClearDataset,
     Command,
     CountTokens,
@@ -23,7 +22,8 @@ from lora_lab.workers.messages import (
     ReadValidation,
     StopReading,
 )
-from lora_lab.workers.reading import mapping_of, progress, take, take_files, title_of
+from lora_lab.workers.services.adapters import AdapterKeeper, OpenedModel
+from lora_lab.workers.wire.dispatch import Host, failure, handles
 
 # From here on the rows are described before their tokens are counted, which takes a second or more.
 MANY_ROWS = 1000

@@ -6,15 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from lora_lab.data.template import ChatTemplate
-from lora_lab.data.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.errors import DeviceError
-from lora_lab.formats.source import BlobSource, ByteSource
+from lora_lab.formats.byte_source import BlobSource, ByteSource
 from lora_lab.gpu import Device, open_device
 from lora_lab.model.files import ModelFiles, open_model
-from lora_lab.workers.dispatch import Host, Worker
-from lora_lab.workers.host import phase
-from lora_lab.workers.messages import Gpu, ModelProgress, NamedBlob
+from lora_lab.workers.protocol import Gpu, ModelProgress, NamedBlob
+from lora_lab.workers.wire.dispatch import Host, Worker
+from lora_lab.workers.wire.host import phase
 
 WATCH_EVERY_S = 1.5
 PROGRESS_EVERY_S = 0.1

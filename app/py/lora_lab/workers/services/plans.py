@@ -11,16 +11,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from lora_lab.data.examples import input_lengths
+from lora_lab.data.tokens.examples import input_lengths
 from lora_lab.errors import LoraLabError
 from lora_lab.gpu.device import Progress
 from lora_lab.model import fill_model
 from lora_lab.train import RunTime, Trainer, measure_run
-from lora_lab.workers.dataset_viewer import DatasetViewer
-from lora_lab.workers.datasets import Choices, Split
-from lora_lab.workers.dispatch import Host, handles
-from lora_lab.workers.host import phase
-from lora_lab.workers.messages import (
+from lora_lab.workers.dataset.opened import Choices, Split
+from lora_lab.workers.protocol import (
     ClearDataset,
     Command,
     FieldProblem,
@@ -36,8 +33,11 @@ from lora_lab.workers.messages import (
     TrainingTimed,
     TrainSettings,
 )
-from lora_lab.workers.planning import Planner, RunPlan, check_settings
-from lora_lab.workers.wording import run_notes, run_summary
+from lora_lab.workers.run.planner import Planner, RunPlan, check_settings
+from lora_lab.workers.run.words import run_notes, run_summary
+from lora_lab.workers.services.viewer import DatasetViewer
+from lora_lab.workers.wire.dispatch import Host, handles
+from lora_lab.workers.wire.host import phase
 
 T = TypeVar("T")
 SETTLED_S = 0.15  # after a plan, until its kernels are asked for: settings often change again at once

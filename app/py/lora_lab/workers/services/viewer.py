@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from lora_lab.errors import DatasetError
-from lora_lab.workers.dataset_keeper import DatasetKeeper
-from lora_lab.workers.dispatch import Host, handles
-from lora_lab.workers.messages import (
+from lora_lab.workers.dataset.inputs import mapping_of
+from lora_lab.workers.dataset.shown_row import show_row
+from lora_lab.workers.protocol import (
     CleanedDone,
     CleanedPiece,
     MappingPreviewed,
@@ -17,8 +17,8 @@ from lora_lab.workers.messages import (
     SaveCleaned,
     ShowRow,
 )
-from lora_lab.workers.reading import mapping_of
-from lora_lab.workers.rows import show_row
+from lora_lab.workers.services.datasets import DatasetKeeper
+from lora_lab.workers.wire.dispatch import Host, handles
 
 PIECE_BYTES = 1 << 20
 _PREVIEW_CHARACTERS = 2000

@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from lora_lab.errors import AdapterError
-from lora_lab.workers.messages import AdapterInfo, SampleAnswer
-from lora_lab.workers.storage import Folder
-from lora_lab.workers.wire import from_dict, to_dict
+from lora_lab.workers.protocol import AdapterInfo, SampleAnswer
+from lora_lab.workers.storage.folders import Folder
+from lora_lab.workers.wire.codec import from_dict, to_dict
 
 ABOUT = "lora-lab.json"
 DELETED = "deleted"

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_lab.errors import LoraLabError, ModelError
-from lora_lab.formats.source import ByteSource, UrlSource
-from lora_lab.workers.host import fetch_bytes, site_url
-from lora_lab.workers.messages import ModelProgress, NamedBlob
-from lora_lab.workers.storage import Home, OpfsFolder, StorageError, Writer, open_writer
+from lora_lab.formats.byte_source import ByteSource, UrlSource
+from lora_lab.workers.protocol import ModelProgress, NamedBlob
+from lora_lab.workers.storage.folders import Home, OpfsFolder, StorageError, Writer, open_writer
+from lora_lab.workers.wire.host import fetch_bytes, site_url
 
 ATTEMPTS = 4  # of one file, each going on where the last broke off
 PROGRESS_EVERY_S = 0.1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lora_lab.errors import LoraLabError
-from lora_lab.workers.tabs import BrowserLocks, Locks
+from lora_lab.workers.storage.tabs import BrowserLocks, Locks
 
 
 class StorageError(LoraLabError):

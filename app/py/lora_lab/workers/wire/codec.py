@@ -7,8 +7,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lora_lab.data.problems import well_formed
-from lora_lab.workers.messages import COMMANDS, Command
-from lora_lab.workers.messages.parts import Message
+from lora_lab.workers.protocol import COMMANDS, Command
+from lora_lab.workers.protocol.parts import Message
 
 _COMMANDS = {command.wire_type(): command for command in COMMANDS}
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import lora_lab
 from lora_lab.errors import LoraLabError
-from lora_lab.workers.messages import Command, Event, Failed, Where
+from lora_lab.workers.protocol import Command, Event, Failed, Where
 
 Handler = Callable[[Any, Any], Awaitable[None]]
 H = TypeVar("H", bound=Handler)

@@ -15,9 +15,9 @@ from typing import Any
 
 import lora_lab
 from lora_lab.errors import LoraLabError
-from lora_lab.workers.dispatch import Worker, failure
-from lora_lab.workers.messages import Event, NamedBlob, Ready
-from lora_lab.workers.wire import from_wire, to_wire
+from lora_lab.workers.protocol import Event, NamedBlob, Ready
+from lora_lab.workers.wire.codec import from_wire, to_wire
+from lora_lab.workers.wire.dispatch import Worker, failure
 
 
 class BrowserHost:
@@ -96,7 +96,7 @@ def site_url(path: str) -> str:
     """Return the address of a file of the site; `path` counts from the site's first page."""
     import js
 
-    return str(js.URL.new("../" + path, js.self.location.href).href)
+    return str(js.URL.new("../../" + path, js.self.location.href).href)
 
 
 async def fetch_bytes(path: str) -> bytes:

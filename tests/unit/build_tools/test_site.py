@@ -66,7 +66,8 @@ def test_wheels_are_pure_and_hold_the_program_with_its_kernels(dist: Path) -> No
     (program,) = (name for name in names if name.startswith("lora_lab"))
     assert program == f"lora_lab-{program_version()}-py3-none-any.whl"
     inside = set(zipfile.ZipFile(dist / "wheels" / program).namelist())
-    wanted = {f"lora_lab/wgsl/{path.name}" for path in (ROOT / "app" / "wgsl").glob("*.wgsl")}
+    kernels = ROOT / "app" / "wgsl"
+    wanted = {f"lora_lab/wgsl/{path.relative_to(kernels).as_posix()}" for path in kernels.rglob("*.wgsl")}
     python = {path.relative_to(ROOT / "app" / "py").as_posix() for path in (ROOT / "app" / "py").rglob("*.py")}
     assert wanted <= inside
     assert python <= inside
@@ -318,7 +319,7 @@ def test_counting_a_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("paths", "tiers"),
     [
-        (["tests/unit/test_build_site.py"], ["unit"]),
+        (["tests/unit/build_tools/test_site.py"], ["unit"]),
         (["tests/unit", "tests/gpu"], ["unit", "gpu", "model"]),
         (["tests"], []),
         ([], []),

@@ -1,0 +1,1 @@
+"""A run as the page's settings mean it, and what is said of it."""
