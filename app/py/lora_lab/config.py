@@ -11,19 +11,21 @@ from typing import Any, Literal
 
 # Every linear layer of a Llama block, in the order the data passes them. The names are Hugging Face's.
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-# Those that share their input, and so can be one product.
-JOINED_LAYERS: tuple[tuple[str, ...], ...] = (
-    ("q_proj", "k_proj", "v_proj"),
-    ("o_proj",),
-    ("gate_proj", "up_proj"),
-    ("down_proj",),
-)
-ATTENTION_LAYERS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """A linear layer of a block: the name that people and PEFT choose it by, where it stands in the block, its size."""
+
+    name: str  # q_proj
+    module: str  # self_attn.q_proj: Hugging Face's path inside the block
+    out_size: int
+    in_size: int
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Dimensions and constants of a Llama-architecture model, as read from its files."""
+    """Dimensions and constants of a model, as its family (model/families) reads them from its files."""
 
     vocab_size: int
     hidden_size: int
@@ -36,9 +38,14 @@ class ModelConfig:
     rope_theta: float
     max_position_embeddings: int
     tie_word_embeddings: bool
+    # Every linear layer of a block, in the order in which data passes them; those that share their input stand together
+    # and can be one product.
+    linears: tuple[tuple[LinearLayer, ...], ...]
+    # Which of them PEFT adapts where an adapter's file says none.
+    peft_targets: tuple[str, ...]
     # Hugging Face's `rope_scaling` (or the scaling half of `rope_parameters`); None means plain RoPE.
     rope_scaling: dict[str, Any] | None = None
-    architecture: str = "llama"
+    architecture: str = "llama"  # the name of its family
     name: str = "model"
     bos_token_id: int | None = None
     # Tokens that end a turn or a text: generation stops at any of them.
@@ -54,24 +61,32 @@ class ModelConfig:
         """Width of the key and of the value projection, Hkv * D."""
         return self.num_kv_heads * self.head_dim
 
-    def linear_shape(self, layer_name: str) -> tuple[int, int]:
-        """Return (out, in) of one of LINEAR_LAYERS."""
-        c, i = self.hidden_size, self.intermediate_size
-        return {
-            "q_proj": (self.query_size, c),
-            "k_proj": (self.kv_size, c),
-            "v_proj": (self.kv_size, c),
-            "o_proj": (c, self.query_size),
-            "gate_proj": (i, c),
-            "up_proj": (i, c),
-            "down_proj": (c, i),
-        }[layer_name]
+    @property
+    def linear_names(self) -> tuple[str, ...]:
+        """The names of a block's linear layers, in the order in which data passes them."""
+        return tuple(linear.name for group in self.linears for linear in group)
 
+    @property
+    def joined_names(self) -> tuple[tuple[str, ...], ...]:
+        """The same, those that share their input together."""
+        return tuple(tuple(linear.name for linear in group) for group in self.linears)
 
-def module_path(layer_index: int, layer_name: str) -> str:
-    """Return Hugging Face's module path of a linear layer, e.g. `model.layers.0.self_attn.q_proj`."""
-    block = "self_attn" if layer_name in ATTENTION_LAYERS else "mlp"
-    return f"model.layers.{layer_index}.{block}.{layer_name}"
+    def linear(self, name: str) -> LinearLayer:
+        """Return a block's linear layer by its name. KeyError when there is none."""
+        for group in self.linears:
+            for linear in group:
+                if linear.name == name:
+                    return linear
+        raise KeyError(f"{name}: a block of {self.name} has {', '.join(self.linear_names)}")
+
+    def linear_shape(self, name: str) -> tuple[int, int]:
+        """Return (out, in) of one of `linear_names`."""
+        linear = self.linear(name)
+        return linear.out_size, linear.in_size
+
+    def module_path(self, layer_index: int, name: str) -> str:
+        """Return Hugging Face's module path of a linear layer, e.g. `model.layers.0.self_attn.q_proj`."""
+        return f"model.layers.{layer_index}.{self.linear(name).module}"
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,8 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
 
         async def save() -> None:
             if trainer.steps_done:
-                _write_adapter(options.out, write_adapter(await adapter.to_tensors(), lora, _base_model(options)))
+                tensors = await adapter.to_tensors()
+                _write_adapter(options.out, write_adapter(tensors, lora, model.config, _base_model(options)))
                 say(f"The adapter of step {trainer.steps_done} is in {options.out}")
 
         with GracefulInterrupt(stop) as interrupt:

@@ -139,7 +139,8 @@ class TrainWorker(AheadWorker):
             curves, error = await self._run(trainer)
             stopped = self.stop_asked or error is not None
             if trainer.steps_done:
-                files = write_adapter(await trainer.adapter.to_tensors(), lora, opened.base_model)
+                tensors = await trainer.adapter.to_tensors()
+                files = write_adapter(tensors, lora, opened.files.config, opened.base_model)
         finally:
             self.trainer = None
             self.release(trainer)

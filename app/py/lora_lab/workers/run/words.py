@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_lab.config import LINEAR_LAYERS
 from lora_lab.workers.dataset.opened import Split
 from lora_lab.workers.protocol import Fact, ModelOpened, NamedBlob, TrainSettings
 from lora_lab.workers.services.adapters import OpenedModel
@@ -36,7 +35,7 @@ def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bo
         weight_form=form,
         built_in=built_in,
         has_template=opened.template is not None,
-        targets=LINEAR_LAYERS,
+        targets=config.linear_names,
         files=tuple(files),
         facts=(
             Fact("Parameters", f"{parameters / 1e6:,.0f} million" if parameters >= 1e6 else f"{parameters:,}"),
