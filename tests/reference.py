@@ -125,7 +125,10 @@ def rope_backward(dy: Array, positions: Array, heads: int, frequencies: Array) -
     return rope(dy, positions, heads, -frequencies)
 
 
-def _attention_parts(q: Array, k: Array, v: Array, positions: Array, length: int, heads: int, kv_heads: int, past: int):
+def _attention_parts(
+    q: Array, k: Array, v: Array, positions: Array, length: int, heads: int, kv_heads: int, past: int,
+    window: int | None = None,
+):  # fmt: skip
     """Return q (B, H, T, D), k and v (B, H, keys, D) with every KV head repeated, and the mask (B, T, keys)."""
     head_dim = q.shape[-1] // heads
     batch = len(q) // length
@@ -138,6 +141,8 @@ def _attention_parts(q: Array, k: Array, v: Array, positions: Array, length: int
     keys = np.arange(len(k) // batch)[None, :]
     begins = queries - positions.reshape(batch, length, 1).astype(np.int64)  # of the segment that a query belongs to
     mask = (keys <= queries) & (keys >= begins)
+    if window is not None:
+        mask &= queries - keys < window
     return split(q, heads), np.repeat(split(k, kv_heads), share, 1), np.repeat(split(v, kv_heads), share, 1), mask
 
 
@@ -147,25 +152,37 @@ def _softmax(scores: Array) -> Array:
 
 
 def attention(
-    q: Array, k: Array, v: Array, positions: Array, length: int, heads: int, kv_heads: int, past: int = 0
-) -> Array:
-    """Causal attention over the whole T x T matrix. Positions that restart at 0 begin a new segment."""
-    qs, ks, vs, mask = _attention_parts(q, k, v, positions, length, heads, kv_heads, past)
-    scores = qs @ ks.swapaxes(-1, -2) / math.sqrt(qs.shape[-1])
+    q: Array, k: Array, v: Array, positions: Array, length: int, heads: int, kv_heads: int, past: int = 0,
+    scale: float | None = None, window: int | None = None, softcap: float = 0.0,
+) -> Array:  # fmt: skip
+    """Causal attention over the whole T x T matrix. Positions that restart at 0 begin a new segment.
+
+    A query sees `window` keys, itself among them; scores are softcap * tanh(score / softcap).
+    """
+    qs, ks, vs, mask = _attention_parts(q, k, v, positions, length, heads, kv_heads, past, window)
+    scores = qs @ ks.swapaxes(-1, -2) * (1 / math.sqrt(qs.shape[-1]) if scale is None else scale)
+    if softcap:
+        scores = softcap * np.tanh(scores / softcap)
     p = _softmax(np.where(mask[:, None], scores, -np.inf))
     return (p @ vs).transpose(0, 2, 1, 3).reshape(q.shape)
 
 
 def attention_backward(
-    dout: Array, q: Array, k: Array, v: Array, positions: Array, length: int, heads: int, kv_heads: int
-) -> dict[str, Array]:
-    qs, ks, vs, mask = _attention_parts(q, k, v, positions, length, heads, kv_heads, 0)
+    dout: Array, q: Array, k: Array, v: Array, positions: Array, length: int, heads: int, kv_heads: int,
+    scale: float | None = None, window: int | None = None, softcap: float = 0.0,
+) -> dict[str, Array]:  # fmt: skip
+    qs, ks, vs, mask = _attention_parts(q, k, v, positions, length, heads, kv_heads, 0, window)
     batch, _, _, head_dim = qs.shape
-    scale = 1 / math.sqrt(head_dim)
-    p = _softmax(np.where(mask[:, None], qs @ ks.swapaxes(-1, -2) * scale, -np.inf))
+    scale = 1 / math.sqrt(head_dim) if scale is None else scale
+    scores = qs @ ks.swapaxes(-1, -2) * scale
+    slope = np.ones(())
+    if softcap:
+        slope = 1 / np.cosh(scores / softcap) ** 2
+        scores = softcap * np.tanh(scores / softcap)
+    p = _softmax(np.where(mask[:, None], scores, -np.inf))
     do = dout.reshape(batch, length, heads, head_dim).transpose(0, 2, 1, 3)
     dp = do @ vs.swapaxes(-1, -2)
-    ds = p * (dp - np.sum(dp * p, axis=-1, keepdims=True))  # the softmax's Jacobian
+    ds = p * (dp - np.sum(dp * p, axis=-1, keepdims=True)) * slope  # the softmax's Jacobian, then the cap's
 
     def join(x: Array, count: int) -> Array:  # the query heads that share one of `count` heads add up
         shared = x.reshape(batch, count, heads // count, length, head_dim).sum(axis=2)
@@ -185,6 +202,20 @@ def swiglu(gate: Array, up: Array) -> Array:
 def swiglu_backward(dy: Array, gate: Array, up: Array) -> dict[str, Array]:
     s = 1 / (1 + np.exp(-gate))
     return {"gate": dy * up * (s + gate * s * (1 - s)), "up": dy * gate * s}
+
+
+def geglu(gate: Array, up: Array) -> Array:
+    """GELU by its tanh form (Hendrycks & Gimpel 2016)."""
+    return 0.5 * gate * (1 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))) * up
+
+
+def geglu_backward(dy: Array, gate: Array, up: Array) -> dict[str, Array]:
+    inner = math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)
+    # 1 - tanh^2 as 1 / cosh^2, which does not cancel; beyond +-300 it is 0 in float64 anyway.
+    sech2 = 1 / np.cosh(np.clip(inner, -300, 300)) ** 2
+    slope = 0.5 * (1 + np.tanh(inner))
+    slope = slope + 0.5 * gate * sech2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * gate**2)
+    return {"gate": dy * up * slope, "up": geglu(gate, dy)}
 
 
 def cross_entropy(x: Array, weight: Array, rows: Array, targets: Array, inv_tokens: float) -> float:

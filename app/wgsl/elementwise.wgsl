@@ -1,5 +1,6 @@
 // add:  y = a + b   (residual; its backward hands dy to both sides)
 // copy: y = a
+// scale: y = value * a   (its backward is itself)
 // fill: y = value
 struct Params { n: u32, value: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -28,4 +29,11 @@ fn fill(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         @builtin(num_workgroups) groups: vec3u) {
     let i = index_of(group, groups, lane);
     if (i < params.n) { y[i] = params.value; }
+}
+
+@compute @workgroup_size(64)
+fn scale(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
+         @builtin(num_workgroups) groups: vec3u) {
+    let i = index_of(group, groups, lane);
+    if (i < params.n) { y[i] = params.value * a[i]; }
 }

@@ -1,6 +1,6 @@
-// embedding:  x[t, :] = weight[token[t], :]
+// embedding:  x[t, :] = scale * weight[token[t], :]
 // token: (rows)   x: (rows, C), written with `=`. The embedding is frozen: there is no backward.
-struct Params { rows: u32, quads_per_row: u32 }
+struct Params { rows: u32, quads_per_row: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> tokens: array<u32>;
 @group(0) @binding(4) var<storage, read_write> x: array<vec4f>;
@@ -12,6 +12,6 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     if (row >= params.rows) { return; }
     let token = tokens[row];
     for (var quad = lane; quad < params.quads_per_row; quad += 64u) {
-        x[row * params.quads_per_row + quad] = weight_quad(token, quad, params.quads_per_row);
+        x[row * params.quads_per_row + quad] = params.scale * weight_quad(token, quad, params.quads_per_row);
     }
 }

@@ -9,7 +9,7 @@ import pytest
 
 from lora_lab.errors import ModelError
 from lora_lab.gpu import Device
-from lora_lab.ops.attention import attention, attention_decode
+from lora_lab.ops.attention import PLAIN_SCORES, Scores, attention, attention_decode
 from lora_lab.ops.rope import rope, rope_table
 from lora_lab.ops.rows import append_rows
 from lora_lab.ops.step import StepValues
@@ -22,23 +22,26 @@ LENGTHS = [1, 5, 33, 64, 65, 123, 130]
 
 
 def check_attention(
-    device: Device, positions: np.ndarray, length: int, head_dim: int, heads: int, kv_heads: int
-) -> None:
+    device: Device, positions: np.ndarray, length: int, head_dim: int, heads: int, kv_heads: int,
+    scores: Scores = PLAIN_SCORES, size: float = 1.0, wanted: Scores | None = None,
+) -> None:  # fmt: skip
+    """`size` is how large queries are; `wanted` the scores that the reference makes, where they shall differ."""
     rows = len(positions)
     rng = np.random.default_rng(length + head_dim)
     inputs = {
-        "q": rng.normal(size=(rows, heads * head_dim)),
+        "q": size * rng.normal(size=(rows, heads * head_dim)),
         "k": rng.normal(size=(rows, kv_heads * head_dim)),
         "v": rng.normal(size=(rows, kv_heads * head_dim)),
         "positions": positions,
     }
     shape = {"length": length, "heads": heads, "kv_heads": kv_heads}
+    rules = vars(wanted or scores)
     check_op(
         device,
-        lambda tape, t: attention(tape, t["q"], t["k"], t["v"], t["positions"], **shape),
+        lambda tape, t: attention(tape, t["q"], t["k"], t["v"], t["positions"], **shape, scores=scores),
         inputs,
-        lambda **arrays: reference.attention(**arrays, **shape),
-        lambda dout, **arrays: reference.attention_backward(dout, **arrays, **shape),
+        lambda **arrays: reference.attention(**arrays, **shape, **rules),
+        lambda dout, **arrays: reference.attention_backward(dout, **arrays, **shape, **rules),
     )
 
 
@@ -121,6 +124,62 @@ def test_large_scores_do_not_overflow(each_device: Device) -> None:
     )
 
 
+# --- windows, soft caps and other scales ---
+
+
+@pytest.mark.parametrize("window", [1, 2, 31, 32, 33, 64, 129, 130, 500])
+@pytest.mark.parametrize("head_dim", [20, 64])
+def test_a_window_ends_where_it_says(each_device: Device, window: int, head_dim: int) -> None:
+    check_attention(each_device, np.arange(130), 130, head_dim, 4, 2, Scores(window=window))
+
+
+def test_a_window_off_by_one_would_show(each_device: Device) -> None:
+    """The control."""
+    with pytest.raises(AssertionError, match="relative error"):
+        check_attention(each_device, np.arange(130), 130, 20, 4, 2, Scores(window=32), wanted=Scores(window=33))
+
+
+def test_windows_inside_packed_segments(each_device: Device) -> None:
+    positions = np.concatenate([np.arange(length) for length in (40, 27, 63)])
+    check_attention(each_device, positions, 130, 20, 4, 2, Scores(window=16))
+
+
+def test_a_head_of_256_channels(each_device: Device) -> None:
+    check_attention(each_device, np.arange(37), 37, 256, 2, 1, Scores(window=9))
+
+
+@pytest.mark.parametrize(("softcap", "size"), [(50.0, 1.0), (50.0, 10.0), (2.0, 3.0)], ids=["far", "near", "beyond"])
+def test_scores_are_capped(each_device: Device, softcap: float, size: float) -> None:
+    """Where it hardly shows, where it bends, and where nearly all scores lie at the cap."""
+    scores = Scores(scale=0.3, softcap=softcap)
+    check_attention(each_device, np.tile(np.arange(67), 2), 67, 20, 4, 2, scores, size)
+
+
+def test_a_missing_cap_would_show(each_device: Device) -> None:
+    """The control."""
+    with pytest.raises(AssertionError, match="relative error"):
+        check_attention(each_device, np.arange(67), 67, 20, 4, 2, Scores(softcap=50.0), 5.0, wanted=Scores())
+
+
+def test_nothing_is_computed_outside_the_window(each_device: Device) -> None:
+    """Tiles that lie outside it are not even loaded: NaN in them reaches nothing."""
+    rows, window, shape = 192, 32, {"length": 192, "heads": 4, "kv_heads": 2}
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.normal(size=(rows, size)) for name, size in {"q": 80, "k": 40, "v": 40}.items()}
+    inputs |= {"positions": np.arange(rows)}
+    far = {name: inputs[name].copy() for name in "kv"}
+    for array in far.values():
+        array[:64] = np.nan  # what rows from 128 on are far beyond the window of
+
+    def build(tape, t):
+        return attention(tape, t["q"], t["k"], t["v"], t["positions"], **shape, scores=Scores(window=window))
+
+    wanted = run_op(each_device, build, inputs)["y"]
+    found = run_op(each_device, build, inputs | far)["y"]
+    assert np.array_equal(found[128:], wanted[128:])
+    assert np.isnan(found[:64]).all()
+
+
 CACHE_ROWS = 600
 
 
@@ -168,6 +227,40 @@ def test_decode_over_a_cache(each_device: Device, past: int, head_dim: int, head
     )
 
 
+@pytest.mark.parametrize("past", [0, 5, 255, 300, 599])
+@pytest.mark.parametrize("scores", [Scores(window=6), Scores(window=300, softcap=1.0), Scores(scale=0.5)], ids=str)
+def test_decode_by_other_rules(each_device: Device, past: int, scores: Scores) -> None:
+    def wanted(q, k, v, positions):
+        keys, values = k[: past + 1], v[: past + 1]
+        return reference.attention(q, keys, values, positions, 1, 4, 2, past=past, **vars(scores))
+
+    check_op(
+        each_device,
+        lambda tape, t: attention_decode(tape, t["q"], t["k"], t["v"], 4, 2, scores),
+        cache_inputs(1, past, 20, 4, 2),
+        wanted,
+        step=StepValues(past=past),
+    )
+
+
+@pytest.mark.parametrize(("rows", "past"), [(16, 3), (64, 101), (5, 500)])
+def test_prefill_over_a_cache_by_other_rules(each_device: Device, rows: int, past: int) -> None:
+    scores, shape = Scores(window=20, softcap=2.0), {"length": rows, "heads": 4, "kv_heads": 2}
+
+    def wanted(q, k, v, positions):
+        return reference.attention(q, k[: past + rows], v[: past + rows], positions, **shape, past=past, **vars(scores))
+
+    check_op(
+        each_device,
+        lambda tape, t: attention(
+            tape, t["q"], t["k"], t["v"], t["positions"], **shape, cached=True, scores=scores
+        ),
+        cache_inputs(rows, past, 20, 4, 2),
+        wanted,
+        step=StepValues(past=past),
+    )
+
+
 def test_rows_are_appended_behind_the_past(device: Device) -> None:
     cache, x = np.full((9, 6), 7.0), np.arange(18.0).reshape(3, 6)
 
@@ -203,6 +296,25 @@ def test_rope(device: Device, head_dim: int, heads: int, scaling: str) -> None:
         {"x": rng.normal(size=(7, heads * head_dim)), "positions": positions, "table": table},
         lambda x, positions, table: reference.rope(x, positions, heads, frequencies),
         lambda dy, x, positions, table: {"x": reference.rope_backward(dy, positions, heads, frequencies)},
+    )
+
+
+def test_rope_of_a_part_of_each_head(device: Device) -> None:
+    """Phi turns the first channels only; a table of fewer angles says so."""
+    rng, positions = np.random.default_rng(0), np.array([0, 3, 7, 100])
+    frequencies = reference.rope_frequencies(12, 10_000.0)
+
+    def turned(x, sign):
+        heads = x.reshape(4, 3, 20)
+        part = reference.rope(heads[:, :, :12].reshape(4, -1), positions, 3, sign * frequencies)
+        return np.concatenate([part.reshape(4, 3, 12), heads[:, :, 12:]], axis=-1).reshape(4, -1)
+
+    check_op(
+        device,
+        lambda tape, t: rope(tape, [(t["x"], 3)], t["positions"], t["table"])[0],
+        {"x": rng.normal(size=(4, 60)), "positions": positions, "table": rope_table(12, 10_000.0, None, 128)},
+        lambda x, positions, table: turned(x, 1),
+        lambda dy, x, positions, table: {"x": turned(dy, -1)},
     )
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from lora_lab.gpu import Device
 from lora_lab.gpu import plan as plan_module
-from lora_lab.ops.elementwise import add, copy, fill
+from lora_lab.gpu.plan import Tensor
+from lora_lab.ops.elementwise import add, add_bias, copy, fill, reshaped, scale
+from lora_lab.ops.glu import glu
 from lora_lab.ops.rmsnorm import rmsnorm
 from lora_lab.ops.rows import gather_rows, last_row, scatter_rows
 from lora_lab.ops.step import StepValues
-from lora_lab.ops.swiglu import swiglu
 from tests import reference
 from tests.close import check_op, run_op
 
@@ -44,7 +45,7 @@ def test_rmsnorm_adds_to_the_residuals_gradient(each_device: Device) -> None:
 
     check_op(
         each_device,
-        lambda tape, t: add(tape, t["x"], swiglu(tape, rmsnorm(tape, t["x"], t["gain"], 1e-5), t["up"])),
+        lambda tape, t: add(tape, t["x"], glu(tape, rmsnorm(tape, t["x"], t["gain"], 1e-5), t["up"])),
         {"x": rng.normal(size=(33, 36)), "gain": rng.normal(size=36), "up": rng.normal(size=(33, 36))},
         forward,
         backward,
@@ -67,7 +68,7 @@ def test_swiglu(device: Device, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(shape[0])
     check_op(
         device,
-        lambda tape, t: swiglu(tape, t["gate"], t["up"]),
+        lambda tape, t: glu(tape, t["gate"], t["up"]),
         {"gate": 3 * rng.normal(size=shape), "up": rng.normal(size=shape)},
         reference.swiglu,
         lambda dy, gate, up: reference.swiglu_backward(dy, gate, up),
@@ -80,11 +81,101 @@ def test_swiglu_far_from_zero(device: Device) -> None:
     with np.errstate(over="ignore"):
         check_op(
             device,
-            lambda tape, t: swiglu(tape, t["gate"], t["up"]),
+            lambda tape, t: glu(tape, t["gate"], t["up"]),
             {"gate": gate, "up": np.ones(gate.shape)},
             reference.swiglu,
             lambda dy, gate, up: reference.swiglu_backward(dy, gate, up),
         )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_geglu(device: Device, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape[0])
+    check_op(
+        device,
+        lambda tape, t: glu(tape, t["gate"], t["up"], gelu=True),
+        {"gate": 3 * rng.normal(size=shape), "up": rng.normal(size=shape)},
+        reference.geglu,
+        lambda dy, gate, up: reference.geglu_backward(dy, gate, up),
+    )
+
+
+def test_geglu_far_from_zero_and_made_again(device: Device) -> None:
+    gate = np.array([[-1000.0, -89.0, -6.0, 0.0, 6.0, 89.0, 1000.0]])
+    check_op(
+        device,
+        lambda tape, t: glu(tape, t["gate"], t["up"], gelu=True),
+        {"gate": gate, "up": np.ones(gate.shape)},
+        reference.geglu,
+        lambda dy, gate, up: reference.geglu_backward(dy, gate, up),
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_scale(device: Device, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape[0])
+    check_op(
+        device,
+        lambda tape, t: scale(tape, t["x"], 0.22),
+        {"x": rng.normal(size=shape)},
+        lambda x: 0.22 * x,
+        lambda dy, x: {"x": 0.22 * dy},
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_bias_is_added_in_place(device: Device, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape[0])
+    inputs = {"x": rng.normal(size=shape), "gain": np.ones(shape[1]), "bias": rng.normal(size=shape[1])}
+
+    def build(tape, t):  # behind a norm, since an input of the test is not changed
+        return add_bias(tape, rmsnorm(tape, t["x"], t["gain"], 1e-5), t["bias"])
+
+    check_op(
+        device,
+        build,
+        inputs,
+        lambda x, gain, bias: reference.rmsnorm(x, gain, 1e-5) + bias,
+        lambda dy, x, gain, bias: {"x": reference.rmsnorm_backward(dy, x, gain, 1e-5)},
+    )
+
+
+def test_a_norm_over_each_head_of_a_part(device: Device) -> None:
+    """q and k of a joined product: each is looked at head by head, and their gradients are parts of one again."""
+    rng = np.random.default_rng(0)
+    rows, heads, head_dim = 6, 4, 20
+    size = rows * heads * head_dim
+    gain = rng.normal(size=head_dim)
+
+    def build(tape, t):
+        whole = glu(tape, t["x"], t["up"])
+        parts = [Tensor((rows, heads * head_dim), whole.storage, 4 * i * size, f"{i}", True) for i in range(2)]
+        tape.split(whole, parts)
+        normed = [
+            reshaped(
+                tape,
+                rmsnorm(tape, reshaped(tape, part, (rows * heads, head_dim)), t["gain"], 1e-5),
+                (rows, heads * head_dim),
+            )
+            for part in parts
+        ]
+        return add(tape, normed[0], scale(tape, normed[1], 2.0))
+
+    def forward(x, up, gain):
+        y = reference.swiglu(x, up).reshape(2, rows * heads, head_dim)
+        return (reference.rmsnorm(y[0], gain, 1e-5) + 2 * reference.rmsnorm(y[1], gain, 1e-5)).reshape(rows, -1)
+
+    def backward(dy, x, up, gain):
+        y = reference.swiglu(x, up).reshape(2, rows * heads, head_dim)
+        grads = [
+            reference.rmsnorm_backward(factor * dy.reshape(-1, head_dim), part, gain, 1e-5)
+            for factor, part in zip((1, 2), y, strict=True)
+        ]
+        return {"x": reference.swiglu_backward(np.stack(grads).reshape(x.shape), x, up)["gate"]}
+
+    check_op(
+        device, build, {"x": rng.normal(size=2 * size), "up": rng.normal(size=2 * size), "gain": gain}, forward, backward
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -121,7 +212,7 @@ def test_a_grid_folded_into_two_dimensions(device: Device, monkeypatch: pytest.M
     assert plan_module.grid_1d(41) == (7, 6, 1)
     check_op(
         device,
-        lambda tape, t: rmsnorm(tape, add(tape, t["x"], swiglu(tape, t["x"], t["up"])), t["gain"], 1e-5),
+        lambda tape, t: rmsnorm(tape, add(tape, t["x"], glu(tape, t["x"], t["up"])), t["gain"], 1e-5),
         {"x": rng.normal(size=shape), "up": rng.normal(size=shape), "gain": rng.normal(size=63)},
         lambda x, up, gain: reference.rmsnorm(x + reference.swiglu(x, up), gain, 1e-5),
     )

@@ -56,7 +56,7 @@ FAULTS = {
     "attention's backward off by one percent": scaled("scale", 1.01, "attention", "backward"),
     "RoPE is not turned back": scaled("sign", -1.0, "rope"),
     "the residual's gradient is lost in the norm": scaled("accumulate", 0, "rmsnorm", "backward"),
-    "gate and up change places": swapped("gate_grad", "up_grad", "swiglu", "backward"),
+    "gate and up change places": swapped("gate_grad", "up_grad", "glu", "backward"),
     "the norm's epsilon is another one": scaled("eps", 100.0, "rmsnorm", "forward"),
 }
 

@@ -1,10 +1,11 @@
 // attention of one new query over the cache (decoding): the same result as attention/plain.wgsl for one row.
-// q, out: (H * D)   k, v: caches (length, Hkv * D), of which rows 0 .. step.past are valid
+// q, out: (H * D)   k, v: caches (length, Hkv * D), of which rows 0 .. step.past are valid; the query sees the last `window` of them
 // One workgroup of LANES (given by the op, at least HEAD_QUADS) a head. It takes the keys in blocks of LANES: one key an invocation for the scores, then the invocations
 // share out the D channels of the weighted sum.
-struct Params { heads: u32, kv_heads: u32, scale: f32 }
+struct Params { heads: u32, kv_heads: u32, scale: f32, window: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
+// include: softcap.wgsl
 @group(0) @binding(2) var<storage, read> q: array<vec4f>;
 @group(0) @binding(3) var<storage, read> k: array<vec4f>;
 @group(0) @binding(4) var<storage, read> v: array<vec4f>;
@@ -26,14 +27,14 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     var largest = NEVER;
     var sum = 0.0;
     var acc = vec4f(0.0);
-    for (var start = 0u; start < length; start += LANES) {
+    for (var start = length - min(params.window, length); start < length; start += LANES) {
         let count = min(LANES, length - start);
         var s = NEVER;
         if (lane < count) {
             let at = ((start + lane) * params.kv_heads + kv_head) * HEAD_QUADS;
             s = 0.0;
             for (var d = 0u; d < HEAD_QUADS; d++) { s += dot(q[head * HEAD_QUADS + d], k[at + d]); }
-            s *= params.scale;
+            s = capped(s * params.scale);
         }
         workgroupBarrier();
         partial[lane] = s;

@@ -3,9 +3,10 @@
 // quads, or 4 rows x QUADS quads of the result from a quarter of the keys. A patch takes every GROUPS-th row, key and quad,
 // which keeps neighbours in different banks; a vec4 of scores are those keys: c, c + GROUPS, c + 2 GROUPS, c + 3 GROUPS.
 // HEAD_QUADS = D / 4 and TILE (32, 16 or 8) are given by the op; a workgroup is TILE * TILE / 4 invocations.
-struct Params { length: u32, heads: u32, kv_heads: u32, scale: f32, cached: u32 }
+struct Params { length: u32, heads: u32, kv_heads: u32, scale: f32, cached: u32, window: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
+// include: softcap.wgsl
 @group(0) @binding(2) var<storage, read> q: array<vec4f>;
 @group(0) @binding(3) var<storage, read> k: array<vec4f>;
 @group(0) @binding(4) var<storage, read> v: array<vec4f>;
@@ -27,6 +28,11 @@ var<workgroup> scores: array<vec4f, 4u * TILE * SCORE_PITCH>;       // by quarte
 var<workgroup> row_parts: array<f32, TILE * SCORE_PITCH>;
 var<workgroup> corrections: array<f32, TILE>;
 
+// The first key that the query at `last` sees: its segment's, or the window's.
+fn first_seen(last: u32, position: u32) -> u32 {
+    return max(last - position, last + 1u - min(params.window, last + 1u));
+}
+
 fn is_quad(quad: u32) -> bool { return HEAD_QUADS % GROUPS == 0u || quad < HEAD_QUADS; }
 
 @compute @workgroup_size(LANES)
@@ -45,8 +51,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     let t = query0 + row;
     let safe_t = min(t, params.length - 1u);
     let last = past + safe_t;
-    let first = last - positions[batch * params.length + safe_t];
-    let begin = past + query0 - positions[batch * params.length + query0];
+    let first = first_seen(last, positions[batch * params.length + safe_t]);
+    let begin = first_seen(past + query0, positions[batch * params.length + query0]);
     let end = past + min(query0 + TILE, params.length);
 
     let q_at = ((batch * params.length + safe_t) * params.heads + head) * HEAD_QUADS;
@@ -113,7 +119,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
                   + (scores[own + 2u * TILE * SCORE_PITCH] + scores[own + 3u * TILE * SCORE_PITCH]);
         let keys = vec4u(start + group1) + vec4u(0u, GROUPS, 2u * GROUPS, 3u * GROUPS);
         let seen = (keys >= vec4u(first)) & (keys <= vec4u(last));
-        let masked = select(vec4f(NEVER), whole, seen);
+        let masked = select(vec4f(NEVER), capped_four(whole), seen);
         row_parts[own] = max(max(masked.x, masked.y), max(masked.z, masked.w));
         workgroupBarrier();
         var tile_largest = largest;

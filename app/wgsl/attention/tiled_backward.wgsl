@@ -3,8 +3,9 @@
 // share a key and value head, in order: dk and dv (rows, Hkv * D).
 // Half of a workgroup makes the scores q . k, the other half dout . v, each invocation a patch of 4 queries x 4 keys over half
 // of the quads; two that share a patch then give each other two rows of it.
-struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32 }
+struct Params { rows: u32, length: u32, heads: u32, kv_heads: u32, scale: f32, window: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
+// include: softcap.wgsl
 @group(0) @binding(2) var<storage, read> q: array<vec4f>;
 @group(0) @binding(3) var<storage, read> k: array<vec4f>;
 @group(0) @binding(4) var<storage, read> v: array<vec4f>;
@@ -30,6 +31,11 @@ const QUADS = (HEAD_QUADS + GROUPS - 1u) / GROUPS;     // of a row, of those who
 var<workgroup> tiles: array<vec4f, 4u * TILE_SIZE>;         // q, dout, k, v
 var<workgroup> scores: array<vec4f, 2u * SCORES_SIZE>;      // p and ds, by row
 var<workgroup> rows: array<vec4f, TILE>;                    // of each query, see row_of
+
+// The first key that the query at `last` sees: its segment's, or the window's.
+fn first_seen(last: u32, position: u32) -> u32 {
+    return max(last - position, last + 1u - min(params.window, last + 1u));
+}
 
 fn is_quad(quad: u32) -> bool { return HEAD_QUADS % GROUPS == 0u || quad < HEAD_QUADS; }
 
@@ -76,12 +82,18 @@ fn row_of(t: u32, base: u32, head: u32) -> vec4f {
     let safe_t = min(t, params.length - 1u);
     let own = statistics[(base + safe_t) * params.heads + head];
     let last = select(-1.0, f32(safe_t), t < params.length);
-    return vec4f(f32(safe_t - positions[base + safe_t]), last, own.x, own.y);
+    return vec4f(f32(first_seen(safe_t, positions[base + safe_t])), last, own.x, own.y);
 }
 
 fn weights_of(row: vec4f, keys: vec4f, score: vec4f) -> vec4f {
     let seen = (keys >= vec4f(row.x)) & (keys <= vec4f(row.y));
-    return select(vec4f(0.0), exp(score * params.scale - row.z), seen);
+    return select(vec4f(0.0), exp(capped_four(score * params.scale) - row.z), seen);
+}
+
+// The slope of the cap, from the weights that the capped scores gave: y = log(p) + lse. Where p is 0 it does not matter.
+fn slope_of(p: vec4f, row: vec4f) -> vec4f {
+    if (CAP > 0.0) { return slope_at_four(log(max(p, vec4f(1.0e-38))) + row.z); }
+    return vec4f(1.0);
 }
 
 // Makes p and ds of the loaded queries and keys (from `key0`).
@@ -133,8 +145,10 @@ fn make_scores(key0: u32, lane: u32) {
     workgroupBarrier();
     if (product == 1u) {
         let ds_at = SCORES_SIZE + p_at;
-        scores[ds_at] = params.scale * scores[p_at] * (near_score - near.w);
-        scores[ds_at + GROUPS * SCORE_PITCH] = params.scale * scores[p_at + GROUPS * SCORE_PITCH] * (far_score - far.w);
+        let near_p = scores[p_at];
+        let far_p = scores[p_at + GROUPS * SCORE_PITCH];
+        scores[ds_at] = params.scale * near_p * (near_score - near.w) * slope_of(near_p, near);
+        scores[ds_at + GROUPS * SCORE_PITCH] = params.scale * far_p * (far_score - far.w) * slope_of(far_p, far);
     }
     workgroupBarrier();
 }
@@ -233,7 +247,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
     let last_key = min(key0 + TILE, params.length) - 1u;
     // Only queries from the first key of this workgroup on, as far as the segment of its last one, see any of them.
     for (var start = key0; start < params.length; start += TILE) {
-        if (start - positions[base + start] > last_key) { break; }
+        if (first_seen(start, positions[base + start]) > last_key) { break; }
         workgroupBarrier();
         put(0u, lane, next);
         if (lane < TILE) { rows[lane] = next_row; }

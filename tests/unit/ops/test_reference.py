@@ -67,6 +67,11 @@ def test_swiglu() -> None:
     check(reference.swiglu, reference.swiglu_backward(dy, **inputs), inputs, dy)
 
 
+def test_geglu() -> None:
+    inputs, dy = {"gate": normal(3, 4), "up": normal(3, 4)}, normal(3, 4)
+    check(reference.geglu, reference.geglu_backward(dy, **inputs), inputs, dy)
+
+
 def test_cross_entropy() -> None:
     x, weight, rows, targets = normal(6, 4), normal(7, 4), np.array([0, 2, 5]), np.array([6, 0, 3])
     dx = reference.cross_entropy_backward(x, weight, rows, targets, 0.25)

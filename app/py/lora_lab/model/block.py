@@ -12,7 +12,6 @@ from ..gpu.plan import Tensor
 from ..ops.linear import LoraPair, linear, linear_joined
 from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope
-from ..ops.swiglu import swiglu
 from ..ops.tape import Tape
 from ..ops.weight import Weight
 
@@ -68,6 +67,6 @@ class Pass:
         parts = [(q, self.config.num_heads), (k, self.config.num_kv_heads)]
         return rope(self.tape, parts, self.positions, self.table)
 
-    def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
-        """Return silu(gate) * up."""
-        return swiglu(self.tape, gate, up)
+    def glu(self, gate: Tensor, up: Tensor, gelu: bool = False) -> Tensor:
+        """Return silu(gate) * up, or gelu(gate) * up."""
+        return glu(self.tape, gate, up, gelu)

@@ -13,6 +13,30 @@ OWNERS = 4  # queries, or keys, of a workgroup where workgroup memory is slow
 TILES = (32, 16, 8)  # queries and keys of a tile on a GPU: the largest that fits its workgroup memory
 
 
+NO_WINDOW = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How the scores of queries and keys are made, and which keys a query sees."""
+
+    scale: float | None = None  # of q . k; None: D^-0.5
+    window: int | None = None  # how many keys a query sees, itself among them; None: all before it
+    softcap: float = 0.0  # scores are kept within +- this (Gemma 2); 0: they are not
+
+    def params(self, head_dim: int) -> dict[str, int | float]:
+        """Return what the kernels are told of it."""
+        scale = head_dim**-0.5 if self.scale is None else self.scale
+        return {"scale": scale, "window": NO_WINDOW if self.window is None else self.window}
+
+    def seen(self, length: int) -> int:
+        """Return the most keys that a query of a sequence of `length` sees."""
+        return length if self.window is None else min(length, self.window)
+
+
+PLAIN_SCORES = Scores()
+
+
 @dataclass(frozen=True)
 class _Form:
     """Which kernels do it on this device, their constants, and how many queries or keys a workgroup takes."""
@@ -24,17 +48,18 @@ class _Form:
     shares: int  # of a product dout . v in backward: sums of their own
 
 
-def _form(device: Device, head_dim: int) -> _Form:
+def _form(device: Device, head_dim: int, scores: Scores) -> _Form:
+    cap = ("CAP", float(scores.softcap))
     room = device.limits.max_workgroup_storage_size
     quads = ("HEAD_QUADS", head_dim // 4)
     tile = next((t for t in TILES if _tiled_bytes(t, head_dim) <= room), 0)
     if device.use_workgroup_memory and tile and tile * tile // 4 <= device.limits.max_invocations_per_workgroup:
-        return _Form("attention/tiled", "attention/tiled_backward", (quads, ("TILE", tile)), tile, 2)
+        return _Form("attention/tiled", "attention/tiled_backward", (quads, cap, ("TILE", tile)), tile, 2)
     tile = 32
     # Two tiles of vectors, and backward's 12 bytes of statistics for each of a tile's queries.
     while tile > 1 and tile * (8 * head_dim + 12) + 16 > room:
         tile //= 2
-    constants = (quads, ("TILE", tile), ("OWNERS", OWNERS))
+    constants = (quads, cap, ("TILE", tile), ("OWNERS", OWNERS))
     return _Form("attention/plain", "attention/plain_backward", constants, OWNERS, 1)
 
 
@@ -47,7 +72,7 @@ def _tiled_bytes(tile: int, head_dim: int) -> int:
 
 def attention(
     tape: Tape, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int, heads: int, kv_heads: int,
-    cached: bool = False, longest: int | None = None,
+    cached: bool = False, longest: int | None = None, scores: Scores = PLAIN_SCORES,
 ) -> Tensor:  # fmt: skip
     """Return (rows, H * D). q: (B * T, H * D) with T = `length`; positions: (B * T).
 
@@ -58,31 +83,32 @@ def attention(
     batch = q.rows // length
     out = tape.tensor(q.shape, "attention", q.requires_grad or k.requires_grad or v.requires_grad)
     lse = tape.tensor((q.rows, heads), "attention.lse")
-    scale = head_dim**-0.5
-    params = {"length": length, "heads": heads, "kv_heads": kv_heads, "scale": scale, "cached": int(cached)}
+    params = {"length": length, "heads": heads, "kv_heads": kv_heads, "cached": int(cached), **scores.params(head_dim)}
     assert tape.step is not None
     tensors = {"step": tape.step, "q": q, "k": k, "v": v, "positions": positions, "out": out, "lse": lse}
-    form = _form(tape.device, head_dim)
+    form = _form(tape.device, head_dim, scores)
     grid = (ceil_div(length, form.owners), heads, batch)
-    flops = 2.0 * batch * length * min(length, longest or length) * q.shape[-1]
+    flops = 2.0 * batch * length * scores.seen(min(length, longest or length)) * q.shape[-1]
     tape.dispatch(kernel(form.forward, "forward", form.constants), tensors, params, grid, flops)
     tape.on_backward(
         out,
-        lambda dout: attention_backward(tape, dout, q, k, v, positions, out, lse, length, heads, kv_heads, longest),
+        lambda dout: attention_backward(
+            tape, dout, q, k, v, positions, out, lse, length, heads, kv_heads, longest, scores
+        ),
     )
     return out
 
 
 def attention_backward(
     tape: Tape, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, out: Tensor, lse: Tensor,
-    length: int, heads: int, kv_heads: int, longest: int | None = None,
+    length: int, heads: int, kv_heads: int, longest: int | None = None, scores: Scores = PLAIN_SCORES,
 ) -> None:  # fmt: skip
     """Give q (rows, H * D), k and v (rows, Hkv * D) their gradients. None of them may have one yet."""
     head_dim = q.shape[-1] // heads
     batch = q.rows // length
-    form = _form(tape.device, head_dim)
-    params = {"rows": q.rows, "length": length, "heads": heads, "kv_heads": kv_heads, "scale": head_dim**-0.5}
-    flops = 2.0 * batch * length * min(length, longest or length) * q.shape[-1]
+    form = _form(tape.device, head_dim, scores)
+    params = {"rows": q.rows, "length": length, "heads": heads, "kv_heads": kv_heads, **scores.params(head_dim)}
+    flops = 2.0 * batch * length * scores.seen(min(length, longest or length)) * q.shape[-1]
 
     statistics = tape.tensor((*lse.shape, 2), "attention.statistics")
     tensors = {"dout": dout, "out": out, "lse": lse, "statistics": statistics}
@@ -131,15 +157,17 @@ def _backward_kv(
     return grads[0], grads[1]
 
 
-def attention_decode(tape: Tape, q: Tensor, k_cache: Tensor, v_cache: Tensor, heads: int, kv_heads: int) -> Tensor:
+def attention_decode(
+    tape: Tape, q: Tensor, k_cache: Tensor, v_cache: Tensor, heads: int, kv_heads: int, scores: Scores = PLAIN_SCORES
+) -> Tensor:
     """Return (1, H * D) for one query (1, H * D) over rows 0 .. step.past of the caches (length, Hkv * D)."""
     head_dim = q.shape[-1] // heads
     out = tape.tensor(q.shape, "attention")
-    params = {"heads": heads, "kv_heads": kv_heads, "scale": head_dim**-0.5}
+    params = {"heads": heads, "kv_heads": kv_heads, **scores.params(head_dim)}
     assert tape.step is not None
     tensors = {"step": tape.step, "q": q, "k": k_cache, "v": v_cache, "out": out}
     lanes = 256 if tape.device.use_workgroup_memory else 64
-    constants = (("HEAD_QUADS", head_dim // 4), ("LANES", lanes))
-    flops = 4.0 * k_cache.shape[0] * q.shape[-1]
+    constants = (("HEAD_QUADS", head_dim // 4), ("CAP", float(scores.softcap)), ("LANES", lanes))
+    flops = 4.0 * scores.seen(k_cache.shape[0]) * q.shape[-1]
     tape.dispatch(kernel("attention/one_query", "forward", constants), tensors, params, (heads,), flops)
     return out

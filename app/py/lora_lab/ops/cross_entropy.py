@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..gpu.kernel import kernel
-from ..gpu.plan import Tensor
-from .elementwise import fill
+from ..gpu.plan import Tensor, Trace, ceil_div, grid_1d
+from .elementwise import copy, fill
 from .linear import product, product_backward
 from .rows import gather_rows, scatter_rows
 from .tape import Tape
@@ -26,12 +26,27 @@ def chunk_rows(max_rows: int) -> int:
     return chunk
 
 
-def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets: Tensor, total: Tensor) -> None:
+def cap_logits(trace: Trace, logits: Tensor, cap: float) -> None:
+    """logits = cap * tanh(logits / cap), in place."""
+    grid = grid_1d(ceil_div(logits.size, 256))
+    step = kernel("cap_logits", "forward", (("CAP", float(cap)),))
+    trace.dispatch(step, {"logits": logits}, {"n": logits.size}, grid, 8.0 * logits.size)
+
+
+def _uncap_gradient(trace: Trace, dlogits: Tensor, kept: Tensor, cap: float) -> None:
+    grid = grid_1d(ceil_div(dlogits.size, 256))
+    step = kernel("cap_logits", "backward", (("CAP", float(cap)),))
+    trace.dispatch(step, {"logits": dlogits, "kept": kept}, {"n": dlogits.size}, grid, 3.0 * dlogits.size)
+
+
+def cross_entropy(
+    tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets: Tensor, total: Tensor, cap: float = 0.0
+) -> None:
     """Add the mean loss of the trained rows to `total` (1) and give x (rows, C) its gradient.
 
     `rows` and `targets` (u32) hold step.loss_rows entries, the rest is ignored: which rows of x are trained, and the
     token that follows each. Every term is multiplied by step.inv_tokens, so micro-batches add up to the mean over all
-    trained tokens of an accumulated batch. The output layer is frozen.
+    trained tokens of an accumulated batch. The output layer is frozen. Logits are kept within +- `cap`, if that is not 0.
     """
     max_rows = rows.size
     # A chunk has about as many rows as a large GPU has units: each takes as many invocations as it may.
@@ -48,12 +63,20 @@ def cross_entropy(tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets:
         gather_rows(tape, x, rows, hidden, start)
         logits = tape.tensor((count, lm_head.shape[0]), "logits")
         product(tape, hidden, lm_head, logits, chunk_start=start)
+        kept = None
+        if cap:
+            cap_logits(tape, logits, cap)
+            if target is not None:
+                kept = tape.tensor(logits.shape, "capped logits")
+                copy(tape, logits, kept)
         params = {"rows": count, "columns": lm_head.shape[0], "chunk_start": start}
         tensors = {"step": tape.step, "logits": logits, "targets": targets, "losses": losses}
         tape.dispatch(
             kernel("cross_entropy", "forward_backward", constants), tensors, params, (count,), 10.0 * logits.size
         )
         if target is not None:
+            if kept is not None:
+                _uncap_gradient(tape, logits, kept, cap)
             dhidden = tape.tensor(hidden.shape, "d.trained rows")
             product_backward(tape, logits, lm_head, dhidden, chunk_start=start)
             scatter_rows(tape, dhidden, rows, target[0], start)

@@ -1,4 +1,4 @@
-"""Addition, copies, and filling memory with a value."""
+"""Addition, factors, biases, copies, filling memory with a value, and looking at memory in another shape."""
 
 from __future__ import annotations
 
@@ -21,6 +21,42 @@ def add_backward(tape: Tape, dy: Tensor, a: Tensor, b: Tensor) -> None:
     """dy is the gradient of both sides. It is shared, not copied: b's backward runs before a gets its next share."""
     tape.give_grad(a, dy)
     tape.give_grad(b, dy)
+
+
+def scale(tape: Tape, x: Tensor, factor: float, label: str = "scaled") -> Tensor:
+    """Return factor * x."""
+    y = tape.tensor(x.shape, label, x.requires_grad)
+    _scale(tape, x, y, factor)
+
+    def backward(dy: Tensor) -> None:
+        dx = tape.new_grad(x)
+        _scale(tape, dy, dx, factor)
+        tape.give_grad(x, dx)
+
+    tape.on_backward(y, backward)
+    return y
+
+
+def _scale(trace: Trace, x: Tensor, y: Tensor, factor: float) -> None:
+    grid = grid_1d(ceil_div(x.size, 64))
+    trace.dispatch(kernel("elementwise", "scale"), {"a": x, "y": y}, {"n": x.size, "value": factor}, grid, x.size)
+
+
+def add_bias(tape: Tape, x: Tensor, bias: Tensor) -> Tensor:
+    """Return x (rows, C) with bias (C), which is frozen, added in place. Nothing else may need x as it was."""
+    grid = grid_1d(ceil_div(x.size, 64))
+    tape.dispatch(kernel("bias", "add"), {"x": x, "bias": bias}, {"n": x.size, "columns": bias.size}, grid, x.size)
+    return reshaped(tape, x, x.shape, f"{x.label}.biased")
+
+
+def reshaped(tape: Tape, x: Tensor, shape: tuple[int, ...], label: str = "") -> Tensor:
+    """Return x's memory in another shape of as many elements; so is its gradient."""
+    y = Tensor(shape, x.storage, x.offset, label or x.label, x.requires_grad)
+    if y.size != x.size:
+        raise ValueError(f"{x.label} is {x.shape}, which is not {shape}")
+    tape.same_place(y, x)
+    tape.on_backward(y, lambda dy: tape.give_grad(x, Tensor(x.shape, dy.storage, dy.offset, f"d.{x.label}")))
+    return y
 
 
 def fill(trace: Trace, y: Tensor, value: float) -> None:

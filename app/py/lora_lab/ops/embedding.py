@@ -8,13 +8,16 @@ from .tape import Tape
 from .weight import Weight
 
 
-def embedding(tape: Tape, tokens: Tensor, table: Weight) -> Tensor:
-    """Return x (rows, C) for tokens (rows), u32 below V. The table is frozen, so there is no backward."""
+def embedding(tape: Tape, tokens: Tensor, table: Weight, scale: float = 1.0) -> Tensor:
+    """Return x (rows, C), `scale` times the table's rows, for tokens (rows), u32 below V.
+
+    The table is frozen, so there is no backward.
+    """
     x = tape.tensor((tokens.size, table.shape[1]), "embedding")
     tape.dispatch(
         kernel("embedding", "forward", includes=(table.loader,)),
         {"weight": table.tensor, "tokens": tokens, "x": x},
-        {"rows": tokens.size, "quads_per_row": table.shape[1] // 4},
+        {"rows": tokens.size, "quads_per_row": table.shape[1] // 4, "scale": scale},
         grid_1d(tokens.size),
     )
     return x

@@ -84,9 +84,9 @@ def _rotate(tape: Tape, parts: Sequence[tuple[Tensor, int]], positions: Tensor, 
     end = last.offset + last.size_bytes
     whole = Tensor(((end - x.offset) // 4,), x.storage, x.offset, x.label)
     params = {
-        "rows": x.rows, "heads": heads, "half": x.shape[-1] // heads // 2, "sign": sign,
+        "rows": x.rows, "heads": heads, "head_dim": x.shape[-1] // heads, "half": table.shape[-2], "sign": sign,
         "second_base": (last.offset - x.offset) // 4, "second_heads": last_heads if second else 0,
     }  # fmt: skip
-    size = sum(part.size for part, _ in parts)
+    size = sum(2 * table.shape[-2] * part.rows * count for part, count in parts)
     tensors = {"x": whole, "positions": positions, "table": table}
     tape.dispatch(kernel("rope", "rotate"), tensors, params, grid_1d(ceil_div(size // 2, PAIRS)), 3.0 * size)

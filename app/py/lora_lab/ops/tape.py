@@ -97,7 +97,7 @@ class Tape(Trace):
             return None
         gradient = self._grads.get(x)
         if gradient is None:
-            gradient = _Gradient(self.tensor(x.shape, f"d.{x.label}"), [x])
+            gradient = _Gradient(self.new_grad(x), [x])
             self._grads[x] = gradient
             return gradient.tensor, False
         unfinished = [owner.label for owner in gradient.owners if owner is not x and owner not in self._done]

@@ -185,5 +185,5 @@ def block(run: Pass, layer: int, x: Tensor) -> Tensor:
     (x,) = run.linears(layer, _ATTENTION_OUT, run.attend(layer, q, k, v), residual=x)
     h = run.norm(layer, "post_attention_layernorm", x)
     gate, up = run.linears(layer, _MLP_IN, h)
-    (x,) = run.linears(layer, _MLP_OUT, run.swiglu(gate, up), residual=x)
+    (x,) = run.linears(layer, _MLP_OUT, run.glu(gate, up), residual=x)
     return x

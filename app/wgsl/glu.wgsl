@@ -1,5 +1,8 @@
-// swiglu:  y = silu(gate) * up,  silu(g) = g * s,  s = 1 / (1 + exp(-g))
-//   dgate = dy * up * s * (1 + g * (1 - s)),   dup = dy * silu(gate);   all (n)
+// glu:  y = act(gate) * up   (Shazeer 2020), act by GELU, which the op gives:
+//   SwiGLU  silu(g) = g * s,  s = 1 / (1 + exp(-g)),  silu'(g) = s * (1 + g * (1 - s))
+//   GeGLU   gelu(g) = g * s with s = 1 / (1 + exp(-2 z)),  z = sqrt(2 / pi) (g + 0.044715 g^3): the tanh form, as
+//           (1 + tanh z) / 2 = s;  gelu'(g) = s + 2 g s (1 - s) z',  z' = sqrt(2 / pi) (1 + 0.134145 g^2)
+//   dgate = dy * up * act'(gate),   dup = dy * act(gate);   all (n)
 // The gradients take the place of gate and up: gate_grad and up_grad hold one before and the other after.
 // backward_and_again also writes y as forward did, so that y need not be kept for the backward of what read it.
 struct Params { n: u32 }
@@ -25,6 +28,13 @@ fn store_y(i: u32, value: vec4f) {
     if (at.w < params.n) { y[at.w] = value.w; }
 }
 
+fn bent(g: vec4f) -> vec4f { return 0.7978845608 * (g + 0.044715 * g * g * g); }
+
+fn activated(g: vec4f) -> vec4f {
+    if (GELU) { return g / (1.0 + exp(-2.0 * bent(g))); }
+    return g / (1.0 + exp(-g));
+}
+
 @compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
            @builtin(num_workgroups) groups: vec3u) {
@@ -32,7 +42,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     let at = there(i);
     let g = vec4f(gate[at.x], gate[at.y], gate[at.z], gate[at.w]);
     let u = vec4f(up[at.x], up[at.y], up[at.z], up[at.w]);
-    store_y(i, g / (1.0 + exp(-g)) * u);
+    store_y(i, activated(g) * u);
 }
 
 struct Gradients { gate: vec4f, up: vec4f, y: vec4f }
@@ -41,8 +51,13 @@ fn gradients(i: u32) -> Gradients {
     let g = vec4f(gate_grad[at.x], gate_grad[at.y], gate_grad[at.z], gate_grad[at.w]);
     let u = vec4f(up_grad[at.x], up_grad[at.y], up_grad[at.z], up_grad[at.w]);
     let d = vec4f(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
+    if (GELU) {
+        let s = 1.0 / (1.0 + exp(-2.0 * bent(g)));
+        let slope = s + 2.0 * g * s * (1.0 - s) * (0.7978845608 * (1.0 + 0.134145 * g * g));
+        return Gradients(d * u * slope, d * g * s, activated(g) * u);
+    }
     let s = 1.0 / (1.0 + exp(-g));
-    return Gradients(d * u * s * (1.0 + g * (1.0 - s)), d * g * s, g / (1.0 + exp(-g)) * u);
+    return Gradients(d * u * s * (1.0 + g * (1.0 - s)), d * g * s, activated(g) * u);
 }
 
 fn store_gradients(i: u32, value: Gradients) {
