@@ -52,8 +52,7 @@ def random_tensors(model: Model, config: LoraConfig, seed: int = 0, b_std: float
     for layer in range(model.config.num_layers):
         for name in config.targets:
             out_size, in_size = model.config.linear_shape(name)
-            block = "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
-            key = f"base_model.model.model.layers.{layer}.{block}.{name}"
+            key = f"base_model.model.{model.config.module_path(layer, name)}"
             bound = in_size**-0.5
             tensors[f"{key}.lora_A.weight"] = rng.uniform(-bound, bound, (config.rank, in_size)).astype(np.float32)
             tensors[f"{key}.lora_B.weight"] = rng.normal(0, b_std, (out_size, config.rank)).astype(np.float32)

@@ -173,9 +173,8 @@ def test_a_norm_over_each_head_of_a_part(device: Device) -> None:
         ]
         return {"x": reference.swiglu_backward(np.stack(grads).reshape(x.shape), x, up)["gate"]}
 
-    check_op(
-        device, build, {"x": rng.normal(size=2 * size), "up": rng.normal(size=2 * size), "gain": gain}, forward, backward
-    )
+    inputs = {"x": rng.normal(size=2 * size), "up": rng.normal(size=2 * size), "gain": gain}
+    check_op(device, build, inputs, forward, backward)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -24,6 +24,22 @@ class LinearLayer:
 
 
 @dataclass(frozen=True)
+class LayerConfig:
+    """What may differ from layer to layer."""
+
+    window: int | None = None  # how many positions a token sees, its own among them; None: all before it
+    rope: int | None = 0  # which of ModelConfig.ropes turns its queries and keys; None: none does
+
+
+@dataclass(frozen=True)
+class RopeConfig:
+    """One rotary embedding: its base and Hugging Face's `rope_scaling`; None means plain RoPE."""
+
+    theta: float
+    scaling: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Dimensions and constants of a model, as its family (model/families) reads them from its files."""
 
@@ -45,6 +61,17 @@ class ModelConfig:
     peft_targets: tuple[str, ...]
     # Hugging Face's `rope_scaling` (or the scaling half of `rope_parameters`); None means plain RoPE.
     rope_scaling: dict[str, Any] | None = None
+    # What a Llama does not have; the values here are Llama's.
+    other_ropes: tuple[RopeConfig, ...] = ()  # for layers that are not turned by rope_theta and rope_scaling
+    rotary_dim: int | None = None  # how many of a head's channels are turned; None: all
+    layers: tuple[LayerConfig, ...] = ()  # one a layer; none: all are alike
+    gelu: bool = False  # GELU's tanh form in the MLP, not SiLU
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0  # of what each branch adds
+    attention_scale: float | None = None  # of q . k; None: head_dim^-0.5
+    logit_scale: float = 1.0  # the last norm's gain is multiplied by it when it is loaded
+    attention_softcap: float = 0.0  # 0: none
+    logit_softcap: float = 0.0
     architecture: str = "llama"  # the name of its family
     name: str = "model"
     bos_token_id: int | None = None
@@ -60,6 +87,15 @@ class ModelConfig:
     def kv_size(self) -> int:
         """Width of the key and of the value projection, Hkv * D."""
         return self.num_kv_heads * self.head_dim
+
+    @property
+    def ropes(self) -> tuple[RopeConfig, ...]:
+        """Every rotary embedding that layers name by its place."""
+        return (RopeConfig(self.rope_theta, self.rope_scaling), *self.other_ropes)
+
+    def layer(self, index: int) -> LayerConfig:
+        """Return what is particular to a layer."""
+        return self.layers[index] if self.layers else LayerConfig()
 
     @property
     def linear_names(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from .rope_scaling import ROPE_FACTORS
 from .tensors import StoredTensor
 
 # One way to write each number, and none of thousands of digits.
-_LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.(\w+)\.weight")
+_LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.([\w.]+)\.(weight|bias)")
 
 
 class GgufSettings:
@@ -62,7 +62,7 @@ class GgufSettings:
 
 @dataclass(frozen=True)
 class GgufNames:
-    """How a family's tensors are called in GGUF: names of the whole model, names inside a layer (without `.weight`).
+    """How a family's tensors are called in GGUF: names of the whole model, and inside a layer, without the ending.
 
     `permuted` are those whose rows llama.cpp has interleaved head by head, with the number of heads.
     """
@@ -86,7 +86,7 @@ def rename_tensors(gguf: GgufFile, names: GgufNames) -> tuple[dict[str, StoredTe
         new_name, permutation = names.whole.get(name, name), None
         match = _LAYER_TENSOR.fullmatch(name)
         if match and match[2] in names.layer:
-            new_name = f"model.layers.{match[1]}.{names.layer[match[2]]}.weight"
+            new_name = f"model.layers.{match[1]}.{names.layer[match[2]]}.{match[3]}"
             permutation = names.permuted.get(match[2])
         if new_name in renamed:
             problems.append(f"{old_names[new_name]} and {name} are both {new_name}; wanted one of them")

@@ -48,9 +48,9 @@ class HfConfig:
             return default
         return value
 
-    def rope(self, max_positions: int) -> tuple[float, dict[str, Any] | None]:
+    def rope(self, max_positions: int, default: float = 10_000.0) -> tuple[float, dict[str, Any] | None]:
         """Return RoPE's theta and scaling, None for plain RoPE."""
-        theta, scaling, problems = read_hf_rope(self.config, max_positions)
+        theta, scaling, problems = read_hf_rope(self.config, max_positions, default)
         self.problems += problems
         return theta, scaling
 
@@ -77,6 +77,11 @@ class HfConfig:
             for field in fields
             if self.get(field)
         ]
+
+    def refuse_other_activation(self, field: str, *known: str) -> None:
+        """Note an activation that is none of `known`, of which the first is the one that is left out."""
+        if self.get(field, known[0]) not in known:
+            self.wrong(field, repr(known[0]))
 
     def refuse_quantization(self) -> None:
         """Note weights that another program has quantised in a way of its own."""

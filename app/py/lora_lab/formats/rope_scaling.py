@@ -23,7 +23,9 @@ def is_positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30
 
 
-def read_hf_rope(config: dict[str, Any], max_positions: int) -> tuple[float, dict[str, Any] | None, list[str]]:
+def read_hf_rope(
+    config: dict[str, Any], max_positions: int, default_theta: float = 10_000.0
+) -> tuple[float, dict[str, Any] | None, list[str]]:
     """Return theta, the scaling (None for plain RoPE) and the problems of a config.json.
 
     transformers 4 wrote rope_theta and rope_scaling (its kind under `rope_type`, before 4.43 under `type`), 5 writes
@@ -34,7 +36,7 @@ def read_hf_rope(config: dict[str, Any], max_positions: int) -> tuple[float, dic
     if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
         return 1.0, None, [f"config.json: {field} is {rope!r}; wanted one set of parameters for all layers"]
     problems = []
-    theta = rope.get("rope_theta", config.get("rope_theta", 10_000.0))
+    theta = rope.get("rope_theta", config.get("rope_theta", default_theta))
     if not is_positive(theta):
         problems.append(f"config.json: rope_theta is {theta!r}; wanted a positive number")
     partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))

@@ -33,6 +33,9 @@ class StoredTensor:
     size_bytes: int
     # llama.cpp stores q and k with the rows of each head interleaved; the number of heads to undo that, else None.
     head_permutation: int | None = None
+    # What a gain becomes when it is read: times * (value + plus).
+    times: float = 1.0
+    plus: float = 0.0
 
     async def read(self) -> np.ndarray:
         """Return all the bytes of the tensor as they lie in the file, uint8 (size_bytes,)."""
@@ -43,7 +46,10 @@ class StoredTensor:
         raw = await self.read()
         if self.head_permutation is not None:
             raw = unpermute_rows(raw.reshape(self.shape[0], -1), self.head_permutation)
-        return dequantize(self.form, raw, self.shape)
+        values = dequantize(self.form, raw, self.shape)
+        if (self.times, self.plus) != (1.0, 0.0):
+            values = np.float32(self.times) * (values + np.float32(self.plus))
+        return values
 
 
 def row_size_bytes(form: str, columns: int) -> int:

@@ -9,9 +9,11 @@ import numpy as np
 from ..errors import LoraLabError
 from ..gpu.device import Pool
 from ..gpu.plan import Tensor
+from ..model.block import scores_of
 from ..model.lora import Adapter
 from ..model.transformer import Model, transformer
 from ..ops.attention import attention
+from ..ops.cross_entropy import cap_logits
 from ..ops.elementwise import copy
 from ..ops.linear import product
 from ..ops.step import StepBuffer, StepValues
@@ -39,8 +41,9 @@ async def logits(model: Model, adapter: Adapter | None, token_ids: Sequence[int]
 
         tape = Tape(device, step.tensor, grad_enabled=False)
 
-        def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return attention(tape, q, k, v, positions, length, config.num_heads, config.num_kv_heads)
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            heads, kv_heads, scores = config.num_heads, config.num_kv_heads, scores_of(config, layer)
+            return attention(tape, q, k, v, positions, length, heads, kv_heads, scores=scores)
 
         hidden = transformer(tape, model, tokens, positions, table, attend, adapter.pairs() if adapter else {})
         copy(tape, hidden, Tensor(hidden.shape, hidden_buffer, 0, "hidden states"))
@@ -54,6 +57,8 @@ async def logits(model: Model, adapter: Adapter | None, token_ids: Sequence[int]
             rows = Tensor((count, config.hidden_size), hidden_buffer, 4 * start * config.hidden_size, "hidden states")
             out = Tensor((count, config.vocab_size), out_buffer, 0, "logits")
             product(tape, rows, model.lm_head, out)
+            if config.logit_softcap:
+                cap_logits(tape, out, config.logit_softcap)
             plans.append(await device.build(tape, pool, "logits"))
             await device.submit_measured(plans[-1])
             result[start : start + count] = await device.download(out)

@@ -8,11 +8,12 @@ import numpy as np
 
 from ..gpu.device import Pool, Progress
 from ..gpu.plan import Plan, Tensor
-from ..model.block import Adapters
+from ..model.block import Adapters, rope_part, scores_of
 from ..model.decode import PackedAdapter, can_decode, decode_logits
 from ..model.lora import Adapter
 from ..model.transformer import Model, transformer
 from ..ops.attention import attention, attention_decode
+from ..ops.cross_entropy import cap_logits
 from ..ops.linear import product
 from ..ops.rows import append_rows, last_row
 from ..ops.sample import sample
@@ -124,7 +125,7 @@ class GenerationPlans:
         adapters: Adapters = adapter.pairs() if adapter else {}
         tape = Tape(self.device, self.step.tensor, grad_enabled=False)
         if size == 1 and can_decode(self.device, model, adapter):
-            logits = decode_logits(tape, model, self.token, self.table, cache.layer, packed)
+            logits = decode_logits(tape, model, self.token, rope_part(self.table, 0), cache.layer, packed)
             sample(tape, logits, self.seen, self.token, self.drawn)
             return tape
         positions = Tensor((size,), self.positions.buffer, 0, "positions")
@@ -134,10 +135,11 @@ class GenerationPlans:
             k_cache, v_cache = cache.layer(layer)
             append_rows(tape, k, k_cache)
             append_rows(tape, v, v_cache)
+            heads, kv_heads, scores = config.num_heads, config.num_kv_heads, scores_of(config, layer)
             if size == 1:
-                return attention_decode(tape, q, k_cache, v_cache, config.num_heads, config.num_kv_heads)
+                return attention_decode(tape, q, k_cache, v_cache, heads, kv_heads, scores)
             return attention(
-                tape, q, k_cache, v_cache, positions, size, config.num_heads, config.num_kv_heads, cached=True
+                tape, q, k_cache, v_cache, positions, size, heads, kv_heads, cached=True, scores=scores
             )
 
         hidden = transformer(tape, model, tokens, positions, self.table, attend, adapters)
@@ -147,6 +149,8 @@ class GenerationPlans:
             last_row(tape, hidden, last)
         logits = tape.tensor((1, config.vocab_size), "logits")
         product(tape, last, model.lm_head, logits)
+        if config.logit_softcap:
+            cap_logits(tape, logits, config.logit_softcap)
         sample(tape, logits, self.seen, self.token, self.drawn)
         return tape
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from ..config import ModelConfig
 from ..gpu.plan import Tensor
+from ..ops.attention import Scores
+from ..ops.elementwise import add, add_bias, reshaped, scale
+from ..ops.glu import glu
 from ..ops.linear import LoraPair, linear, linear_joined
 from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope
@@ -20,11 +23,17 @@ Adapters = Mapping[tuple[int, tuple[str, ...]], LoraPair]  # by (layer index, na
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
+def scores_of(config: ModelConfig, layer: int) -> Scores:
+    """Return how a layer scores queries and keys."""
+    return Scores(config.attention_scale, config.layer(layer).window, config.attention_softcap)
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """One layer's weights."""
 
-    vectors: Mapping[str, Tensor]  # gains and the like, by Hugging Face's path inside the block: "input_layernorm"
+    # Gains and biases by Hugging Face's name inside the block: "input_layernorm.weight".
+    vectors: Mapping[str, Tensor]
     linears: Mapping[tuple[str, ...], Weight]  # by ModelConfig.joined_names: layers that share their input are stacked
 
 
@@ -41,9 +50,16 @@ class Pass:
     adapters: Adapters
 
     def norm(self, layer: int, name: str, x: Tensor) -> Tensor:
-        """Return RMSNorm of x (rows, C) by a gain of the layer."""
-        gain = self.blocks[layer].vectors[name]
+        """Return RMSNorm of x (rows, C) by a gain (C) of the layer."""
+        gain = self.blocks[layer].vectors[f"{name}.weight"]
         return rmsnorm(self.tape, x, gain, self.config.rms_norm_eps, f"{layer}.{name}")
+
+    def head_norm(self, layer: int, name: str, x: Tensor) -> Tensor:
+        """Return RMSNorm of each head of x (rows, heads * D) by a gain (D) of the layer."""
+        gain = self.blocks[layer].vectors[f"{name}.weight"]
+        heads = reshaped(self.tape, x, (x.size // gain.size, gain.size))
+        normed = rmsnorm(self.tape, heads, gain, self.config.rms_norm_eps, f"{layer}.{name}")
+        return reshaped(self.tape, normed, x.shape)
 
     def linears(self, layer: int, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> list[Tensor]:
         """Return the results of layers that share x: one product, unless only some of them have an adapter.
@@ -62,11 +78,33 @@ class Pass:
             for i, name in enumerate(names)
         ]
 
-    def rope(self, q: Tensor, k: Tensor) -> list[Tensor]:
-        """Return q (rows, H * D) and k (rows, Hkv * D) turned by their positions, in place."""
-        parts = [(q, self.config.num_heads), (k, self.config.num_kv_heads)]
-        return rope(self.tape, parts, self.positions, self.table)
+    def bias(self, layer: int, name: str, x: Tensor) -> Tensor:
+        """Return x (rows, C) with a bias (C) of the layer added, in place."""
+        return add_bias(self.tape, x, self.blocks[layer].vectors[f"{name}.bias"])
 
-    def glu(self, gate: Tensor, up: Tensor, gelu: bool = False) -> Tensor:
-        """Return silu(gate) * up, or gelu(gate) * up."""
-        return glu(self.tape, gate, up, gelu)
+    def rope(self, layer: int, q: Tensor, k: Tensor) -> list[Tensor]:
+        """Return q (rows, H * D) and k (rows, Hkv * D) turned by their positions, in place, if the layer turns any."""
+        which = self.config.layer(layer).rope
+        if which is None:
+            return [q, k]
+        parts = [(q, self.config.num_heads), (k, self.config.num_kv_heads)]
+        return rope(self.tape, parts, self.positions, rope_part(self.table, which))
+
+    def glu(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Return act(gate) * up, by the model's activation."""
+        return glu(self.tape, gate, up, self.config.gelu)
+
+    def scaled(self, x: Tensor, factor: float) -> Tensor:
+        """Return factor * x; x itself for 1."""
+        return x if factor == 1.0 else scale(self.tape, x, factor)
+
+    def add(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Return x + branch, for a branch that ends in something else than a linear layer."""
+        return add(self.tape, x, branch)
+
+
+def rope_part(table: Tensor, which: int) -> Tensor:
+    """Return one rotary embedding's angles (length, half, 2) out of Model.rope_table's (ropes, length, half, 2)."""
+    part = table.shape[1:]
+    size = 4 * part[0] * part[1] * part[2]
+    return Tensor(part, table.storage, table.offset + which * size, table.label)

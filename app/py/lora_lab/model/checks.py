@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..config import ModelConfig
@@ -21,13 +22,31 @@ def needed_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     for index in range(config.num_layers):
         for name in family.block_order(config):
             if name in vectors:
-                shapes[f"model.layers.{index}.{name}.weight"] = (vectors[name],)
+                shapes[f"model.layers.{index}.{name}"] = (vectors[name],)
             else:
                 shapes[f"{config.module_path(index, name)}.weight"] = config.linear_shape(name)
     shapes[family.FINAL_NORM] = (hidden,)
     if not config.tie_word_embeddings:
         shapes[LM_HEAD] = (config.vocab_size, hidden)
     return shapes
+
+
+def with_gains(
+    tensors: Mapping[str, StoredTensor], config: ModelConfig, add_one: bool
+) -> dict[str, StoredTensor]:
+    """Return the tensors, norms' gains becoming when they are read what the kernels multiply by.
+
+    `add_one`: the file holds them less 1, as Hugging Face's files of some families do.
+    """
+    family, found = family_of(config), dict(tensors)
+    if add_one:
+        gains = [family.FINAL_NORM]
+        for index in range(config.num_layers):
+            gains += [f"model.layers.{index}.{name}" for name in family.block_vectors(config) if "norm" in name]
+        found |= {name: replace(found[name], plus=1.0) for name in gains}
+    if config.logit_scale != 1.0:
+        found[family.FINAL_NORM] = replace(found[family.FINAL_NORM], times=config.logit_scale)
+    return found
 
 
 def tensor_problems(tensors: Mapping[str, StoredTensor], config: ModelConfig) -> list[str]:

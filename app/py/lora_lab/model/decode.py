@@ -19,9 +19,12 @@ MAX_PARTS = 1 << 15  # floats that every workgroup of the next dispatch adds up:
 
 
 def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
-    """Say whether `decode_logits` is made for this: the family's block, a GPU, and sizes that its workgroups hold."""
+    """Say whether `decode_logits` is made for this: the family's block, a GPU, and sizes that its workgroups hold.
+
+    Its attention goes back to the first key in every layer.
+    """
     config, limits = model.config, device.limits
-    if family_of(config).DECODE is None:
+    if family_of(config).DECODE is None or config.layers:
         return False
     if not device.use_workgroup_memory or config.head_dim % 8 or config.head_dim // 4 > decode.MIN_LANES:
         return False
@@ -96,7 +99,7 @@ class PackedAdapter:
         for (layer, names), group in self.groups.items():
             block = self.model.blocks[layer]
             norm = {attention_in: roles.attention_norm, mlp_in: roles.mlp_norm}.get(names)
-            gain = None if norm is None else block.vectors[norm]
+            gain = None if norm is None else block.vectors[f"{norm}.weight"]
             places = [self.adapter.places.get((layer, name)) for name in names]
             columns = config.linear_shape(names[0])[1]
             width = config.head_dim if names == attention_out else decode.COLUMNS
@@ -140,11 +143,12 @@ def decode_logits(
         weights = block.linears
         widths = [config.linear_shape(name)[0] for name in attention_in]
         here = group(i, attention_in)
-        gain = block.vectors[roles.attention_norm]
+        gain = block.vectors[f"{roles.attention_norm}.weight"]
         qkv = decode.norm_linear(scratch, x, gain, eps, weights[attention_in], widths, here)
         of_o, of_mlp, of_down = (group(i, names) for names in (attention_out, mlp_in, mlp_out))
         attended = decode.attention(scratch, qkv, table, *caches(i), of_o)
         x = decode.add_linear(scratch, attended, x.x, weights[attention_out], of_o, of_mlp, attended=True)
-        h = decode.norm_swiglu(scratch, x, block.vectors[roles.mlp_norm], eps, weights[mlp_in], of_mlp, of_down)
+        gain = block.vectors[f"{roles.mlp_norm}.weight"]
+        h = decode.norm_swiglu(scratch, x, gain, eps, weights[mlp_in], of_mlp, of_down)
         x = decode.add_linear(scratch, h, x.x, weights[mlp_out], of_down, group(i + 1, attention_in))
     return decode.norm_linear(scratch, x, model.norm, eps, model.lm_head, (model.lm_head.shape[0],), NO_GROUP)

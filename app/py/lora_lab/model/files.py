@@ -18,7 +18,7 @@ from ..formats.gguf_model import GgufSettings, rename_tensors
 from ..formats.rope_scaling import ROPE_FACTORS, scaling_from_factors
 from ..formats.tensors import StoredTensor
 from ..formats.tokenizer_files import TokenizerFiles
-from .checks import EMBEDDING, LM_HEAD, needed_shapes, tensor_problems, token_problems
+from .checks import EMBEDDING, LM_HEAD, needed_shapes, tensor_problems, token_problems, with_gains
 from .families import family_of, of_gguf_architecture
 from .folder import open_folder
 from .model_files import ModelFiles
@@ -69,7 +69,8 @@ async def _open_gguf(source: ByteSource) -> ModelFiles:
         template if isinstance(template, str) else None,
         gguf_tokenizer.special_tokens(gguf.metadata),
     )
-    return ModelFiles(config, {key: tensors[key] for key in needed_shapes(config)}, tokenizer, name)
+    needed = {key: tensors[key] for key in needed_shapes(config)}
+    return ModelFiles(config, with_gains(needed, config, add_one=False), tokenizer, name)
 
 
 def _read_config(

@@ -16,8 +16,8 @@ from ..formats.hf_config import HfConfig, chat_template
 from ..formats.hf_config import special_tokens as special_tokens_of
 from ..formats.tensors import StoredTensor
 from ..formats.tokenizer_files import TokenizerFiles
-from .checks import needed_shapes, tensor_problems, token_problems
-from .families import of_model_type
+from .checks import needed_shapes, tensor_problems, token_problems, with_gains
+from .families import family_of, of_model_type
 from .model_files import ModelFiles
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -71,7 +71,9 @@ async def open_folder(files: Sequence[ByteSource]) -> ModelFiles:
                 config = replace(config, eos_token_ids=_with_tokenizer_eos(config, tokenizer))
     if config is None or problems:
         raise ModelError("\n".join(problems))
-    return ModelFiles(config, {key: tensors[key] for key in needed_shapes(config)}, tokenizer, name)
+    needed = {key: tensors[key] for key in needed_shapes(config)}
+    add_one = family_of(config).NORMS_ADD_ONE
+    return ModelFiles(config, with_gains(needed, config, add_one), tokenizer, name)
 
 
 def _read_config(

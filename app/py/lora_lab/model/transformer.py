@@ -9,7 +9,7 @@ import numpy as np
 from ..config import ModelConfig
 from ..errors import ModelError
 from ..gpu.device import Device, Progress
-from ..gpu.plan import Tensor
+from ..gpu.plan import Tensor, ceil_div
 from ..ops.embedding import embedding
 from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope_table
@@ -20,6 +20,8 @@ from .checks import EMBEDDING, LM_HEAD
 from .families import family_of
 from .model_files import ModelFiles
 from .weights import plan_weight, upload_weight
+
+ROPE_ROWS = 64  # 8 bytes or more each: a binding may begin at multiples of 256 bytes everywhere
 
 
 @dataclass(eq=False)
@@ -43,9 +45,13 @@ class Model:
         return self.device.upload(self.rope_angles(length), "rope table")
 
     def rope_angles(self, length: int) -> np.ndarray:
-        """Return those angles: (length, head size / 2, 2) float32."""
-        c = self.config
-        return rope_table(c.head_dim, c.rope_theta, c.rope_scaling, length)
+        """Return those angles: (ropes, length, turned channels / 2, 2) float32, `length` being rounded up.
+
+        So far that each embedding's begin where a binding may.
+        """
+        size = self.config.rotary_dim or self.config.head_dim
+        length = ceil_div(length, ROPE_ROWS) * ROPE_ROWS if self.config.other_ropes else length
+        return np.stack([rope_table(size, rope.theta, rope.scaling, length) for rope in self.config.ropes])
 
     def release(self) -> None:
         """Give the weights' memory back."""
@@ -76,7 +82,7 @@ def plan_model(device: Device, files: ModelFiles) -> Model:
 
     family, blocks = family_of(config), []
     for i in range(config.num_layers):
-        vectors = {name: gain(f"model.layers.{i}.{name}.weight") for name in family.block_vectors(config)}
+        vectors = {name: gain(f"model.layers.{i}.{name}") for name in family.block_vectors(config)}
         linears = {names: matrix(*_weight_names(config, i, names)) for names in config.joined_names}
         blocks.append(Block(vectors, linears))
     table = matrix(EMBEDDING)
@@ -118,7 +124,7 @@ async def fill_model(model: Model, on_progress: Progress | None = None) -> None:
         await fill(model.embedding, EMBEDDING)
         for i, block in enumerate(model.blocks):
             for name, vector in block.vectors.items():
-                await fill_gain(vector, f"model.layers.{i}.{name}.weight")
+                await fill_gain(vector, f"model.layers.{i}.{name}")
             for names, weight in block.linears.items():
                 await fill(weight, *_weight_names(model.config, i, names))
         await fill_gain(model.norm, family_of(model.config).FINAL_NORM)
@@ -153,7 +159,7 @@ def transformer(
     """Return the final hidden states (rows, C), after the last norm, for tokens and positions (rows)."""
     config = model.config
     run = Pass(tape, config, model.blocks, positions, table, attend, adapters)
-    x = embedding(tape, tokens, model.embedding)
+    x = embedding(tape, tokens, model.embedding, config.embedding_scale)
     block = family_of(config).block
     for i, _ in enumerate(tape.each_block(model.blocks)):
         x = block(run, i, x)

@@ -46,7 +46,7 @@ def cross_entropy(
 
     `rows` and `targets` (u32) hold step.loss_rows entries, the rest is ignored: which rows of x are trained, and the
     token that follows each. Every term is multiplied by step.inv_tokens, so micro-batches add up to the mean over all
-    trained tokens of an accumulated batch. The output layer is frozen. Logits are kept within +- `cap`, if that is not 0.
+    trained tokens of an accumulated batch. The output layer is frozen. Logits are kept within +- `cap`; 0: not.
     """
     max_rows = rows.size
     # A chunk has about as many rows as a large GPU has units: each takes as many invocations as it may.

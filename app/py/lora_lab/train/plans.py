@@ -17,6 +17,7 @@ from ..data.tokens.packing import Shape
 from ..gpu.device import Device, PipelineKey, Pool, Progress, pipeline_keys
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, ceil_div, lay_out, params_size_bytes
 from ..gpu.recompute import recompute
+from ..model.block import scores_of
 from ..model.lora import ALIGN, Adapter
 from ..model.transformer import Model, transformer
 from ..ops.adamw import Moments, Report, adamw, grad_norm, report, slices
@@ -122,13 +123,14 @@ class TrainPlans:
 
         tokens, positions, rows, targets = (self.inputs.view(part, batch * length) for part in range(4))
 
-        def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            heads, kv_heads = config.num_heads, config.num_kv_heads
-            return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=self.longest_row)
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            heads, kv_heads, longest = config.num_heads, config.num_kv_heads, self.longest_row
+            scores = scores_of(config, layer)
+            return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=longest, scores=scores)
 
         pairs = self.adapter.pairs(self.grads if grad_enabled else None)
         hidden = transformer(tape, model, tokens, positions, self.table, attend, pairs)
-        cross_entropy(tape, hidden, model.lm_head, rows, targets, self.loss)
+        cross_entropy(tape, hidden, model.lm_head, rows, targets, self.loss, config.logit_softcap)
         tape.backward()
         return tape
 

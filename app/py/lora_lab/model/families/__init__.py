@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from ...config import ModelConfig
-from . import llama
+from . import gemma2, gemma3, granite, llama, mistral, olmo2, qwen2, qwen3, smollm3
 from .family import Family
 
-FAMILIES: tuple[Family, ...] = (llama,)
+FAMILIES: tuple[Family, ...] = (llama, mistral, qwen2, qwen3, gemma2, gemma3, smollm3, granite, olmo2)
 
 _BY_NAME = {family.NAME: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.MODEL_TYPES}
 _BY_GGUF = {architecture: family for family in FAMILIES for architecture in family.GGUF_ARCHITECTURES}
+
+# Parts of the names of what people bring and no family here can do, and what it would need.
+_NEEDS = {
+    "moe": ", a mixture of experts, which is not supported",
+    "mixtral": ", a mixture of experts, which is not supported",
+    "mamba": ", a state space model, which is not supported",
+    "rwkv": ", a recurrent model, which is not supported",
+    "vl": ", a model that sees pictures, which is not supported",
+    "vision": ", a model that sees pictures, which is not supported",
+    "llava": ", a model that sees pictures, which is not supported",
+    "whisper": ", a model of speech, which is not supported",
+    "bert": ", a model that reads and does not write",
+    "t5": ", a model with an encoder, which is not supported",
+}
 
 
 def family_of(config: ModelConfig) -> Family:
@@ -31,9 +45,8 @@ def of_gguf_architecture(architecture: object) -> Family | str:
 def _find(known: dict[str, Family], value: object, what: str) -> Family | str:
     if isinstance(value, str) and value in known:
         return known[value]
-    names = [repr(name) for name in known]
-    wanted = f"{names[0]}, the only architecture so far" if len(names) == 1 else f"one of {', '.join(names)}"
-    return f"{what} is {value!r}; wanted {wanted}"
+    needs = next((why for name, why in _NEEDS.items() if name in str(value).lower()), "")
+    return f"{what} is {value!r}{needs}; wanted one of {', '.join(map(repr, known))}"
 
 
 __all__ = ["FAMILIES", "Family", "family_of", "of_gguf_architecture", "of_model_type"]

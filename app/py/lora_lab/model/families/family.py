@@ -48,6 +48,10 @@ class Family(Protocol):
         """The tensor behind the last block."""
 
     @property
+    def NORMS_ADD_ONE(self) -> bool:
+        """Whether a norm multiplies by 1 + gain in Hugging Face's files."""
+
+    @property
     def DECODE(self) -> DecodeRoles | None:
         """How one token goes through a block the fast way; None where only the general way is right."""
 

@@ -1,0 +1,77 @@
+"""Qwen 2 and 2.5 (Yang et al. 2024): a Llama whose q, k and v have a bias."""
+
+from __future__ import annotations
+
+from ...config import ModelConfig
+from ...formats.gguf_model import GgufNames, GgufSettings
+from ...formats.hf_config import HfConfig
+from ...gpu.plan import Tensor
+from ..block import Pass
+from . import llama, shared
+from .family import DecodeRoles
+from .shared import ATTENTION_IN, ATTENTION_OUT, MLP_IN, MLP_OUT
+
+NAME = "qwen2"
+TITLE = "Qwen 2"
+MODEL_TYPES = ("qwen2",)
+GGUF_ARCHITECTURES = ("qwen2",)
+FINAL_NORM = shared.FINAL_NORM
+DECODE: DecodeRoles | None = None
+NORMS_ADD_ONE = False
+
+
+def refuse_windows(config: HfConfig, family: str) -> None:
+    """Refuse a window: no published Qwen has one switched on, so none could be held against anything."""
+    if config.get("use_sliding_window"):
+        problem = f"use_sliding_window is set; a {family} with a sliding window is not supported"
+        config.problems.append(f"config.json: {problem}")
+
+
+def read_hf(config: HfConfig, name: str) -> ModelConfig | None:
+    """Left-out optional fields take the values that transformers' Qwen2Config gives them."""
+    config.refuse_other_class("Qwen2ForCausalLM")
+    config.refuse_other_activation("hidden_act", "silu", "swish")
+    config.refuse_quantization()
+    fields = shared.read_hf_fields(config, name, max_positions=32_768)
+    refuse_windows(config, TITLE)
+    return None if config.problems else shared.make_config(NAME, **fields)
+
+
+def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str) -> ModelConfig | None:
+    """All of it is what GGUF says of every architecture."""
+    fields = shared.read_gguf_fields(settings, eos_token_ids, name)
+    return None if settings.problems else shared.make_config(NAME, **fields)
+
+
+def gguf_names(config: ModelConfig) -> GgufNames:
+    """As a Llama's, and nothing is permuted."""
+    return GgufNames(whole=shared.GGUF_WHOLE, layer=llama.gguf_names(config).layer)
+
+
+def block_vectors(config: ModelConfig) -> dict[str, int]:
+    """The gains and the three biases."""
+    biases = {f"{config.linear(name).module}.bias": config.linear_shape(name)[0] for name in ATTENTION_IN}
+    return {**llama.block_vectors(config), **biases}
+
+
+def block_order(config: ModelConfig) -> tuple[str, ...]:
+    """Each bias behind its layer."""
+    found: list[str] = []
+    for name in llama.block_order(config):
+        found.append(name)
+        if name in ATTENTION_IN:
+            found.append(f"{config.linear(name).module}.bias")
+    return tuple(found)
+
+
+def block(run: Pass, layer: int, x: Tensor) -> Tensor:
+    """A Llama's block with biases on q, k and v."""
+    h = run.norm(layer, "input_layernorm", x)
+    q, k, v = run.linears(layer, ATTENTION_IN, h)
+    q, k, v = (run.bias(layer, f"self_attn.{name}", part) for name, part in zip(ATTENTION_IN, (q, k, v), strict=True))
+    q, k = run.rope(layer, q, k)
+    (x,) = run.linears(layer, ATTENTION_OUT, run.attend(layer, q, k, v), residual=x)
+    h = run.norm(layer, "post_attention_layernorm", x)
+    gate, up = run.linears(layer, MLP_IN, h)
+    (x,) = run.linears(layer, MLP_OUT, run.glu(gate, up), residual=x)
+    return x

@@ -1,0 +1,173 @@
+"""What most families have in common: a Llama's dimensions, how both formats say them, what its tensors are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...config import LayerConfig, LinearLayer, ModelConfig
+from ...formats.gguf_model import GgufSettings
+from ...formats.hf_config import HfConfig
+from ...formats.rope_scaling import read_gguf_rope
+
+ATTENTION_IN, ATTENTION_OUT = ("q_proj", "k_proj", "v_proj"), ("o_proj",)
+MLP_IN, MLP_OUT = ("gate_proj", "up_proj"), ("down_proj",)
+FINAL_NORM = "model.norm.weight"
+
+GGUF_WHOLE = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": FINAL_NORM,
+    "output.weight": "lm_head.weight",
+}
+GGUF_LINEARS = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def make_config(
+    architecture: str,
+    *,
+    hidden_size: int,
+    intermediate_size: int,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    peft_targets: tuple[str, ...] = ("q_proj", "v_proj"),
+    **fields: Any,
+) -> ModelConfig:
+    """Return the settings of a model with a Llama's seven linear layers; `fields` are ModelConfig's that remain."""
+    c, i, q, kv = hidden_size, intermediate_size, num_heads * head_dim, num_kv_heads * head_dim
+    linears = (
+        (
+            LinearLayer("q_proj", "self_attn.q_proj", q, c),
+            LinearLayer("k_proj", "self_attn.k_proj", kv, c),
+            LinearLayer("v_proj", "self_attn.v_proj", kv, c),
+        ),
+        (LinearLayer("o_proj", "self_attn.o_proj", c, q),),
+        (LinearLayer("gate_proj", "mlp.gate_proj", i, c), LinearLayer("up_proj", "mlp.up_proj", i, c)),
+        (LinearLayer("down_proj", "mlp.down_proj", c, i),),
+    )
+    return ModelConfig(
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        linears=linears,
+        peft_targets=peft_targets,
+        architecture=architecture,
+        **fields,
+    )
+
+
+def read_hf_fields(
+    config: HfConfig, name: str, *, head_dim: int | None = None, eps: float = 1e-6, tied: bool = False,
+    max_positions: int = 2048, theta: float = 10_000.0, with_rope: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what make_config needs of a config.json; the keywords are what transformers takes for left-out fields.
+
+    `head_dim` None means hidden size / heads, `with_rope` False leaves RoPE to the family. What is returned
+    is of no use when `config` has problems.
+    """
+    hidden_size, num_heads = config.size("hidden_size"), config.size("num_attention_heads")
+    num_kv_heads = config.size("num_key_value_heads", num_heads)
+    if config.get("head_dim") is None and head_dim is None and hidden_size % num_heads:
+        config.wrong("hidden_size", f"a multiple of num_attention_heads, {num_heads}, or a head_dim")
+    head_dim = config.size("head_dim", head_dim or max(hidden_size // num_heads, 1))
+    if num_heads % num_kv_heads:
+        config.wrong("num_attention_heads", f"a multiple of num_key_value_heads, {num_kv_heads}")
+    if head_dim % 2:
+        config.problems.append(f"config.json: a head has {head_dim} channels; RoPE needs an even number")
+    rms_norm_eps, tie = config.positive("rms_norm_eps", eps), config.flag("tie_word_embeddings", tied)
+    vocab_size, max_positions = config.size("vocab_size"), config.size("max_position_embeddings", max_positions)
+    rope_theta, rope_scaling = config.rope(max_positions, theta) if with_rope else (theta, None)
+    eos_token_ids, bos_token_id = config.eos_token_ids(vocab_size), config.bos_token_id(vocab_size)
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": config.size("intermediate_size"),
+        "num_layers": config.size("num_hidden_layers"),
+        "num_heads": num_heads,
+        "num_kv_heads": num_kv_heads,
+        "head_dim": head_dim,
+        "rms_norm_eps": rms_norm_eps,
+        "rope_theta": rope_theta,
+        "rope_scaling": rope_scaling,
+        "max_position_embeddings": max_positions,
+        "tie_word_embeddings": tie,
+        "name": name,
+        "bos_token_id": bos_token_id,
+        "eos_token_ids": eos_token_ids,
+    }
+
+
+def read_gguf_fields(
+    settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str, theta: float = 10_000.0
+) -> dict[str, Any]:
+    """Return what make_config needs of a GGUF's metadata; left-out settings take the values that llama.cpp gives them.
+
+    What is returned is of no use when `settings` has problems.
+    """
+    number, problems = settings.number, settings.problems
+    settings.refuse_parts_and_experts()
+    hidden_size, num_heads = number("embedding_length", int), number("attention.head_count", int)
+    num_kv_heads = number("attention.head_count_kv", int, num_heads)
+    head_dim = number("attention.key_length", int, max(hidden_size // num_heads, 1))
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if number(key, int, head_dim) != head_dim:
+            problems.append(f"{settings.architecture}.{key} is {settings.get(key)}; wanted the head size, {head_dim}")
+    if num_heads % num_kv_heads:
+        key = f"{settings.architecture}.attention.head_count"
+        problems.append(f"{key} is {num_heads}; wanted a multiple of the KV heads, {num_kv_heads}")
+    if head_dim % 2:
+        problems.append(f"a head has {head_dim} channels; RoPE needs an even number")
+    vocab_size = settings.vocab_size()
+    scaling, scaling_problems = read_gguf_rope(settings.gguf.metadata, settings.architecture)
+    problems += scaling_problems
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": number("feed_forward_length", int),
+        "num_layers": number("block_count", int),
+        "num_heads": num_heads,
+        "num_kv_heads": num_kv_heads,
+        "head_dim": head_dim,
+        "rms_norm_eps": float(number("attention.layer_norm_rms_epsilon", (int, float))),
+        "rope_theta": float(number("rope.freq_base", (int, float), theta)),
+        "rope_scaling": scaling,
+        "max_position_embeddings": number("context_length", int),
+        "tie_word_embeddings": "output.weight" not in settings.gguf.tensors,
+        "name": name,
+        "bos_token_id": settings.bos_token_id(vocab_size),
+        "eos_token_ids": eos_token_ids,
+    }
+
+
+def read_layer_types(config: HfConfig, num_layers: int, default: list[str]) -> list[str]:
+    """Return `layer_types` of a config.json, each sliding_attention or full_attention; `default` where it has none."""
+    kinds = config.get("layer_types")
+    if kinds is None:
+        return default
+    known = {"sliding_attention", "full_attention"}
+    if not isinstance(kinds, list) or len(kinds) != num_layers or not set(map(str, kinds)) <= known:
+        config.wrong("layer_types", f"{num_layers} times sliding_attention or full_attention")
+        return default
+    return [str(kind) for kind in kinds]
+
+
+def sliding_layers(kinds: list[str], window: int | None, local_rope: int = 0) -> tuple[LayerConfig, ...]:
+    """Return the layers of these kinds: the sliding ones have the window, and the rotary embedding `local_rope`."""
+    if window is None or "sliding_attention" not in kinds:
+        return ()
+    sliding, full = LayerConfig(window, local_rope), LayerConfig()
+    return tuple(sliding if kind == "sliding_attention" else full for kind in kinds)
+
+
+def read_window(config: HfConfig, default: int | None) -> int | None:
+    """Return `sliding_window` of a config.json: how many positions a token sees, or None."""
+    return None if config.get("sliding_window", default) is None else config.size("sliding_window", default)

@@ -1,0 +1,56 @@
+"""SmolLM3 (Hugging Face 2025): a Llama that does not turn queries and keys in every fourth layer (NoPE)."""
+
+from __future__ import annotations
+
+from ...config import LayerConfig, ModelConfig
+from ...formats.gguf_model import GgufSettings
+from ...formats.hf_config import HfConfig
+from . import llama, shared
+from .family import DecodeRoles
+
+NAME = "smollm3"
+TITLE = "SmolLM3"
+MODEL_TYPES = ("smollm3",)
+GGUF_ARCHITECTURES = ("smollm3",)
+FINAL_NORM = shared.FINAL_NORM
+DECODE: DecodeRoles | None = None
+NORMS_ADD_ONE = False
+NO_ROPE_INTERVAL = 4
+
+gguf_names, block_vectors, block_order, block = (
+    llama.gguf_names, llama.block_vectors, llama.block_order, llama.block,
+)  # fmt: skip
+
+
+def _layers(turned: list[int]) -> tuple[LayerConfig, ...]:
+    return tuple(LayerConfig(rope=0 if turns else None) for turns in turned)
+
+
+def _every(interval: int, num_layers: int) -> list[int]:
+    return [int((layer + 1) % interval != 0) for layer in range(num_layers)]
+
+
+def read_hf(config: HfConfig, name: str) -> ModelConfig | None:
+    """Left-out optional fields take the values that transformers' SmolLM3Config gives them."""
+    config.refuse_other_class("SmolLM3ForCausalLM")
+    config.refuse_biases("attention_bias", "mlp_bias")
+    config.refuse_other_activation("hidden_act", "silu", "swish")
+    config.refuse_quantization()
+    if config.get("use_sliding_window"):
+        config.problems.append("config.json: use_sliding_window is set; a SmolLM3 with a window is not supported")
+    fields = shared.read_hf_fields(config, name, tied=True, max_positions=32_768, theta=2_000_000.0)
+    turned = config.get("no_rope_layers")  # 0 where there is none, in spite of the name
+    if turned is None:
+        turned = _every(config.size("no_rope_layer_interval", NO_ROPE_INTERVAL), fields["num_layers"])
+    if not isinstance(turned, list) or len(turned) != fields["num_layers"] or not set(turned) <= {0, 1}:
+        config.wrong("no_rope_layers", f"{fields['num_layers']} times 0 or 1")
+        return None
+    return None if config.problems else shared.make_config(NAME, layers=_layers(turned), **fields)
+
+
+def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str) -> ModelConfig | None:
+    """GGUF says nothing of the layers without RoPE: llama.cpp takes every fourth."""
+    fields = shared.read_gguf_fields(settings, eos_token_ids, name)
+    if settings.problems:
+        return None
+    return shared.make_config(NAME, layers=_layers(_every(NO_ROPE_INTERVAL, fields["num_layers"])), **fields)

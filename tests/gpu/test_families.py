@@ -1,0 +1,122 @@
+"""Every family, tiny and random, against transformers and PEFT in float64: logits, gradients, training, chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_lab.config import LoraConfig
+from lora_lab.generate import logits
+from lora_lab.gpu import Device
+from lora_lab.model.families import FAMILIES as KNOWN
+from tests import torch_reference
+from tests.close import assert_close
+from tests.engine_runs import adapter_with, load, random_tensors, run
+from tests.gpu.conftest import Tiny
+from tests.gpu.test_tiny_llama import TOLERANCE, compare_gradients, tokens_for
+from tests.tiny_families import FAMILIES, write_tiny_family
+
+LENGTHS = (20, 33, 70, 17)
+
+
+class TinyFamilies:
+    """Writes and loads each tiny model once a session."""
+
+    def __init__(self, device: Device, folder: Path) -> None:
+        self.device, self.folder = device, folder
+        self.made: dict[str, Tiny] = {}
+
+    def __getitem__(self, family: str) -> Tiny:
+        if family not in self.made:
+            folder = write_tiny_family(self.folder / family, family)
+            self.made[family] = Tiny(load(self.device, folder), folder)
+        return self.made[family]
+
+
+@pytest.fixture(scope="module")
+def families(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyFamilies]:
+    models = TinyFamilies(device, tmp_path_factory.mktemp("families"))
+    yield models
+    for tiny in models.made.values():
+        tiny.model.release()
+
+
+def lora_for(tiny: Tiny) -> LoraConfig:
+    return LoraConfig(rank=5, alpha=10, targets=tiny.model.config.linear_names)
+
+
+def test_every_family_is_tried() -> None:
+    assert {family.NAME for family in KNOWN} == {"llama", *FAMILIES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_transformers(each_device: Device, families: TinyFamilies, family: str) -> None:
+    tiny = families[family]
+    base = torch_reference.load_base(tiny.folder)
+    for length in (1, 70):
+        tokens = tokens_for(tiny, length)
+        assert_close(run(logits(tiny.model, None, tokens)), torch_reference.logits(base, tokens), TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_with_an_adapter_are_pefts(device: Device, families: TinyFamilies, family: str) -> None:
+    tiny = families[family]
+    config = lora_for(tiny)
+    tensors = random_tensors(tiny.model, config)
+    peft = torch_reference.add_adapter(torch_reference.load_base(tiny.folder), config, tensors)
+    tokens = tokens_for(tiny, 40)
+    with adapter_with(tiny.model, config, tensors) as adapter:
+        assert_close(run(logits(tiny.model, adapter, tokens)), torch_reference.logits(peft, tokens), TOLERANCE)
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_gradient_is_pefts(each_device: Device, families: TinyFamilies, family: str, packing: bool) -> None:
+    tiny = families[family]
+    compare_gradients(tiny, lora_for(tiny), batch=4, accumulate=1, packing=packing)
+
+
+# --- controls: what is particular to a family, left out, shows ---
+
+FORGOTTEN = {
+    "mistral": {"layers": ()},
+    "gemma2": {"attention_softcap": 0.0},
+    "gemma3": {"other_ropes": (), "layers": ()},
+    "smollm3": {"layers": ()},
+    "granite": {"residual_scale": 1.0},
+}
+
+
+@pytest.mark.parametrize("family", FORGOTTEN)
+def test_what_is_left_out_shows(device: Device, families: TinyFamilies, family: str) -> None:
+    tiny = families[family]
+    wrong = replace(tiny.model, config=replace(tiny.model.config, **FORGOTTEN[family]))
+    tokens = tokens_for(tiny, 70)
+    wanted = torch_reference.logits(torch_reference.load_base(tiny.folder), tokens)
+    with pytest.raises(AssertionError, match="relative error"):
+        assert_close(run(logits(wrong, None, tokens)), wanted, TOLERANCE)
+
+
+def test_a_window_off_by_one_shows(device: Device, families: TinyFamilies) -> None:
+    tiny = families["gemma3"]
+    layers = tuple(replace(x, window=x.window and x.window + 1) for x in tiny.model.config.layers)
+    wrong = replace(tiny.model, config=replace(tiny.model.config, layers=layers))
+    tokens = tokens_for(tiny, 70)
+    wanted = torch_reference.logits(torch_reference.load_base(tiny.folder), tokens)
+    with pytest.raises(AssertionError, match="relative error"):
+        assert_close(run(logits(wrong, None, tokens)), wanted, TOLERANCE)
+
+
+def test_a_missing_one_in_a_norm_shows(device: Device, families: TinyFamilies, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = families["gemma3"]
+    monkeypatch.setattr("lora_lab.model.families.gemma3.NORMS_ADD_ONE", False)
+    wrong = load(device, tiny.folder)
+    tokens = tokens_for(tiny, 20)
+    wanted = torch_reference.logits(torch_reference.load_base(tiny.folder), tokens)
+    found = run(logits(wrong, None, tokens))
+    assert np.linalg.norm(found - wanted) > 0.1 * np.linalg.norm(wanted)
+    wrong.release()
