@@ -41,6 +41,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("Olmo2Config", {}),
 }  # fmt: skip
 
+# What GGUF does not carry, as its readers take it.
+IN_GGUF: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": None},
+    "gemma2": {"query_pre_attn_scalar": 32},
+    "gemma3": {"query_pre_attn_scalar": 32},
+}
+
 
 def write_tiny_family(folder: Path, family: str, seed: int = 0, init_std: float = 0.08, **changes: Any) -> Path:
     """Write a random model of a family with its tokenizer, and return the folder."""
