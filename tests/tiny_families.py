@@ -39,6 +39,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "logits_scaling": 2.0},
     ),
     "olmo2": ("Olmo2Config", {}),
+    "phi3": (
+        "Phi3Config",
+        {"sliding_window": WINDOW, "original_max_position_embeddings": 800, "num_attention_heads": 2,
+         "max_position_embeddings": 1600,
+         "num_key_value_heads": 1, "rope_parameters": {
+             "rope_type": "longrope", "rope_theta": 10_000.0, "partial_rotary_factor": 0.75,
+             "original_max_position_embeddings": 800, "short_factor": [1.0 + 0.05 * i for i in range(12)],
+             "long_factor": [1.0 + 0.5 * i for i in range(12)]}},
+    ),
 }  # fmt: skip
 
 # What GGUF does not carry, as its readers take it.

@@ -91,6 +91,14 @@ def test_every_gradient_is_pefts(each_device: Device, families: TinyFamilies, fa
     compare_gradients(tiny, lora_for(tiny), batch=4, accumulate=1, packing=packing)
 
 
+def test_longrope_of_a_long_text(device: Device, families: TinyFamilies) -> None:
+    """Past the original context the other list of factors applies, to all of the text."""
+    tiny = families["phi3"]
+    tokens = tokens_for(tiny, 850)
+    wanted = torch_reference.logits(torch_reference.load_base(tiny.folder), tokens)
+    assert_close(run(logits(tiny.model, None, tokens)), wanted, TOLERANCE)
+
+
 # --- controls: what is particular to a family, left out, shows ---
 
 FORGOTTEN = {
@@ -99,6 +107,7 @@ FORGOTTEN = {
     "gemma3": {"other_ropes": (), "layers": ()},
     "smollm3": {"layers": ()},
     "granite": {"residual_scale": 1.0},
+    "phi3": {"rotary_dim": None, "rope_scaling": None},
 }
 
 

@@ -280,6 +280,8 @@ SCALINGS = {
     "linear": {"rope_type": "linear", "factor": 4.0},
     "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                "original_max_position_embeddings": 256},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "beta_fast": 32.0,
+             "beta_slow": 1.0, "attention_factor": 1.1386},
 }  # fmt: skip
 
 
@@ -335,8 +337,8 @@ def test_rope_angles_are_transformers(scaling: str) -> None:
 
 
 def test_an_unknown_scaling_is_refused_by_name() -> None:
-    with pytest.raises(ModelError, match="yarn"):
-        rope_table(64, 10_000.0, {"rope_type": "yarn", "factor": 4.0}, 8)
+    with pytest.raises(ModelError, match="dynamic"):
+        rope_table(64, 10_000.0, {"rope_type": "dynamic", "factor": 4.0}, 8)
 
 
 def test_the_devices_attention_is_the_same_to_the_bit_twice(each_device: Device) -> None:

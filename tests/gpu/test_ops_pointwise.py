@@ -8,6 +8,7 @@ import pytest
 from lora_lab.gpu import Device
 from lora_lab.gpu import plan as plan_module
 from lora_lab.gpu.plan import Tensor
+from lora_lab.ops.columns import split_columns
 from lora_lab.ops.elementwise import add, add_bias, copy, fill, reshaped, scale
 from lora_lab.ops.glu import glu
 from lora_lab.ops.rmsnorm import rmsnorm
@@ -175,6 +176,31 @@ def test_a_norm_over_each_head_of_a_part(device: Device) -> None:
 
     inputs = {"x": rng.normal(size=2 * size), "up": rng.normal(size=2 * size), "gain": gain}
     check_op(device, build, inputs, forward, backward)
+
+
+@pytest.mark.parametrize("width", [1, 4, 20])
+def test_columns_are_parted_and_their_gradients_joined(device: Device, width: int) -> None:
+    """Three parts of one width, so that they can be added up, each with a factor of its own."""
+    rng, rows = np.random.default_rng(0), 7
+
+    def build(tape, t):
+        a, b, c = split_columns(tape, t["x"], (width, width, width))
+        return add(tape, add(tape, a, scale(tape, b, 2.0)), scale(tape, c, 3.0))
+
+    check_op(
+        device,
+        build,
+        {"x": rng.normal(size=(rows, 3 * width))},
+        lambda x: x[:, :width] + 2 * x[:, width : 2 * width] + 3 * x[:, 2 * width :],
+        lambda dy, x: {"x": np.concatenate([dy, 2 * dy, 3 * dy], axis=1)},
+    )
+
+
+def test_columns_of_other_widths(device: Device) -> None:
+    x = np.arange(60.0).reshape(2, 30)
+    for index, part in enumerate(np.split(x, [20, 26], axis=1)):
+        found = run_op(device, lambda tape, t, index=index: split_columns(tape, t["x"], (20, 6, 4))[index], {"x": x})
+        assert np.array_equal(found["y"], part)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

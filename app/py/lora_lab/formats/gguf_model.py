@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .gguf import GgufFile
-from .rope_scaling import ROPE_FACTORS
+from .rope_scaling import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS
 from .tensors import StoredTensor
 
 # One way to write each number, and none of thousands of digits.
@@ -47,6 +47,19 @@ class GgufSettings:
             name = f"{self.architecture}.expert_count"
             self.problems.append(f"{name} is {experts}; mixtures of experts are not supported")
 
+    def longrope(self) -> dict[str, Any] | None:
+        """Return longrope's scaling from the two tensors in which llama.cpp keeps its factors; None without them.
+
+        The factors themselves are read later: they are tensors, and only headers are read here.
+        """
+        if not {LONG_FACTORS, SHORT_FACTORS} <= set(self.gguf.tensors):
+            return None
+        return {
+            "rope_type": "longrope",
+            "original_max_position_embeddings": self.number("rope.scaling.original_context_length", int),
+            "attention_factor": float(self.number("rope.scaling.attn_factor", (int, float), 1.0)),
+        }
+
     def vocab_size(self) -> int:
         """Return the rows of the embedding; 0, and a problem, without one."""
         embedding = self.gguf.tensors.get("token_embd.weight")
@@ -81,7 +94,7 @@ def rename_tensors(gguf: GgufFile, names: GgufNames) -> tuple[dict[str, StoredTe
     old_names: dict[str, str] = {}
     problems = []
     for name, tensor in gguf.tensors.items():
-        if name == ROPE_FACTORS:
+        if name in (ROPE_FACTORS, LONG_FACTORS, SHORT_FACTORS):
             continue
         new_name, permutation = names.whole.get(name, name), None
         match = _LAYER_TENSOR.fullmatch(name)

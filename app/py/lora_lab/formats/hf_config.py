@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .rope_scaling import is_positive, read_hf_rope
+from .rope_scaling import is_positive, read_hf_rope, read_hf_rotary_dim
 
 
 class HfConfig:
@@ -53,6 +53,14 @@ class HfConfig:
         theta, scaling, problems = read_hf_rope(self.config, max_positions, default)
         self.problems += problems
         return theta, scaling
+
+    def rotary_dim(self, head_dim: int, supported: bool) -> int | None:
+        """Return how many of a head's channels turn, None for all. `supported` False: a part is a problem."""
+        size, problems = read_hf_rotary_dim(self.config, head_dim)
+        if size is not None and not supported:
+            problems = [f"config.json: partial_rotary_factor turns {size} of {head_dim} channels; wanted all of them"]
+        self.problems += problems
+        return size
 
     def eos_token_ids(self, vocab_size: int) -> tuple[int, ...]:
         """Return the tokens that end a text: those of generation_config.json, then those of config.json."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..config import ModelConfig
 from ..gpu.plan import Tensor
 from ..ops.attention import Scores
+from ..ops.columns import split_columns
 from ..ops.elementwise import add, add_bias, reshaped, scale
 from ..ops.glu import glu
 from ..ops.linear import LoraPair, linear, linear_joined
@@ -77,6 +78,10 @@ class Pass:
             linear(tape, x, weight, adapters.get((layer, (name,))), f"{layer}.{name}", sum(widths[:i]), widths[i])
             for i, name in enumerate(names)
         ]
+
+    def columns(self, x: Tensor, widths: tuple[int, ...]) -> list[Tensor]:
+        """Return x (rows, sum of widths) in parts, each (rows, width)."""
+        return split_columns(self.tape, x, widths)
 
     def bias(self, layer: int, name: str, x: Tensor) -> Tensor:
         """Return x (rows, C) with a bias (C) of the layer added, in place."""

@@ -15,7 +15,7 @@ from ..formats import gguf_tokenizer
 from ..formats.byte_source import ByteSource, FileFormatError, base_name
 from ..formats.gguf import MAGIC, GgufFile, read_gguf
 from ..formats.gguf_model import GgufSettings, rename_tensors
-from ..formats.rope_scaling import ROPE_FACTORS, scaling_from_factors
+from ..formats.rope_scaling import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS, scaling_from_factors
 from ..formats.tensors import StoredTensor
 from ..formats.tokenizer_files import TokenizerFiles
 from .checks import EMBEDDING, LM_HEAD, needed_shapes, tensor_problems, token_problems, with_gains
@@ -87,7 +87,16 @@ def _read_config(
 
 
 async def _apply_rope_factors(gguf: GgufFile, config: ModelConfig) -> tuple[ModelConfig, list[str]]:
-    """Take Llama 3's RoPE scaling from the tensor in which llama.cpp keeps its result."""
+    """Take RoPE's factors from the tensors in which llama.cpp keeps them: Llama 3's scaling's result, or longrope's."""
+    if (config.rope_scaling or {}).get("rope_type") == "longrope":
+        half = (config.rotary_dim or config.head_dim) // 2
+        found = {}
+        for field, name in (("long_factor", LONG_FACTORS), ("short_factor", SHORT_FACTORS)):
+            if gguf.tensors[name].shape != (half,):
+                shape = gguf.tensors[name].shape
+                return config, [f"{name} is {shape}; wanted ({half},), one for each pair of channels"]
+            found[field] = (await gguf.tensors[name].to_f32()).tolist()
+        return replace(config, rope_scaling={**(config.rope_scaling or {}), **found}), []
     tensor = gguf.tensors.get(ROPE_FACTORS)
     if tensor is None:
         return config, []

@@ -17,22 +17,51 @@ from .tape import Tape
 PAIRS = 256  # of channels, a workgroup, as in rope.wgsl
 
 
-def rope_table(head_dim: int, theta: float, scaling: dict[str, Any] | None, length: int) -> np.ndarray:
-    """Return (length, D / 2, 2) float32 of (cos, sin), computed in float64.
+def rope_table(size: int, theta: float, scaling: dict[str, Any] | None, length: int) -> np.ndarray:
+    """Return (length, size / 2, 2) float32 of (cos, sin) for `size` channels that turn, computed in float64.
 
-    `scaling` is Hugging Face's: None, "default", "linear" or "llama3" (as in transformers' modeling_rope_utils).
-    Raises ModelError for another type.
+    `scaling` is Hugging Face's: None, "default", "linear", "llama3", "yarn" or "longrope", as in transformers'
+    modeling_rope_utils. The last two also say by what cosines and sines are multiplied. longrope has two lists of
+    factors: a table of more than the original context's length is made with the one for long texts. Raises ModelError
+    for another type.
     """
-    frequencies = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-    kind = (scaling or {}).get("rope_type") or (scaling or {}).get("type") or "default"
+    frequencies = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size)
+    scaling = scaling or {}
+    kind, magnitude = scaling.get("rope_type") or scaling.get("type") or "default", 1.0
     if kind == "linear":
-        frequencies = frequencies / float(scaling["factor"])  # type: ignore[index]
+        frequencies = frequencies / float(scaling["factor"])
     elif kind == "llama3":
-        frequencies = _llama3(frequencies, scaling or {})
+        frequencies = _llama3(frequencies, scaling)
+    elif kind == "yarn":
+        frequencies = _yarn(frequencies, theta, scaling)
+        magnitude = float(scaling["attention_factor"])
+    elif kind == "longrope":
+        is_long = length > scaling["original_max_position_embeddings"]
+        frequencies = frequencies / np.asarray(scaling["long_factor" if is_long else "short_factor"], np.float64)
+        magnitude = float(scaling["attention_factor"])
     elif kind != "default":
-        raise ModelError(f"rope_scaling has the type {kind!r}; supported are default, linear and llama3")
+        known = "default, linear, llama3, yarn and longrope"
+        raise ModelError(f"rope_scaling has the type {kind!r}; supported are {known}")
     angles = np.arange(length, dtype=np.float64)[:, None] * frequencies[None, :]
-    return np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
+    return (magnitude * np.stack([np.cos(angles), np.sin(angles)], axis=-1)).astype(np.float32)
+
+
+def _yarn(frequencies: np.ndarray, theta: float, scaling: dict[str, Any]) -> np.ndarray:
+    """YaRN (Peng et al. 2023): channels that turn often in the old context are kept, those that turn seldom slowed by
+    the factor, and those between blended along a line over the channels.
+    """
+    size, length = 2 * len(frequencies), scaling["original_max_position_embeddings"]
+
+    def channel(turns: float) -> float:
+        """Return the channel whose wave turns so often within the old context."""
+        return size * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = channel(scaling["beta_fast"]), channel(scaling["beta_slow"])
+    if scaling.get("truncate", True):
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, size - 1)
+    slowed = np.clip((np.arange(len(frequencies)) - first) / (last - first or 0.001), 0, 1)
+    return frequencies * (1 - slowed) + frequencies / float(scaling["factor"]) * slowed
 
 
 def _llama3(frequencies: np.ndarray, scaling: dict[str, Any]) -> np.ndarray:

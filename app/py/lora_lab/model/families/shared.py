@@ -68,11 +68,12 @@ def make_config(
 def read_hf_fields(
     config: HfConfig, name: str, *, head_dim: int | None = None, eps: float = 1e-6, tied: bool = False,
     max_positions: int = 2048, theta: float = 10_000.0, with_rope: bool = True,
+    partial_rope: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what make_config needs of a config.json; the keywords are what transformers takes for left-out fields.
 
-    `head_dim` None means hidden size / heads, `with_rope` False leaves RoPE to the family. What is returned
-    is of no use when `config` has problems.
+    `head_dim` None means hidden size / heads, `with_rope` False leaves RoPE to the family, `partial_rope` says that it
+    may turn a part of each head. What is returned is of no use when `config` has problems.
     """
     hidden_size, num_heads = config.size("hidden_size"), config.size("num_attention_heads")
     num_kv_heads = config.size("num_key_value_heads", num_heads)
@@ -86,6 +87,7 @@ def read_hf_fields(
     rms_norm_eps, tie = config.positive("rms_norm_eps", eps), config.flag("tie_word_embeddings", tied)
     vocab_size, max_positions = config.size("vocab_size"), config.size("max_position_embeddings", max_positions)
     rope_theta, rope_scaling = config.rope(max_positions, theta) if with_rope else (theta, None)
+    rotary_dim = config.rotary_dim(head_dim, partial_rope)
     eos_token_ids, bos_token_id = config.eos_token_ids(vocab_size), config.bos_token_id(vocab_size)
     return {
         "vocab_size": vocab_size,
@@ -98,6 +100,7 @@ def read_hf_fields(
         "rms_norm_eps": rms_norm_eps,
         "rope_theta": rope_theta,
         "rope_scaling": rope_scaling,
+        "rotary_dim": rotary_dim,
         "max_position_embeddings": max_positions,
         "tie_word_embeddings": tie,
         "name": name,
@@ -107,8 +110,9 @@ def read_hf_fields(
 
 
 def read_gguf_fields(
-    settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str, theta: float = 10_000.0
-) -> dict[str, Any]:
+    settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str, theta: float = 10_000.0,
+    partial_rope: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Return what make_config needs of a GGUF's metadata; left-out settings take the values that llama.cpp gives them.
 
     What is returned is of no use when `settings` has problems.
@@ -118,7 +122,8 @@ def read_gguf_fields(
     hidden_size, num_heads = number("embedding_length", int), number("attention.head_count", int)
     num_kv_heads = number("attention.head_count_kv", int, num_heads)
     head_dim = number("attention.key_length", int, max(hidden_size // num_heads, 1))
-    for key in ("attention.value_length", "rope.dimension_count"):
+    turned = number("rope.dimension_count", int, head_dim)
+    for key in ("attention.value_length", *(() if partial_rope and turned < head_dim else ("rope.dimension_count",))):
         if number(key, int, head_dim) != head_dim:
             problems.append(f"{settings.architecture}.{key} is {settings.get(key)}; wanted the head size, {head_dim}")
     if num_heads % num_kv_heads:
@@ -140,6 +145,7 @@ def read_gguf_fields(
         "rms_norm_eps": float(number("attention.layer_norm_rms_epsilon", (int, float))),
         "rope_theta": float(number("rope.freq_base", (int, float), theta)),
         "rope_scaling": scaling,
+        "rotary_dim": turned if turned < head_dim else None,
         "max_position_embeddings": number("context_length", int),
         "tie_word_embeddings": "output.weight" not in settings.gguf.tensors,
         "name": name,
