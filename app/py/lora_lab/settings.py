@@ -8,7 +8,7 @@ setting does, and imports nothing, so that `lora-lab --help` answers at once and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, get_args
 
@@ -52,11 +52,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class Caution:
-    """Values that can be used and deserve a second thought; `words` say why. Looks at `of`, or else at the setting."""
+    """Values that can be used and deserve a second thought, and why; looks at `of`, or else at the setting itself."""
 
-    when: Bounds
-    words: str
+    words: str  # with {value} and {usual}
+    above: float = inf
+    least: float = inf  # like `above`, itself among them
+    below: float = -inf
     of: str = ""
+
+    def fits(self, value: float) -> bool:
+        """Whether the value deserves the words."""
+        return value > self.above or value >= self.least or value < self.below
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Setting:
     metavar: str = ""
     on_page: bool = True
     percent: bool = False  # a fraction, which the page shows as per cent
-    start: Any = field(default=...)  # what the page's field holds at first; None: nothing
+    start: Any = ...  # what the page's field holds at first, where that is not the default; None: nothing
     empty: str = ""  # what an empty field means; settings without it may not be empty
 
     @property
@@ -118,7 +124,8 @@ class Setting:
     @property
     def default_said(self) -> str:
         """The default in words."""
-        return self.default_words or f"{plain(self.default)} {self.unit}".rstrip()
+        shown = ("off", "on")[self.default] if self.kind is bool else plain(self.default)
+        return self.default_words or f"{shown} {self.unit}".rstrip()
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -130,9 +137,16 @@ class Setting:
         """What is usual, e.g. `1e-5 to 2e-3`; "" where nothing is said of it."""
         return "" if self.usual is None else f"{plain(self.usual[0])} to {plain(self.usual[1])}"
 
+    @property
+    def first(self) -> Any:
+        """What the page's field holds at first."""
+        return self.default if self.start is ... else self.start
+
     def shown(self, value: Any) -> str:
-        """Return a value as the page's field shows it."""
-        return "" if value is None else plain(value * 100 if self.percent else value).replace(",", "")
+        """Return a value, or a bound, as the page's field has it; "" where there is none."""
+        if value is None or abs(value) >= LARGEST:
+            return ""
+        return plain(value * 100 if self.percent else value).replace(",", "")
 
     def problem(self, value: Any, most: float | None = None) -> str | None:
         """Return what the page says of a value that it cannot take; None when it can. `most` lowers the bound."""
@@ -159,27 +173,20 @@ def plain(value: Any) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    if value and not 1e-2 <= abs(value) < 1e6:
+    if 0 < abs(value) < 1e-2 or 1e6 <= abs(value) < inf:
         mantissa, exponent = f"{value:e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:,.6g}"
 
 
+def small(text: str) -> str:
+    """Return a sentence as it goes on within another."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
 def _choices(values: Any, *words: str) -> tuple[Choice, ...]:
     names = values if isinstance(values, tuple) else get_args(values)
     return tuple(Choice(name, help) for name, help in zip(names, words, strict=True))
-
-
-def _over(limit: float, words: str, of: str = "") -> Caution:
-    return Caution(Bounds(limit, above=True), words, of)
-
-
-def _from(limit: float, words: str, of: str = "") -> Caution:
-    return Caution(Bounds(limit), words, of)
-
-
-def _under(limit: float, words: str, of: str = "") -> Caution:
-    return Caution(Bounds(most=limit, below=True), words, of)
 
 
 POSITIVE = Bounds(0, LARGEST, above=True)
@@ -193,20 +200,20 @@ RANK = Setting(
     "rank", "Rank", "r", "Size of the adapter", 16, int,
     bounds=Bounds(1), form=Bounds(1, 512), usual=(4, 128),
     cautions=(
-        _over(128, "A rank of {value:,} is beyond the usual {usual}: it takes memory and time, and seldom learns "
-              "more."),
+        Caution("A rank of {value:,} is beyond the usual {usual}: it takes memory and time, and seldom learns more.",
+                above=128),
     ),
 )
 ALPHA = Setting(
     "alpha", "Alpha", "lora_alpha", "Often twice the rank", 32, more="the scale is alpha/rank",
     bounds=POSITIVE, wanted="Above {least}, and no more than {most}.",
     cautions=(
-        _from(1e6, "An alpha of {value:g} is no usual one (often it is twice the rank): the adapter will drown the "
-              "model."),
-        _over(16, "The adapter's scale, alpha / rank, is {value:g}; usual are 0.5 to 4: each step moves the model "
-              "that much more, and it may fall apart.", of="scale"),
-        _under(0.1, "The adapter's scale, alpha / rank, is {value:g}; usual are 0.5 to 4: what it learns will hardly "
-               "be heard.", of="scale"),
+        Caution("An alpha of {value:g} is no usual one (often it is twice the rank): the adapter will drown the "
+                "model.", least=1e6),
+        Caution("The adapter's scale, alpha / rank, is {value:g}; usual are 0.5 to 4: each step moves the model that "
+                "much more, and it may fall apart.", above=16, of="scale"),
+        Caution("The adapter's scale, alpha / rank, is {value:g}; usual are 0.5 to 4: what it learns will hardly be "
+                "heard.", below=0.1, of="scale"),
     ),
 )
 TARGETS = Setting(
@@ -225,9 +232,9 @@ EPOCHS = Setting(
     "epochs", "Passes", "epochs", "How often the run goes through all rows", 1.0, bounds=POSITIVE, usual=(1, 10),
     metavar="N", on_page=False,
     cautions=(
-        _over(50, "{value:,.0f} passes through the same rows, where {usual} are usual: the model will say them by "
-              "heart and unlearn other things."),
-        _over(20, "{value:.0f} passes through the same rows: the model will learn them by heart."),
+        Caution("{value:,.0f} passes through the same rows, where {usual} are usual: the model will say them by "
+                "heart and unlearn other things.", above=50),
+        Caution("{value:.0f} passes through the same rows: the model will learn them by heart.", above=20),
     ),
 )
 LEARNING_RATE = Setting(
@@ -235,10 +242,10 @@ LEARNING_RATE = Setting(
     bounds=POSITIVE, form=Bounds(0, 1, above=True), usual=(1e-5, 2e-3), flag="--lr",
     wanted="Above {least} and at most {most}; usual are {usual}.",
     cautions=(
-        _from(1, "A learning rate of {value:g} is hundreds of times the usual ({usual}): the model will fall apart "
-              "at once."),
-        _over(5e-3, "A learning rate of {value:g} is very high: the model will probably fall apart."),
-        _under(1e-6, "A learning rate of {value:g} is so low that hardly anything will change."),
+        Caution("A learning rate of {value:g} is hundreds of times the usual ({usual}): the model will fall apart at "
+                "once.", least=1),
+        Caution("A learning rate of {value:g} is very high: the model will probably fall apart.", above=5e-3),
+        Caution("A learning rate of {value:g} is so low that hardly anything will change.", below=1e-6),
     ),
 )
 SCHEDULE = Setting(
@@ -246,16 +253,16 @@ SCHEDULE = Setting(
     choices=_choices(Schedule, "slowly, then fast, then slowly", "evenly", "not at all"),
 )
 WARMUP_STEPS = Setting(
-    "warmup_steps", "Warm-up steps", "lr warm-up", "The rate climbs this long", None, int,
+    "warmup_steps", "Warm-up steps", "", "Rate climbs this long", None, int,
     default_words="5 % of the steps (constant: none)", bounds=Bounds(0), empty="5 %",
     wanted="{least} up to the number of steps.",
 )
 BATCH = Setting(
-    "batch", "Rows a step", "batch size", "Rows that one step learns from", 8, int, bounds=Bounds(1), config=None,
+    "batch", "Rows a step", "batch size", "One step learns from these", 8, int, bounds=Bounds(1), config=None,
     flag=None, more="on the command line it is --batch times --accumulate",
 )
 ROWS_AT_ONCE = Setting(
-    "rows_at_once", "Rows at once", "micro-batch size", "Fewer need less memory", 1, int,
+    "rows_at_once", "Rows at once", "micro-batch", "Fewer need less memory", 1, int,
     more="the batch size of one forward and backward pass; a step's is this times --accumulate", bounds=Bounds(1),
     config="batch", flag="--batch", start=None, empty="auto",
 )
@@ -280,7 +287,7 @@ RECOMPUTE = Setting(
     choices=_choices(Switch, "as few layers as --activation-memory needs", "all layers", "none"),
 )
 SAVE_MEMORY = Setting(
-    "save_memory", "Save GPU memory", "gradient checkpointing", "slower, each layer is computed twice", False, bool,
+    "save_memory", "Save GPU memory", "gradient checkpointing", "Slower, each layer is computed twice", False, bool,
     config=None, flag=None, more="the command line has --recompute on",
 )
 ACTIVATION_MEMORY = Setting(
@@ -296,7 +303,7 @@ MAX_GRAD_NORM = Setting(
     wanted="{least} (off) or more, up to {most}.",
 )
 SEED = Setting(
-    "seed", "Seed", "random seed", "Same seed, same result", 0, int, bounds=Bounds(0), form=Bounds(0, 2**53 - 1),
+    "seed", "Seed", "", "Same seed, same result", 0, int, bounds=Bounds(0), form=Bounds(0, 2**53 - 1),
     wanted="{least} or more.",
 )
 SHUFFLE = Setting(
@@ -304,7 +311,7 @@ SHUFFLE = Setting(
     more="take the rows in the file's order",
 )
 VALIDATION_FRACTION = Setting(
-    "validation_fraction", "Held back", "validation split", "of the rows, to check on", 0.0,
+    "validation_fraction", "Held back", "validation split", "of rows, to check on", 0.0,
     default_words="none", bounds=Bounds(0, 1, below=True), form=Bounds(0, 0.5), flag="--val-fraction", percent=True,
 )
 
@@ -333,7 +340,7 @@ TEMPERATURE = Setting(
     usual=(0.2, 1.2),
 )
 TOP_K = Setting(
-    "top_k", "Top-k", "", "Number of likeliest words; 0 is all", 0, int, bounds=Bounds(0, 2**31), form=Bounds(0),
+    "top_k", "Top-k", "", "Number of likeliest words; 0 is all", 0, int, bounds=Bounds(0, 2**31),
 )
 TOP_P = Setting(
     "top_p", "Top-p", "nucleus", "Share of likeliest words; 1 is all", 1.0, bounds=Bounds(1e-6, 1),
@@ -345,7 +352,7 @@ REPETITION_PENALTY = Setting(
     usual=(1, 1.3), start=1.1,
 )
 REPLY_SEED = Setting(
-    "seed", "Seed", "random seed", "Same seed, same reply", 0, int, bounds=Bounds(0), start=None, empty="random",
+    "seed", "Seed", "", "Same seed, same reply", 0, int, bounds=Bounds(0), start=None, empty="random",
 )
 STRENGTH = Setting(
     "strength", "Strength", "adapter scale", "How strongly the adapter is applied", 1.0, bounds=NOT_NEGATIVE,
@@ -372,7 +379,7 @@ def cautions(values: Mapping[str, float]) -> tuple[str, ...]:
     for setting in TRAINING:
         for caution in setting.cautions:
             value = values.get(caution.of or setting.name)
-            if value is not None and caution.when.hold(value):
+            if value is not None and caution.fits(value):
                 found.append(caution.words.format(value=value, usual=setting.usual_words))
                 break
     return tuple(found)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from lora_lab.settings import ROWS, TARGET_LAYERS, Bounds, Setting
+from lora_lab.settings import ROWS, TARGET_LAYERS, Bounds, Setting, small
 
 
 class Options(Protocol):
@@ -46,20 +46,15 @@ def option_help(setting: Setting) -> str:
         return setting.more
     name = f"{setting.label} ({setting.term})" if setting.term else setting.label
     what = f"share {setting.help}" if setting.percent else setting.help
-    parts = [f"{_small(name)}: {_small(what.rstrip('.'))}", setting.more]
+    parts = [f"{small(name)}: {small(what.rstrip('.'))}", setting.more]
     if setting.kind is tuple:
         parts.append(f"separated by commas: {', '.join(setting.values)}")
     else:
-        parts += [f"{choice.value}: {_small(choice.help)}" for choice in setting.choices]
+        parts += [f"{choice.value}: {small(choice.help)}" for choice in setting.choices]
     if setting.usual_words:
         parts.append(f"usual: {setting.usual_words}")
     parts.append(f"default: {setting.default_said}")
     return "; ".join(part for part in parts if part).replace("%", "%%")
-
-
-def _small(text: str) -> str:
-    """Return a sentence as it goes on within another."""
-    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def number(bounds: Bounds, *, whole: bool = False) -> Callable[[str], float]:
