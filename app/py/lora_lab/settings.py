@@ -332,7 +332,7 @@ ON_LONG = Setting(
 # --------------------------------------------------------------------------------------------------- replies
 
 MAX_NEW_TOKENS = Setting(
-    "max_new_tokens", "Longest reply", "max new tokens", "Where it is cut off", 256, int, bounds=Bounds(1, 2**31),
+    "max_new_tokens", "Longest reply", "max tokens", "Where it is cut off", 256, int, bounds=Bounds(1, 2**31),
     form=Bounds(1, 4096), unit="tokens",
 )
 TEMPERATURE = Setting(
