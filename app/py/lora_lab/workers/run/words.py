@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lora_lab.config import LINEAR_LAYERS
 from lora_lab.workers.dataset.opened import Split
+from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import Fact, ModelOpened, NamedBlob, TrainSettings
-from lora_lab.workers.services.adapters import OpenedModel
 
 # Rates beyond which runs usually fail to learn, or learn too little to notice.
 HIGH_RATE, LOW_RATE = 5e-3, 1e-6

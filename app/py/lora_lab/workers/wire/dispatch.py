@@ -109,35 +109,6 @@ def _name(method: Any) -> str:
     return f"{type(method.__self__).__name__}.{method.__name__}"
 
 
-class Worker:
-    """Runs the method that `handles` a command and turns its errors into Failed events."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self._turn = asyncio.Lock()
-        self._answers: dict[type[Command], tuple[Any, Where, bool]] = {}
-        for name in dir(type(self)):
-            method = getattr(type(self), name)
-            if answers := getattr(method, "answers", None):
-                command, where, exclusive = answers
-                self._answers[command] = (method, where, exclusive)
-
-    async def answer(self, command: Command) -> None:
-        """Run the method for `command`. Never raises: what goes wrong is posted."""
-        if (found := self._answers.get(type(command))) is None:
-            self.host.post(Failed("worker", f"This worker has no answer to {command.wire_type()}.", _details()))
-            return
-        method, where, exclusive = found
-        try:
-            if exclusive:
-                async with self._turn:
-                    await method(self, command)
-            else:
-                await method(self, command)
-        except Exception as error:
-            self.host.post(failure(where, error, subject=getattr(command, "id", None)))
-
-
 def failure(where: Where, error: BaseException, subject: str | None = None) -> Failed:
     """Return the event for an error: its own words if people are meant to read it, else words and a traceback."""
     if isinstance(error, LoraLabError):
