@@ -310,4 +310,3 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         validation_fraction=options.val_fraction,
         packing=PACKING[options.packing],
     )
-

@@ -23,6 +23,11 @@ class ChatWorker:
         """Look for a GPU; the page sends the model when it has it."""
         self.gpu.look()
 
+    @property
+    def commands(self) -> frozenset[type[Command]]:
+        """The commands that this worker answers."""
+        return self._dispatcher.commands
+
     async def answer(self, command: Command) -> None:
         """Answer a command from the page. Never raises: what goes wrong is posted."""
         await self._dispatcher.answer(command)

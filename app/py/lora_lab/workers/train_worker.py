@@ -49,6 +49,11 @@ class TrainWorker:
         await self.stores.tell_storage()
         await self.adapters.tell_adapters()
 
+    @property
+    def commands(self) -> frozenset[type[Command]]:
+        """The commands that this worker answers."""
+        return self._dispatcher.commands
+
     async def answer(self, command: Command) -> None:
         """Answer a command from the page. Never raises: what goes wrong is posted."""
         await self._dispatcher.answer(command)
