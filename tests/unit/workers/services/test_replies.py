@@ -66,7 +66,8 @@ class FakeModel:
     async def reply(self, messages: Any, sampling: SamplingConfig, adapter_strength: float) -> AsyncIterator[Piece]:
         assert messages == [{"role": "user", "content": "Hello"}]
         self.asked.append((sampling, adapter_strength))
-        self.stops = 0
+        await asyncio.sleep(0)
+        self.stops = 0  # a stop that came before it had begun is forgotten, as by the engine itself
         for text in ["tu", "ned "] if adapter_strength else ["ba", "se "]:
             if self.stops:
                 break
