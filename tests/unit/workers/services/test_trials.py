@@ -124,7 +124,7 @@ def test_a_trial_makes_room_and_says_so(at_desk: At, turns: int) -> None:
         trial = asyncio.ensure_future(desk.send(TimeTraining(SETTINGS, 1)))
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.gather(trial, desk.send(PlanTraining(SETTINGS, 2)))
+        await asyncio.wait_for(asyncio.gather(trial, desk.send(PlanTraining(SETTINGS, 2))), timeout=10)
         assert desk.told == [(1, 0.0, ""), (-2, 0.0, None)]
         assert desk.plans.did.count("planned") == desk.plans.did.count("released")
         assert desk.times.get(SETTINGS, split_of(20)) is None
