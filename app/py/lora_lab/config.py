@@ -6,13 +6,12 @@ Defaults are those of the table in settings.py (effective batch 8, rank 16, alph
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from lora_lab import settings
 from lora_lab.settings import SWITCH, Auto, Schedule
-
-LINEAR_LAYERS = settings.TARGET_LAYERS
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,10 @@ class ModelConfig:
     def joined_names(self) -> tuple[tuple[str, ...], ...]:
         """The same, those that share their input together."""
         return tuple(tuple(linear.name for linear in group) for group in self.linears)
+
+    def chosen_linears(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return those of `names` that a block has, in the order in which data passes them."""
+        return tuple(name for name in self.linear_names if name in names)
 
     def linear(self, name: str) -> LinearLayer:
         """Return a block's linear layer by its name. KeyError when there is none."""

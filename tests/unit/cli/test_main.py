@@ -14,9 +14,9 @@ import pytest
 
 from build_tools.base import ROOT
 from lora_lab.cli import main as cli
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, SamplingConfig, TrainConfig
+from lora_lab.config import LoraConfig, SamplingConfig, TrainConfig
 from lora_lab.errors import DeviceError
-from lora_lab.settings import ADAPTER, RUN, SAMPLING, Setting
+from lora_lab.settings import ADAPTER, RUN, SAMPLING, TARGET_LAYERS, Setting
 
 TRAIN = ["train", "--model", "m.gguf", "--data", "d.jsonl", "--out", "adapter"]
 GENERATE = ["generate", "--model", "m.gguf", "--prompt", "Hello"]
@@ -69,7 +69,7 @@ def test_how_rows_make_a_step(arguments: str, batch: int, accumulate: int) -> No
 @pytest.mark.parametrize(
     ("text", "targets"),
     [
-        ("all-linear", LINEAR_LAYERS),
+        ("all-linear", TARGET_LAYERS),
         ("v_proj,q_proj", ("q_proj", "v_proj")),
         ("q_proj q_proj", ("q_proj",)),
         (" down_proj ,", ("down_proj",)),

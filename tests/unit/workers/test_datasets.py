@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.synthetic import SMOLLM2_135M
 from lora_lab.config import ModelConfig
 from lora_lab.data import DataSource, Masking, Problem, read_table
 from lora_lab.data.tokens.batches import encode_row
@@ -239,6 +240,6 @@ def test_a_step_is_split_into_parts_that_make_it_up() -> None:
     assert (config.batch, config.accumulate, config.steps, config.packing) == (2, 4, 10, "auto")
     assert train_config(replace(SETTINGS, packing="on"), 2).packing is True
     assert train_config(replace(SETTINGS, packing="off"), 2).packing is False
-    lora = lora_config(replace(SETTINGS, alpha=32.0))
+    lora = lora_config(replace(SETTINGS, alpha=32.0), SMOLLM2_135M)
     assert lora.targets == ("q_proj", "v_proj")  # in the order of the model
     assert isinstance(lora.alpha, int)  # PEFT's file wants 32, not 32.0

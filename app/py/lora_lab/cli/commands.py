@@ -27,7 +27,7 @@ from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import Device, list_adapters, open_device
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.model.files import ModelFiles, open_model
-from lora_lab.settings import cautions
+from lora_lab.settings import TARGETS, cautions
 from lora_lab.train import MemoryReport, RunTime, StepDone, Trainer, measure_run
 from lora_lab.train.schedule import steps_per_epoch, total_steps
 
@@ -235,7 +235,11 @@ def _lora_config(options: argparse.Namespace, model: ModelConfig) -> tuple[LoraC
     given = {"rank": options.rank, "alpha": options.alpha, "targets": options.targets}
     given = {name: value for name, value in given.items() if value is not None}
     if options.init_adapter is None:
-        return LoraConfig(**given), None
+        targets = model.linear_names if options.targets in (None, TARGETS.default) else options.targets
+        if unknown := sorted(set(targets) - set(model.linear_names)):
+            wanted = ", ".join(model.linear_names)
+            raise AdapterError(f"--targets {', '.join(unknown)}: no such layer in this model; wanted some of {wanted}")
+        return LoraConfig(**{**given, "targets": targets}), None
     lora, tensors = read_adapter_path(options.init_adapter, model)
     problems = []
     for name, wanted in given.items():

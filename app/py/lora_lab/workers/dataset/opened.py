@@ -214,8 +214,11 @@ class OpenDataset:
         """Return how many rows there are to train on (and to hold some back of)."""
         return len(self._without_overlap(self.cut(choices)))
 
-    def suggest(self, choices: Choices | None = None) -> TrainSettings:
-        """Return the settings that suit this dataset, or its own; `choices` are those that the form has already.
+    def suggest(
+        self, choices: Choices | None = None, targets: tuple[str, ...] = TARGETS.default
+    ) -> TrainSettings:
+        """Return the settings that suit this dataset, or its own; `choices` are those that the form has already,
+        `targets` the layers that the model has.
 
         Without a length there the one that suits the rows is taken. They must be in tokens, masked as asked for.
         """
@@ -242,7 +245,7 @@ class OpenDataset:
             alpha=ALPHA.default,
             max_length=length,
             seed=SEED.default,
-            targets=TARGETS.default,
+            targets=targets,
             validation_fraction=fraction,
             masking=masking,
             on_long=on_long,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig, TrainConfig
+from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
 from lora_lab.data import Example
 from lora_lab.data.tokens.packing import MAX_SEQUENCE, Layout
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
-from lora_lab.settings import ROWS_AT_ONCE, SWITCH, TRAINING
+from lora_lab.settings import ROWS_AT_ONCE, SWITCH, TARGETS, TRAINING
 from lora_lab.train import MemoryReport, Trainer, TrainPlans
 from lora_lab.train.schedule import run_layout
 from lora_lab.workers.protocol import FieldProblem, TrainSettings
@@ -31,17 +31,19 @@ def check_settings(settings: TrainSettings, model: ModelConfig) -> list[FieldPro
             message = setting.problem(getattr(settings, setting.name), limits.get(setting.name))
             if message is not None:
                 problems.append(FieldProblem(setting.form_name, message))
+    if settings.targets and not set(settings.targets) <= set(model.linear_names):
+        problems = [problem for problem in problems if problem.field != TARGETS.name]
+        problems.append(FieldProblem(TARGETS.name, f"Only {', '.join(model.linear_names)} can be chosen."))
     at_once = settings.rows_at_once
     if at_once is not None and (at_once < 1 or settings.batch % at_once):
         problems.append(FieldProblem(ROWS_AT_ONCE.name, f"It must divide the rows a step ({settings.batch})."))
     return problems
 
 
-def lora_config(settings: TrainSettings) -> LoraConfig:
+def lora_config(settings: TrainSettings, model: ModelConfig) -> LoraConfig:
     """Return the adapter's settings; the layers in the order in which the data passes them."""
     alpha = int(settings.alpha) if float(settings.alpha).is_integer() else settings.alpha
-    targets = tuple(name for name in LINEAR_LAYERS if name in settings.targets)
-    return LoraConfig(rank=settings.rank, alpha=alpha, targets=targets)
+    return LoraConfig(rank=settings.rank, alpha=alpha, targets=model.chosen_linears(settings.targets))
 
 
 def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
@@ -122,7 +124,7 @@ class Planner:
         held: Sequence[Example],
     ) -> Trainer:  # fmt: skip
         """Return the run's trainer. What was traced last is used again where only numbers differ."""
-        lora, config = lora_config(settings), train_config(settings, at_once)
+        lora, config = lora_config(settings, self.model.config), train_config(settings, at_once)
         key = (layout.largest, layout.longest_row, lora, config.recompute, config.activation_budget_bytes)
         if self._traced is not None and self._traced[0] == key:
             plans = self._traced[1]

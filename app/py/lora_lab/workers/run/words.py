@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lora_lab.settings import cautions
 from lora_lab.workers.dataset.opened import Split
+from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import Fact, ModelOpened, NamedBlob, TrainSettings
-from lora_lab.workers.services.adapters import OpenedModel
 
 
 def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bool) -> ModelOpened:
