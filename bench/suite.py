@@ -13,7 +13,7 @@ from bench.micro import MATMUL_ROWS, bandwidth_gb_s, dispatch_cost_us, measure_p
 from bench.record import Recorder
 from bench.rows import Peaks, Row, choose_peak, complete
 from bench.synthetic import SMOLLM2_135M, TINY, random_model
-from lora_lab.config import JOINED_LAYERS, ModelConfig
+from lora_lab.config import ModelConfig
 from lora_lab.errors import DeviceError, OutOfMemoryError
 from lora_lab.gpu import Device
 from lora_lab.model import Model, load_model
@@ -79,7 +79,7 @@ class Found:
 def product_shapes(config: ModelConfig) -> list[tuple[int, int]]:
     """Return (in, out) of each product of the model's layers, those that share their input joined, and of its head."""
     shapes = []
-    for names in JOINED_LAYERS:
+    for names in config.joined_names:
         outs = sum(config.linear_shape(name)[0] for name in names)
         shapes.append((config.linear_shape(names[0])[1], outs))
     return [*shapes, (config.hidden_size, config.vocab_size)]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from lora_lab.config import LINEAR_LAYERS, ModelConfig, module_path
+from lora_lab.config import ModelConfig
 from lora_lab.formats.byte_source import BytesSource
 from lora_lab.formats.tensors import StoredTensor, row_size_bytes
+from lora_lab.model.checks import EMBEDDING, needed_shapes
+from lora_lab.model.families import llama
 from lora_lab.model.files import ModelFiles, TokenizerFiles
 
-SMOLLM2_135M = ModelConfig(
+SMOLLM2_135M = llama.make_config(
     vocab_size=49152, hidden_size=576, intermediate_size=1536, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64,
     rms_norm_eps=1e-5, rope_theta=100000.0, max_position_embeddings=8192, tie_word_embeddings=True, name="SmolLM2-135M",
     bos_token_id=1, eos_token_ids=(2,),
 )  # fmt: skip
 
 # For a try on a software device.
-TINY = ModelConfig(
+TINY = llama.make_config(
     vocab_size=512, hidden_size=64, intermediate_size=192, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=16,
     rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=2048, tie_word_embeddings=True, name="tiny",
     bos_token_id=1, eos_token_ids=(2,),
@@ -32,17 +34,15 @@ def random_model(config: ModelConfig, form: str = "q4_1", embedding_form: str = 
         raw = _random_rows(random, shape, form)
         tensors[name] = StoredTensor(name, shape, form, BytesSource(raw.tobytes(), name), 0, raw.size, None)
 
-    def gain(name: str) -> None:
-        raw = np.ones(config.hidden_size, np.float32).tobytes()
-        tensors[name] = StoredTensor(name, (config.hidden_size,), "f32", BytesSource(raw, name), 0, len(raw), None)
+    def gain(name: str, size: int) -> None:
+        raw = np.ones(size, np.float32).tobytes()
+        tensors[name] = StoredTensor(name, (size,), "f32", BytesSource(raw, name), 0, len(raw), None)
 
-    matrix("model.embed_tokens.weight", (config.vocab_size, config.hidden_size), embedding_form)
-    for i in range(config.num_layers):
-        gain(f"model.layers.{i}.input_layernorm.weight")
-        gain(f"model.layers.{i}.post_attention_layernorm.weight")
-        for name in LINEAR_LAYERS:
-            matrix(f"{module_path(i, name)}.weight", config.linear_shape(name), form)
-    gain("model.norm.weight")
+    for name, shape in needed_shapes(config).items():
+        if len(shape) == 1:
+            gain(name, *shape)
+        else:
+            matrix(name, (shape[0], shape[1]), embedding_form if name == EMBEDDING else form)
     return ModelFiles(config, tensors, TokenizerFiles({}, None, {}), config.name)
 
 

@@ -16,7 +16,7 @@ from build_tools.environment import VENV_PYTHON, ensure_node_modules, ensure_tes
 from build_tools.fetch import Fetcher
 from build_tools.parts import MODEL
 
-# In the order in which they run. `lint` is ruff and mypy, the others are pytest's markers.
+# In the order in which they run. `lint` is ruff, mypy and import-linter, the others are pytest's markers.
 TIERS = ("lint", "unit", "gpu", "model", "browser")
 # Where a tier's tests may stand, so that no tier waits for the imports of another one's files.
 TIER_FOLDERS = {
@@ -101,9 +101,11 @@ def tiers_of(paths: list[str]) -> list[str]:
 
 
 def run_lint() -> tuple[int, Counts]:
-    """Run ruff and mypy over the project, two checks that pass or fail."""
-    checks = (["ruff", "check", "."], ["mypy"])
-    codes = [subprocess.run([str(VENV_PYTHON), "-m", *check], cwd=ROOT).returncode for check in checks]
+    """Run ruff, mypy and import-linter over the project, three checks that pass or fail."""
+    # import-linter has no module to run; its script calls this.
+    rooms = "import sys; from importlinter.cli import lint_imports_command as run; sys.argv[0] = 'lint-imports'; run()"
+    checks = (["-m", "ruff", "check", "."], ["-m", "mypy"], ["-c", rooms, "--no-cache"])
+    codes = [subprocess.run([str(VENV_PYTHON), *check], cwd=ROOT).returncode for check in checks]
     return max(codes), Counts(passed=codes.count(0), failed=len(codes) - codes.count(0))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lora_lab.formats.byte_source import sources_from_path
-from lora_lab.formats.gguf_model import llama3_factors
+from lora_lab.formats.rope_scaling import llama3_factors
 from lora_lab.model.files import ModelFiles, open_model
 
 LAYER_NAMES = {

@@ -19,13 +19,14 @@ from pathlib import Path
 import pytest
 
 from build_tools.environment import search_path
-from lora_lab.config import JOINED_LAYERS, LoraConfig, ModelConfig, TrainConfig
+from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.generate.plans import PREFILL_SIZES, GenerationPlans
 from lora_lab.gpu import Device, Tensor, Trace
 from lora_lab.gpu.kernel import Kernel
 from lora_lab.model import Adapter, Model
+from lora_lab.model.block import Block
 from lora_lab.model.decode import PackedAdapter
-from lora_lab.model.transformer import Block
+from lora_lab.model.families import llama
 from lora_lab.ops.tiling import Tiling
 from lora_lab.ops.weight import BLOCKS, Weight, packed_words
 from lora_lab.train.plans import TrainPlans
@@ -44,7 +45,7 @@ Wanted = dict[tuple[Kernel, tuple[str, ...]], None]  # in order of first use
 def hollow_model(device: Device, form: str, head_dim: int) -> Model:
     """A model of one layer whose weights take no memory: enough to trace, not to run."""
     heads, kv_heads = (2, 2) if head_dim > 64 else (4, 2)
-    config = ModelConfig(
+    config = llama.make_config(
         vocab_size=96, hidden_size=64, intermediate_size=96, num_layers=1, num_heads=heads, num_kv_heads=kv_heads,
         head_dim=head_dim, rms_norm_eps=1e-5, rope_theta=1e4, max_position_embeddings=512, tie_word_embeddings=True,
     )  # fmt: skip
@@ -61,7 +62,8 @@ def hollow_model(device: Device, form: str, head_dim: int) -> Model:
         shapes = [config.linear_shape(name) for name in names]
         return weight((sum(shape[0] for shape in shapes), shapes[0][1]))
 
-    block = Block(gain, gain, {names: stacked(names) for names in JOINED_LAYERS})
+    linears = {names: stacked(names) for names in config.joined_names}
+    block = Block(dict.fromkeys(llama.block_vectors(config), gain), linears)
     return Model(device, config, None, table, [block], gain, table)  # type: ignore[arg-type]
 
 

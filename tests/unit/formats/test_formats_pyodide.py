@@ -202,11 +202,11 @@ def test_adapters_and_zips(in_pyodide: Run, tiny_model_folder: Path, tmp_path: P
     generator = np.random.default_rng(1)
     shapes = expected_shapes(lora, model)
     tensors = {key: generator.normal(size=shape).astype(np.float32) for key, shape in shapes.items()}
-    packed = pack_adapter(write_adapter(tensors, lora, "base"))
+    packed = pack_adapter(write_adapter(tensors, lora, model, "base"))
     (tmp_path / "adapter.zip").write_bytes(packed)
     program = f"""
 import hashlib, json
-from lora_lab.config import ModelConfig
+from lora_lab.config import LinearLayer, ModelConfig
 from lora_lab.errors import AdapterError
 from lora_lab.formats.peft import read_adapter, write_adapter
 from lora_lab.formats.zipping import pack_adapter, unpack_adapter
@@ -215,7 +215,7 @@ async def main():
     data = (await blob.arrayBuffer()).to_bytes()
     model = ModelConfig(**{model.__dict__!r})
     lora, tensors = read_adapter(unpack_adapter(data), model)
-    again = pack_adapter(write_adapter(tensors, lora, "base"))
+    again = pack_adapter(write_adapter(tensors, lora, model, "base"))
     try:
         unpack_adapter(data[:-30])
     except AdapterError as error:

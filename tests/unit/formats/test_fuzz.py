@@ -13,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lora_lab.config import LoraConfig, ModelConfig
+from lora_lab.config import LoraConfig
 from lora_lab.errors import AdapterError, ModelError
 from lora_lab.formats import gguf
 from lora_lab.formats.byte_source import BytesSource, FileSource
 from lora_lab.formats.peft import expected_shapes, read_adapter, write_adapter
 from lora_lab.model import files as model_files
+from lora_lab.model.families import llama
 from lora_lab.model.files import open_model
 from tests.tiny_gguf import write_tiny_gguf
 from tests.unit.formats.helpers import opened
@@ -76,13 +77,13 @@ def test_folders(folder_files: dict[str, bytes], data: st.DataObject) -> None:
 @slow_but_fine
 @given(st.data())
 def test_adapters(data: st.DataObject) -> None:
-    model = ModelConfig(
+    model = llama.make_config(
         vocab_size=9, hidden_size=8, intermediate_size=12, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=4,
         rms_norm_eps=1e-5, rope_theta=1e4, max_position_embeddings=64, tie_word_embeddings=True,
     )  # fmt: skip
     lora = LoraConfig(rank=2, alpha=4, targets=("q_proj",))
     zeros = {key: np.zeros(shape, np.float32) for key, shape in expected_shapes(lora, model).items()}
-    files = write_adapter(zeros, lora, "x")
+    files = write_adapter(zeros, lora, model, "x")
     config = json.loads(files["adapter_config.json"]) | {"exclude_modules": None, "layer_replication": None}
     for _ in range(data.draw(st.integers(1, 3))):
         config = spoiled(config, data)

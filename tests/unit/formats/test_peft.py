@@ -22,6 +22,7 @@ from lora_lab.formats import safetensors
 from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.formats.peft import expected_shapes, read_adapter, tensor_key, write_adapter
 from lora_lab.formats.tensors import dequantize
+from lora_lab.model.families import llama
 from lora_lab.model.files import open_model
 
 TOKENS = torch.tensor([[1, 20, 30, 40, 50, 7, 8, 9]])
@@ -88,7 +89,7 @@ def saved_by_peft(base: Any, folder: Path, dtype: torch.dtype = torch.float32, *
 )
 def test_peft_loads_what_we_write(base: Any, model_config: ModelConfig, tmp_path: Path, lora: LoraConfig) -> None:
     tensors = random_tensors(lora, model_config)
-    for name, content in write_adapter(tensors, lora, None).items():
+    for name, content in write_adapter(tensors, lora, model_config, None).items():
         (tmp_path / name).write_bytes(content)
 
     before = logits_of(base)
@@ -114,7 +115,7 @@ def test_peft_loads_what_we_write(base: Any, model_config: ModelConfig, tmp_path
 def test_a_wrong_key_would_be_noticed(base: Any, model_config: ModelConfig, tmp_path: Path) -> None:
     """The control for the test above: a key with the adapter's name in it, the classic mistake."""
     lora = LoraConfig(rank=4, alpha=8, targets=("q_proj",))
-    files = write_adapter(random_tensors(lora, model_config), lora, None)
+    files = write_adapter(random_tensors(lora, model_config), lora, model_config, None)
     wrong = {key.replace(".weight", ".other.weight"): torch.from_numpy(tensor.copy()) for key, tensor in
              load_numpy(files["adapter_model.safetensors"]).items()}  # fmt: skip
     files["adapter_model.safetensors"] = save_torch(wrong, metadata={"format": "pt"})
@@ -129,7 +130,7 @@ def test_a_wrong_key_would_be_noticed(base: Any, model_config: ModelConfig, tmp_
 
 def test_the_config_is_the_documented_one(model_config: ModelConfig) -> None:
     lora = LoraConfig(rank=16, alpha=32)
-    files = write_adapter(random_tensors(lora, model_config), lora, "HuggingFaceTB/SmolLM2-135M-Instruct")
+    files = write_adapter(random_tensors(lora, model_config), lora, model_config, "HuggingFaceTB/SmolLM2-135M-Instruct")
     assert sorted(files) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
     config = json.loads(files["adapter_config.json"])
     assert config == {
@@ -142,9 +143,8 @@ def test_the_config_is_the_documented_one(model_config: ModelConfig) -> None:
     }  # fmt: skip
     assert isinstance(config["lora_alpha"], int)
     whole = LoraConfig(rank=16, alpha=32.0)
-    assert (
-        b'"lora_alpha": 32,' in write_adapter(random_tensors(whole, model_config), whole, None)["adapter_config.json"]
-    )
+    files_of_whole = write_adapter(random_tensors(whole, model_config), whole, model_config, None)
+    assert b'"lora_alpha": 32,' in files_of_whole["adapter_config.json"]
     card = files["README.md"].decode()
     assert card.startswith('---\nbase_model: "HuggingFaceTB/SmolLM2-135M-Instruct"\nlibrary_name: peft\n')
 
@@ -152,24 +152,24 @@ def test_the_config_is_the_documented_one(model_config: ModelConfig) -> None:
 def test_writing_refuses_what_peft_would_ignore(model_config: ModelConfig) -> None:
     lora = LoraConfig(rank=4, alpha=8, targets=("q_proj", "v_proj"))
     tensors = random_tensors(lora, model_config)
-    moved = tensors.pop(tensor_key(1, "v_proj", "B"))
+    moved = tensors.pop(tensor_key(model_config, 1, "v_proj", "B"))
     tensors["model.layers.1.self_attn.v_proj.lora_B.weight"] = moved
     tensors["base_model.model.model.layers.0.mlp.q_proj.lora_A.weight"] = moved
-    tensors[tensor_key(0, "k_proj", "A")] = np.zeros((4, 64), np.float32)
-    tensors[tensor_key(0, "q_proj", "A")] = np.zeros((5, 64), np.float32)
-    tensors[tensor_key(0, "q_proj", "B")] = np.zeros((64, 4), np.float64)
+    tensors[tensor_key(model_config, 0, "k_proj", "A")] = np.zeros((4, 64), np.float32)
+    tensors[tensor_key(model_config, 0, "q_proj", "A")] = np.zeros((5, 64), np.float32)
+    tensors[tensor_key(model_config, 0, "q_proj", "B")] = np.zeros((64, 4), np.float64)
     with pytest.raises(AdapterError) as error:
-        write_adapter(tensors, lora, None)
+        write_adapter(tensors, lora, model_config, None)
     message = str(error.value)
     assert "model.layers.1.self_attn.v_proj.lora_B.weight is not a LoRA tensor" in message
     assert "layers.0.mlp.q_proj.lora_A.weight is not a LoRA tensor" in message
-    assert f"{tensor_key(1, 'v_proj', 'B')} is missing" in message
-    assert f"{tensor_key(0, 'k_proj', 'A')} is not among the targets q_proj, v_proj" in message
-    assert f"{tensor_key(0, 'q_proj', 'A')} is (5, 64); wanted rank 4" in message
-    assert f"{tensor_key(0, 'q_proj', 'B')} is float64; wanted float32" in message
+    assert f"{tensor_key(model_config, 1, 'v_proj', 'B')} is missing" in message
+    assert f"{tensor_key(model_config, 0, 'k_proj', 'A')} is not among the targets q_proj, v_proj" in message
+    assert f"{tensor_key(model_config, 0, 'q_proj', 'A')} is (5, 64); wanted rank 4" in message
+    assert f"{tensor_key(model_config, 0, 'q_proj', 'B')} is float64; wanted float32" in message
     assert len(message.splitlines()) == 6
     with pytest.raises(AdapterError, match="no tensors"):
-        write_adapter({}, lora, None)
+        write_adapter({}, lora, model_config, None)
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -218,7 +218,7 @@ def test_finds_the_layers_that_peft_finds(
 def test_a_regex_stays_a_regex(model_config: ModelConfig) -> None:
     """PEFT may save target_modules as the string it was given; the reader takes it as PEFT does: the whole path."""
     lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "k_proj"))
-    files = write_adapter(random_tensors(lora, model_config), lora, None)
+    files = write_adapter(random_tensors(lora, model_config), lora, model_config, None)
     assert read_adapter(changed(files, target_modules=r".*\.[qk]_proj"), model_config)[0] == lora
     assert read_adapter(changed(files, target_modules=["k_proj", "q_proj"]), model_config)[0] == lora
     with pytest.raises(AdapterError, match=r'target_modules "q_proj" reaches no layer'):  # not a search
@@ -247,7 +247,7 @@ UNSLOTH = (
 )
 def test_ordinary_expressions_are_quick(model_config: ModelConfig, pattern: str) -> None:
     lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "k_proj"))
-    files = write_adapter(random_tensors(lora, model_config), lora, None)
+    files = write_adapter(random_tensors(lora, model_config), lora, model_config, None)
     assert read_adapter(changed(files, target_modules=pattern), model_config)[0] == lora
 
 
@@ -284,7 +284,7 @@ def test_a_long_expression_is_refused(small: dict[str, bytes], model_config: Mod
 def test_round_trip_keeps_every_bit(model_config: ModelConfig) -> None:
     lora = LoraConfig(rank=5, alpha=7.25, targets=("k_proj", "o_proj", "gate_proj"), use_rslora=True)
     tensors = random_tensors(lora, model_config, seed=9)
-    lora_again, again = read_adapter(write_adapter(tensors, lora, "x"), model_config)
+    lora_again, again = read_adapter(write_adapter(tensors, lora, model_config, "x"), model_config)
     assert lora_again == lora
     assert again.keys() == tensors.keys()
     assert all(again[key].tobytes() == tensor.tobytes() for key, tensor in tensors.items())
@@ -299,7 +299,7 @@ def changed(files: dict[str, bytes], **fields: Any) -> dict[str, bytes]:
 @pytest.fixture
 def small(model_config: ModelConfig) -> dict[str, bytes]:
     lora = LoraConfig(rank=2, alpha=4, targets=("q_proj",))
-    return write_adapter(random_tensors(lora, model_config), lora, "x")
+    return write_adapter(random_tensors(lora, model_config), lora, model_config, "x")
 
 
 @pytest.mark.parametrize(
@@ -352,11 +352,14 @@ def test_neutral_fields_do_not_matter(small: dict[str, bytes], model_config: Mod
 
 def test_all_problems_at_once(model_config: ModelConfig) -> None:
     """An adapter of another model: every tensor, and the settings, in one error."""
-    other = ModelConfig(**{**model_config.__dict__, "hidden_size": 96, "num_layers": 3})
+    fields = {**model_config.__dict__, "hidden_size": 96, "num_layers": 3}
+    for derived in ("linears", "peft_targets", "architecture"):
+        del fields[derived]
+    other = llama.make_config(**fields)
     lora = LoraConfig(rank=4, alpha=8, targets=("q_proj", "down_proj"))
     tensors = random_tensors(lora, other)
-    tensors[tensor_key(0, "down_proj", "A")][1, 2] = np.nan
-    files = changed(write_adapter(tensors, lora, "x"), use_dora=True, bias="all")
+    tensors[tensor_key(model_config, 0, "down_proj", "A")][1, 2] = np.nan
+    files = changed(write_adapter(tensors, lora, other, "x"), use_dora=True, bias="all")
     with pytest.raises(AdapterError) as error:
         read_adapter(files, model_config)
     lines = str(error.value).splitlines()
@@ -408,7 +411,8 @@ def test_only_wanted_tensors_are_decoded(
         return dequantize(form, raw, shape)
 
     monkeypatch.setattr(safetensors, "dequantize", spy)
-    empty, unknown, good = tensor_key(0, "q_proj", "A"), "unknown", tensor_key(1, "q_proj", "A")
+    empty, good = (tensor_key(model_config, layer, "q_proj", "A") for layer in (0, 1))
+    unknown = "unknown"
     unknown_bytes, good_bytes = 64 << 20, 2 * 64 * 4
     header = {
         empty: {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]},
@@ -420,8 +424,8 @@ def test_only_wanted_tensors_are_decoded(
     with pytest.raises(AdapterError) as error:
         read_adapter(small | {"adapter_model.safetensors": weights}, model_config)
     assert str(error.value).splitlines() == [
-        f"{tensor_key(0, 'q_proj', 'B')} is missing; wanted (64, 2)",
-        f"{tensor_key(1, 'q_proj', 'B')} is missing; wanted (64, 2)",
+        f"{tensor_key(model_config, 0, 'q_proj', 'B')} is missing; wanted (64, 2)",
+        f"{tensor_key(model_config, 1, 'q_proj', 'B')} is missing; wanted (64, 2)",
         f"{empty} is (0, {2**62}); this model needs (2, 64)",
         f"{unknown} ({unknown_bytes // 2},) is not a tensor that this model's adapter has",
     ]

@@ -9,13 +9,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lora_lab.config import LoraConfig, ModelConfig
+from lora_lab.config import LoraConfig
 from lora_lab.errors import AdapterError
 from lora_lab.formats import zipping
 from lora_lab.formats.peft import expected_shapes, read_adapter, write_adapter
 from lora_lab.formats.zipping import pack_adapter, unpack_adapter
+from lora_lab.model.families import llama
 
-MODEL = ModelConfig(
+MODEL = llama.make_config(
     vocab_size=100,
     hidden_size=8,
     intermediate_size=12,
@@ -34,7 +35,7 @@ MODEL = ModelConfig(
 def small() -> dict[str, bytes]:
     lora = LoraConfig(rank=2, alpha=4, targets=("q_proj",))
     tensors = {key: np.ones(shape, np.float32) for key, shape in expected_shapes(lora, MODEL).items()}
-    return write_adapter(tensors, lora, "x")
+    return write_adapter(tensors, lora, MODEL, "x")
 
 
 def zipped(write: Callable[[zipfile.ZipFile], None], compression: int = zipfile.ZIP_DEFLATED) -> bytes:

@@ -19,7 +19,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from lora_lab.formats.byte_source import FileSource
 from lora_lab.formats.gguf import read_gguf
-from lora_lab.formats.gguf_model import llama3_factors, scaling_from_factors
+from lora_lab.formats.rope_scaling import llama3_factors, scaling_from_factors
 from lora_lab.formats.tensors import StoredTensor
 from lora_lab.model.files import needed_shapes
 from tests import tiny_gguf
@@ -100,7 +100,7 @@ def test_llama3_rope_survives_a_gguf(tmp_path: Path, length: int, factor: float,
     assert model.config.rope_scaling is not None
     assert model.config.rope_scaling == opened(folder).config.rope_scaling
     strange = np.linspace(1, 3, 32)
-    assert scaling_from_factors(strange, model.config) is None  # the control
+    assert scaling_from_factors(strange, model.config.rope_theta, model.config.head_dim) is None  # the control
 
 
 def test_linear_rope_survives_a_gguf(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import Device, list_adapters, open_device
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.model.files import ModelFiles, open_model
+from lora_lab.settings import cautions
 from lora_lab.train import MemoryReport, RunTime, StepDone, Trainer, measure_run
+from lora_lab.train.schedule import steps_per_epoch, total_steps
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 EXIT_INTERRUPTED = 130
@@ -132,6 +134,8 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
     lora, initial = _lora_config(options, opened.files.config)
     config = replace(config, max_length=within_context(config.max_length, opened.files.config))
     examples, validation = await rows_to_train(options, opened.tokenizer, opened.template, config)
+    for words in run_cautions(lora, config, len(examples)):
+        say(f"Warning: {words}")
 
     async with _on_gpu(opened.files, options.adapter_name) as model:
         if initial is None:
@@ -154,7 +158,8 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
 
         async def save() -> None:
             if trainer.steps_done:
-                _write_adapter(options.out, write_adapter(await adapter.to_tensors(), lora, _base_model(options)))
+                tensors = await adapter.to_tensors()
+                _write_adapter(options.out, write_adapter(tensors, lora, model.config, _base_model(options)))
                 say(f"The adapter of step {trainer.steps_done} is in {options.out}")
 
         with GracefulInterrupt(stop) as interrupt:
@@ -169,6 +174,12 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
         if interrupt.asked and trainer.steps_done < trainer.total_steps:
             return EXIT_INTERRUPTED
     return 0
+
+
+def run_cautions(lora: LoraConfig, config: TrainConfig, num_examples: int) -> tuple[str, ...]:
+    """Return what deserves a second thought before a run."""
+    passes = total_steps(num_examples, config) / steps_per_epoch(num_examples, config)
+    return cautions({**vars(config), **vars(lora), "epochs": passes, "scale": lora.scale})
 
 
 def _recomputes(memory: MemoryReport) -> str:

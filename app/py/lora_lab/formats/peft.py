@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..config import LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
+from ..config import LoraConfig, ModelConfig
 from ..errors import AdapterError
 from . import safetensors
 from .byte_source import FileFormatError
@@ -24,16 +25,11 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 
 KEY_PREFIX = "base_model.model."
-_KEY = re.compile(
-    r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.("
-    + "|".join(LINEAR_LAYERS)
-    + r")\.lora_([AB])\.weight"
-)
 
 
-def tensor_key(layer_index: int, layer_name: str, half: str) -> str:
+def tensor_key(model: ModelConfig, layer_index: int, layer_name: str, half: str) -> str:
     """Return PEFT's key for one half, "A" [r, in] or "B" [out, r], of one layer's adapter."""
-    return f"{KEY_PREFIX}{module_path(layer_index, layer_name)}.lora_{half}.weight"
+    return f"{KEY_PREFIX}{model.module_path(layer_index, layer_name)}.lora_{half}.weight"
 
 
 def expected_shapes(lora: LoraConfig, model: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -42,21 +38,23 @@ def expected_shapes(lora: LoraConfig, model: ModelConfig) -> dict[str, tuple[int
     for index in range(model.num_layers):
         for name in lora.targets:
             out_size, in_size = model.linear_shape(name)
-            shapes[tensor_key(index, name, "A")] = (lora.rank, in_size)
-            shapes[tensor_key(index, name, "B")] = (out_size, lora.rank)
+            shapes[tensor_key(model, index, name, "A")] = (lora.rank, in_size)
+            shapes[tensor_key(model, index, name, "B")] = (out_size, lora.rank)
     return shapes
 
 
 # ---------------------------------------------------------------------------------------------------- writing
 
 
-def write_adapter(tensors: Mapping[str, np.ndarray], lora: LoraConfig, base_model_name: str | None) -> dict[str, bytes]:
+def write_adapter(
+    tensors: Mapping[str, np.ndarray], lora: LoraConfig, model: ModelConfig, base_model_name: str | None
+) -> dict[str, bytes]:
     """Return the three files of an adapter directory by name.
 
     `tensors` are float32 under PEFT's keys. AdapterError when they are not exactly the pairs that `lora` says, the
-    same for every layer.
+    same for every layer of the model.
     """
-    problems = _writing_problems(tensors, lora)
+    problems = _writing_problems(tensors, lora, model)
     if problems:
         raise AdapterError("\n".join(problems))
     return {
@@ -93,26 +91,26 @@ def adapter_config(lora: LoraConfig, base_model_name: str | None) -> dict[str, A
     }
 
 
-def _writing_problems(tensors: Mapping[str, np.ndarray], lora: LoraConfig) -> list[str]:
+def _writing_problems(tensors: Mapping[str, np.ndarray], lora: LoraConfig, model: ModelConfig) -> list[str]:
+    if not tensors:
+        return ["the adapter has no tensors"]
     problems = []
-    well_named: dict[str, int] = {}  # key: layer
+    wanted = expected_shapes(lora, model)
+    known = expected_shapes(replace(lora, targets=model.linear_names), model)
     for key, tensor in tensors.items():
-        match = _KEY.fullmatch(key)
-        if match is None or key != tensor_key(int(match[1]), match[2], match[3]):
+        if key not in known:
             problems.append(f"{key} is not a LoRA tensor of this kind of model")
             continue
-        well_named[key] = int(match[1])
-        rank = tensor.shape[0 if match[3] == "A" else -1] if tensor.ndim == 2 else None
+        rank = tensor.shape[0 if ".lora_A." in key else -1] if tensor.ndim == 2 else None
         if rank != lora.rank:
             problems.append(f"{key} is {tensor.shape}; wanted rank {lora.rank}")
+        elif key in wanted and tensor.shape != wanted[key]:
+            problems.append(f"{key} is {tensor.shape}; this model needs {wanted[key]}")
         if tensor.dtype != np.float32:
             problems.append(f"{key} is {tensor.dtype}; wanted float32")
-    layers = range(max(well_named.values(), default=-1) + 1)
-    wanted = {tensor_key(layer, name, half) for layer in layers for name in lora.targets for half in "AB"}
-    problems += [f"{key} is missing" for key in sorted(wanted - well_named.keys())]
-    not_targets = sorted(well_named.keys() - wanted)
-    problems += [f"{key} is not among the targets {', '.join(lora.targets)}" for key in not_targets]
-    return problems or ([] if tensors else ["the adapter has no tensors"])
+    problems += [f"{key} is missing" for key in sorted(wanted.keys() - tensors.keys())]
+    not_targets = sorted(key for key in tensors if key in known and key not in wanted)
+    return problems + [f"{key} is not among the targets {', '.join(lora.targets)}" for key in not_targets]
 
 
 def _model_card(lora: LoraConfig, base_model_name: str | None) -> str:

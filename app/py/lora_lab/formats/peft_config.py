@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ..config import LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
+from ..config import LoraConfig, ModelConfig
 from .regex_cost import most_steps
 
 CONFIG_FILE = "adapter_config.json"
@@ -32,7 +32,6 @@ _PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal"})
 # PEFT's own values for fields that are left out.
 _DEFAULT_RANK = 8
 _DEFAULT_ALPHA = 8
-_DEFAULT_TARGETS = ["q_proj", "v_proj"]  # for the Llama architecture
 
 # Of a regular expression that comes with an adapter; PEFT's and Unsloth's own stay far below.
 _MAX_PATTERN_LENGTH = 1000
@@ -88,7 +87,7 @@ def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | N
     if not isinstance(use_rslora, bool):
         unusable.append(wrong("use_rslora", "true or false"))
     target_modules, exclude_modules = (
-        config.get("target_modules") or _DEFAULT_TARGETS,
+        config.get("target_modules") or list(model.peft_targets),
         config.get("exclude_modules") or [],
     )
     for name, value in (("target_modules", target_modules), ("exclude_modules", exclude_modules)):
@@ -110,19 +109,20 @@ def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | N
 def _resolve_targets(
     target_modules: str | list[str], exclude_modules: str | list[str], model: ModelConfig
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return which of LINEAR_LAYERS PEFT would adapt, in their order, and what about them is not supported.
+    """Return which of the model's linear layers PEFT would adapt, in their order, and what about them is not supported.
 
     PEFT's rules: a list holds whole module paths or their last parts, and names that the model does not have do
     nothing; a string is a regular expression for the whole path; "all-linear" is every linear layer but the output.
     """
     if isinstance(target_modules, str) and target_modules.lower() == "all-linear":
-        target_modules = list(LINEAR_LAYERS)
+        target_modules = list(model.linear_names)
     linear = _linear_paths(model)
     paths = [*linear.values(), *_OTHER_PATHS]
     reached = {path for path in paths if _matches(target_modules, path) and not _matches(exclude_modules, path)}
 
     problems = []
-    targets = tuple(name for name in LINEAR_LAYERS if any(linear[i, name] in reached for i in range(model.num_layers)))
+    layers = range(model.num_layers)
+    targets = tuple(name for name in model.linear_names if any(linear[i, name] in reached for i in layers))
     if not reached:
         problems.append(f"target_modules {_short(target_modules)} reaches no layer of this model")
     for path in _OTHER_PATHS:
@@ -138,7 +138,7 @@ def _resolve_targets(
 
 
 def _linear_paths(model: ModelConfig) -> dict[tuple[int, str], str]:
-    return {(i, name): module_path(i, name) for i in range(model.num_layers) for name in LINEAR_LAYERS}
+    return {(i, name): model.module_path(i, name) for i in range(model.num_layers) for name in model.linear_names}
 
 
 def _is_quick(pattern: str, model: ModelConfig) -> bool:

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..gpu.device import Pool, Progress
 from ..gpu.plan import Plan, Tensor
+from ..model.block import Adapters
 from ..model.decode import PackedAdapter, can_decode, decode_logits
 from ..model.lora import Adapter
-from ..model.transformer import Adapters, Model, transformer
+from ..model.transformer import Model, transformer
 from ..ops.attention import attention, attention_decode
 from ..ops.linear import product
 from ..ops.rows import append_rows, last_row

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..config import JOINED_LAYERS
 from ..gpu.device import Device, Pool
 from ..gpu.plan import Tensor, Trace, ceil_div
 from ..ops import decode
 from ..ops.decode import NO_GROUP, Group, Scratch
 from ..ops.tape import Tape
+from .families import family_of
+from .families.family import DecodeRoles
 from .lora import Adapter
 from .transformer import Model
 
@@ -18,8 +19,10 @@ MAX_PARTS = 1 << 15  # floats that every workgroup of the next dispatch adds up:
 
 
 def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
-    """Say whether `decode_logits` is made for this: a GPU, and sizes that its workgroups hold."""
+    """Say whether `decode_logits` is made for this: the family's block, a GPU, and sizes that its workgroups hold."""
     config, limits = model.config, device.limits
+    if family_of(config).DECODE is None:
+        return False
     if not device.use_workgroup_memory or config.head_dim % 8 or config.head_dim // 4 > decode.MIN_LANES:
         return False
     if config.hidden_size % decode.COLUMNS or config.intermediate_size % decode.COLUMNS:
@@ -46,7 +49,7 @@ def _places(model: Model, adapter: Adapter) -> tuple[dict[tuple[int, tuple[str, 
     config, quads, at = model.config, ceil_div(adapter.config.rank, 4), 0
     groups = {}
     for layer in range(config.num_layers):
-        for names in JOINED_LAYERS:
+        for names in config.joined_names:
             if not any((layer, name) in adapter.places for name in names):
                 continue
             size_a = config.linear_shape(names[0])[1] * len(names) * 4 * quads
@@ -88,12 +91,15 @@ class PackedAdapter:
         """Return the dispatches that pack it."""
         tape = Trace()
         config, lora = self.model.config, self.adapter.config
+        attention_in, attention_out, mlp_in, _ = config.joined_names
+        roles = _roles(self.model)
         for (layer, names), group in self.groups.items():
             block = self.model.blocks[layer]
-            gain = {JOINED_LAYERS[0]: block.input_norm, JOINED_LAYERS[2]: block.post_attention_norm}.get(names)
+            norm = {attention_in: roles.attention_norm, mlp_in: roles.mlp_norm}.get(names)
+            gain = None if norm is None else block.vectors[norm]
             places = [self.adapter.places.get((layer, name)) for name in names]
             columns = config.linear_shape(names[0])[1]
-            width = config.head_dim if names == JOINED_LAYERS[1] else decode.COLUMNS
+            width = config.head_dim if names == attention_out else decode.COLUMNS
             source, rank = self.adapter.params, lora.rank
             of_a, of_b = ([None if place is None else place[which] for place in places] for which in (0, 1))
             decode.pack_a(tape, source, self.tensor, group, rank, lora.scale, of_a, columns, width, gain)
@@ -106,6 +112,12 @@ class PackedAdapter:
         self.buffer.destroy()
 
 
+def _roles(model: Model) -> DecodeRoles:
+    roles = family_of(model.config).DECODE
+    assert roles is not None, "can_decode was asked first"
+    return roles
+
+
 def decode_logits(
     tape: Tape, model: Model, token: Tensor, table: Tensor, caches: Caches, adapter: PackedAdapter | None
 ) -> Tensor:
@@ -116,7 +128,8 @@ def decode_logits(
     config = model.config
     source = adapter.tensor if adapter else model.norm
     scratch = Scratch(tape, source, config.num_heads, config.num_kv_heads, config.head_dim)
-    attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS
+    attention_in, attention_out, mlp_in, mlp_out = config.joined_names
+    roles = _roles(model)
     eps = config.rms_norm_eps
 
     def group(layer: int, names: tuple[str, ...]) -> Group:
@@ -127,10 +140,11 @@ def decode_logits(
         weights = block.linears
         widths = [config.linear_shape(name)[0] for name in attention_in]
         here = group(i, attention_in)
-        qkv = decode.norm_linear(scratch, x, block.input_norm, eps, weights[attention_in], widths, here)
+        gain = block.vectors[roles.attention_norm]
+        qkv = decode.norm_linear(scratch, x, gain, eps, weights[attention_in], widths, here)
         of_o, of_mlp, of_down = (group(i, names) for names in (attention_out, mlp_in, mlp_out))
         attended = decode.attention(scratch, qkv, table, *caches(i), of_o)
         x = decode.add_linear(scratch, attended, x.x, weights[attention_out], of_o, of_mlp, attended=True)
-        h = decode.norm_swiglu(scratch, x, block.post_attention_norm, eps, weights[mlp_in], of_mlp, of_down)
+        h = decode.norm_swiglu(scratch, x, block.vectors[roles.mlp_norm], eps, weights[mlp_in], of_mlp, of_down)
         x = decode.add_linear(scratch, h, x.x, weights[mlp_out], of_down, group(i + 1, attention_in))
     return decode.norm_linear(scratch, x, model.norm, eps, model.lm_head, (model.lm_head.shape[0],), NO_GROUP)

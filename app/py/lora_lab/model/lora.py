@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
-from ..config import JOINED_LAYERS, LINEAR_LAYERS, LoraConfig, ModelConfig, module_path
+from ..config import LoraConfig, ModelConfig
 from ..errors import AdapterError
+from ..formats.peft import tensor_key
 from ..gpu.device import Device
 from ..gpu.plan import Buffer, Tensor
 from ..ops.linear import LoraPair
@@ -16,26 +18,21 @@ from ..ops.linear import LoraPair
 ALIGN = 64
 
 
-def peft_key(layer_index: int, layer_name: str, matrix: str) -> str:
-    """Return PEFT's key of a matrix ("A" or "B"), e.g. `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`."""
-    return f"base_model.model.{module_path(layer_index, layer_name)}.lora_{matrix}.weight"
-
-
 class Adapter:
     """LoRA matrices for the chosen linear layers of every block. Gradients belong to whoever trains."""
 
     def __init__(self, device: Device, model: ModelConfig, config: LoraConfig, *, planned: bool = False) -> None:
         """`planned`: known by size only, without memory until `initialize` or `write`."""
-        unknown = sorted(set(config.targets) - set(LINEAR_LAYERS))
+        unknown = sorted(set(config.targets) - set(model.linear_names))
         if unknown or not config.targets:
-            raise AdapterError(f"target layers: found {unknown or 'none'}; wanted some of {list(LINEAR_LAYERS)}")
+            raise AdapterError(f"target layers: found {unknown or 'none'}; wanted some of {list(model.linear_names)}")
         if config.rank < 1:
             raise AdapterError(f"the rank is {config.rank}; it must be at least 1")
         self.device, self.model, self.config = device, model, config
         self.places: dict[tuple[int, str], tuple[int, int]] = {}  # float offsets of A and of B
         at = 0
         for layer in range(model.num_layers):
-            for joined in JOINED_LAYERS:
+            for joined in model.joined_names:
                 for names in _stacks(joined, config.targets):
                     # The As behind one another, then the Bs: each a matrix of its own, together a stacked one.
                     place_a = at
@@ -70,8 +67,8 @@ class Adapter:
             random = np.random.Generator(np.random.PCG64([seed, index]))
             bound = in_size**-0.5
             a = random.uniform(-bound, bound, (rank, in_size)).astype(np.float32)
-            tensors[peft_key(layer, name, "A")] = a
-            tensors[peft_key(layer, name, "B")] = np.zeros((out_size, rank), np.float32)
+            tensors[tensor_key(self.model, layer, name, "A")] = a
+            tensors[tensor_key(self.model, layer, name, "B")] = np.zeros((out_size, rank), np.float32)
         self.write(tensors)
 
     @classmethod
@@ -92,8 +89,8 @@ class Adapter:
         shapes = {}
         for layer, name in self.places:
             out_size, in_size = self.model.linear_shape(name)
-            shapes[peft_key(layer, name, "A")] = (self.config.rank, in_size)
-            shapes[peft_key(layer, name, "B")] = (out_size, self.config.rank)
+            shapes[tensor_key(self.model, layer, name, "A")] = (self.config.rank, in_size)
+            shapes[tensor_key(self.model, layer, name, "B")] = (out_size, self.config.rank)
         return shapes
 
     def write(self, tensors: Mapping[str, np.ndarray]) -> None:
@@ -111,7 +108,7 @@ class Adapter:
         flat = np.zeros(self.size, np.float32)
         for (layer, name), offsets in self.places.items():
             for matrix, offset in zip("AB", offsets, strict=True):
-                values = np.asarray(tensors[peft_key(layer, name, matrix)], np.float32).reshape(-1)
+                values = np.asarray(tensors[tensor_key(self.model, layer, name, matrix)], np.float32).reshape(-1)
                 flat[offset : offset + values.size] = values
         self.buffer.allocate()
         self.device.write(self.buffer, 0, flat)
@@ -125,7 +122,7 @@ class Adapter:
         shapes, tensors = self.shapes(), {}
         for (layer, name), offsets in self.places.items():
             for matrix, offset in zip("AB", offsets, strict=True):
-                key = peft_key(layer, name, matrix)
+                key = tensor_key(self.model, layer, name, matrix)
                 rows, columns = shapes[key]
                 tensors[key] = flat[offset : offset + rows * columns].reshape(rows, columns).copy()
         return tensors
@@ -139,11 +136,12 @@ class Adapter:
         pairs = {}
         rank = self.config.rank
         for layer in range(self.model.num_layers):
-            for names in (names for joined in JOINED_LAYERS for names in _stacks(joined, self.config.targets)):
+            stacks = (_stacks(joined, self.config.targets) for joined in self.model.joined_names)
+            for names in chain.from_iterable(stacks):
                 shapes = [self.model.linear_shape(name) for name in names]
                 offset_a, offset_b = self.places[layer, names[0]]
                 a_shape, b_shape = (rank * len(names), shapes[0][1]), (sum(shape[0] for shape in shapes), rank)
-                label = " + ".join(module_path(layer, name) for name in names)
+                label = " + ".join(self.model.module_path(layer, name) for name in names)
                 pairs[layer, names] = LoraPair(
                     Tensor(a_shape, self.buffer, 4 * offset_a, f"{label}.lora_A"),
                     Tensor(b_shape, self.buffer, 4 * offset_b, f"{label}.lora_B"),

@@ -1,40 +1,25 @@
-"""A Llama-architecture model: its weights on the GPU, and its forward pass written once for training and for chat."""
+"""A model: its weights on the GPU, and its forward pass, for training and for chat; its blocks are its family's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import JOINED_LAYERS, ModelConfig, module_path
+from ..config import ModelConfig
 from ..errors import ModelError
 from ..gpu.device import Device, Progress
 from ..gpu.plan import Tensor
 from ..ops.embedding import embedding
-from ..ops.linear import LoraPair, linear, linear_joined
 from ..ops.rmsnorm import rmsnorm
-from ..ops.rope import rope, rope_table
-from ..ops.swiglu import swiglu
+from ..ops.rope import rope_table
 from ..ops.tape import Tape
 from ..ops.weight import Weight
-from .files import ModelFiles
+from .block import Adapters, Attend, Block, Pass
+from .checks import EMBEDDING, LM_HEAD
+from .families import family_of
+from .model_files import ModelFiles
 from .weights import plan_weight, upload_weight
-
-EMBEDDING, FINAL_NORM, LM_HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-
-Adapters = Mapping[tuple[int, tuple[str, ...]], LoraPair]  # by (layer index, names of the layers it is for)
-# attend(layer index, q, k, v) -> (rows, H * D): over the sequence in training, over a cache in chat.
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """One layer's weights."""
-
-    input_norm: Tensor
-    post_attention_norm: Tensor
-    linears: Mapping[tuple[str, ...], Weight]  # by JOINED_LAYERS: layers that share their input are stacked
 
 
 @dataclass(eq=False)
@@ -70,7 +55,7 @@ class Model:
     def _buffers(self) -> list:
         tensors = [self.embedding.tensor, self.norm, self.lm_head.tensor]
         for block in self.blocks:
-            tensors += [block.input_norm, block.post_attention_norm, *(w.tensor for w in block.linears.values())]
+            tensors += [*block.vectors.values(), *(weight.tensor for weight in block.linears.values())]
         return list({id(t.buffer): t.buffer for t in tensors}.values())
 
 
@@ -89,14 +74,14 @@ def plan_model(device: Device, files: ModelFiles) -> Model:
         (size,) = stored[name].shape
         return Tensor((size,), device.plan_buffer(4 * size, name), 0, name)
 
-    blocks = []
+    family, blocks = family_of(config), []
     for i in range(config.num_layers):
-        norms = [gain(f"model.layers.{i}.{name}_layernorm.weight") for name in ("input", "post_attention")]
-        linears = {names: matrix(*_weight_names(i, names)) for names in JOINED_LAYERS}
-        blocks.append(Block(norms[0], norms[1], linears))
+        vectors = {name: gain(f"model.layers.{i}.{name}.weight") for name in family.block_vectors(config)}
+        linears = {names: matrix(*_weight_names(config, i, names)) for names in config.joined_names}
+        blocks.append(Block(vectors, linears))
     table = matrix(EMBEDDING)
     untied = LM_HEAD in stored and not config.tie_word_embeddings
-    return Model(device, config, files, table, blocks, gain(FINAL_NORM), matrix(LM_HEAD) if untied else table)
+    return Model(device, config, files, table, blocks, gain(family.FINAL_NORM), matrix(LM_HEAD) if untied else table)
 
 
 async def load_model(device: Device, files: ModelFiles, on_progress: Progress | None = None) -> Model:
@@ -132,11 +117,11 @@ async def fill_model(model: Model, on_progress: Progress | None = None) -> None:
             buffer.allocate()
         await fill(model.embedding, EMBEDDING)
         for i, block in enumerate(model.blocks):
-            await fill_gain(block.input_norm, f"model.layers.{i}.input_layernorm.weight")
-            await fill_gain(block.post_attention_norm, f"model.layers.{i}.post_attention_layernorm.weight")
+            for name, vector in block.vectors.items():
+                await fill_gain(vector, f"model.layers.{i}.{name}.weight")
             for names, weight in block.linears.items():
-                await fill(weight, *_weight_names(i, names))
-        await fill_gain(model.norm, FINAL_NORM)
+                await fill(weight, *_weight_names(model.config, i, names))
+        await fill_gain(model.norm, family_of(model.config).FINAL_NORM)
         if model.lm_head is not model.embedding:
             await fill(model.lm_head, LM_HEAD)
         await device.check_errors()
@@ -145,8 +130,8 @@ async def fill_model(model: Model, on_progress: Progress | None = None) -> None:
         raise
 
 
-def _weight_names(layer: int, names: tuple[str, ...]) -> list[str]:
-    return [f"{module_path(layer, name)}.weight" for name in names]
+def _weight_names(config: ModelConfig, layer: int, names: tuple[str, ...]) -> list[str]:
+    return [f"{config.module_path(layer, name)}.weight" for name in names]
 
 
 def _check_dimensions(config: ModelConfig) -> None:
@@ -166,35 +151,10 @@ def transformer(
     tape: Tape, model: Model, tokens: Tensor, positions: Tensor, table: Tensor, attend: Attend, adapters: Adapters
 ) -> Tensor:
     """Return the final hidden states (rows, C), after the last norm, for tokens and positions (rows)."""
-    c = model.config
+    config = model.config
+    run = Pass(tape, config, model.blocks, positions, table, attend, adapters)
     x = embedding(tape, tokens, model.embedding)
-    attention_in, attention_out, mlp_in, mlp_out = JOINED_LAYERS
-    for i, block in enumerate(tape.each_block(model.blocks)):
-        h = rmsnorm(tape, x, block.input_norm, c.rms_norm_eps, f"{i}.input_norm")
-        q, k, v = _linears(tape, model, i, attention_in, h, adapters)
-        q, k = rope(tape, [(q, c.num_heads), (k, c.num_kv_heads)], positions, table)
-        (x,) = _linears(tape, model, i, attention_out, attend(i, q, k, v), adapters, residual=x)
-        h = rmsnorm(tape, x, block.post_attention_norm, c.rms_norm_eps, f"{i}.post_attention_norm")
-        gate, up = _linears(tape, model, i, mlp_in, h, adapters)
-        (x,) = _linears(tape, model, i, mlp_out, swiglu(tape, gate, up), adapters, residual=x)
-    return rmsnorm(tape, x, model.norm, c.rms_norm_eps, "final_norm")
-
-
-def _linears(
-    tape: Tape, model: Model, layer: int, names: tuple[str, ...], x: Tensor, adapters: Adapters,
-    residual: Tensor | None = None,
-) -> list[Tensor]:  # fmt: skip
-    """Return the results of layers that share x: one product, unless only some of them have an adapter.
-
-    `residual` is added to the result of a single layer.
-    """
-    weight, label = model.blocks[layer].linears[names], f"{layer}.{'+'.join(names)}"
-    widths = [model.config.linear_shape(name)[0] for name in names]
-    if len(names) == 1:
-        return [linear(tape, x, weight, adapters.get((layer, names)), label, residual=residual)]
-    if not any((layer, (name,)) in adapters for name in names):
-        return linear_joined(tape, x, weight, widths, adapters.get((layer, names)), label)
-    return [
-        linear(tape, x, weight, adapters.get((layer, (name,))), f"{layer}.{name}", sum(widths[:index]), widths[index])
-        for index, name in enumerate(names)
-    ]
+    block = family_of(config).block
+    for i, _ in enumerate(tape.each_block(model.blocks)):
+        x = block(run, i, x)
+    return rmsnorm(tape, x, model.norm, config.rms_norm_eps, "final_norm")

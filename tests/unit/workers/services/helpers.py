@@ -42,7 +42,8 @@ def adapter_files(opened: OpenedModel, rank: int = 2) -> dict[str, bytes]:
     """Return the files of an adapter that fits this model; all of it is zero."""
     lora = LoraConfig(rank=rank, alpha=4, targets=("q_proj",))
     shapes = expected_shapes(lora, opened.files.config)
-    return write_adapter({key: np.zeros(shape, np.float32) for key, shape in shapes.items()}, lora, "tests/tiny")
+    tensors = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
+    return write_adapter(tensors, lora, opened.files.config, "tests/tiny")
 
 
 def split_of(trained: int, held: int = 0, *, needs_held: bool = False) -> Split:

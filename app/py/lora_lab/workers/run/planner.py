@@ -5,50 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, ModelConfig, TrainConfig
-from lora_lab.data import MASKINGS, Example
+from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig, TrainConfig
+from lora_lab.data import Example
 from lora_lab.data.tokens.packing import MAX_SEQUENCE, Layout
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
+from lora_lab.settings import ROWS_AT_ONCE, SWITCH, TRAINING
 from lora_lab.train import MemoryReport, Trainer, TrainPlans
 from lora_lab.train.schedule import run_layout
-from lora_lab.workers.dataset.opened import READ_LENGTH
 from lora_lab.workers.protocol import FieldProblem, TrainSettings
 
 # What the activations of a micro-batch may take: WebGPU does not tell how much memory there is, and a laptop's GPU
 # shares it with everything else. Fewer rows go at once to stay within it, where nobody has said how many; where one row
 # or what was asked for is still too much, layers are recomputed.
 ACTIVATION_BUDGET_BYTES = 1 << 30
-MAX_RANK = 512
 
 
 def check_settings(settings: TrainSettings, model: ModelConfig) -> list[FieldProblem]:
     """Return everything about the settings that cannot be used, by field."""
-    length_limit = min(READ_LENGTH, model.max_position_embeddings)
-    rules = [
-        ("steps", settings.steps >= 1, "At least 1."),
-        ("batch", settings.batch >= 1, "At least 1."),
-        ("learning_rate", 0 < settings.learning_rate <= 1, "Above 0 and at most 1; usual are 1e-5 to 2e-3."),
-        ("rank", 1 <= settings.rank <= MAX_RANK, f"1 to {MAX_RANK}."),
-        ("alpha", 0 < settings.alpha <= 1e30, "Above 0, and no more than 1e30."),
-        ("max_length", 8 <= settings.max_length <= length_limit, f"8 to {length_limit:,} for this model."),
-        ("seed", 0 <= settings.seed < 2**53, "0 or more."),
-        ("targets", bool(settings.targets), "Choose one at least."),
-        ("targets", set(settings.targets) <= set(LINEAR_LAYERS), f"Only {', '.join(LINEAR_LAYERS)} can be chosen."),
-        ("schedule", settings.schedule in ("cosine", "linear", "constant"), "cosine, linear or constant."),
-        ("warmup_steps", 0 <= (settings.warmup_steps or 0) <= settings.steps, "0 up to the number of steps."),
-        ("weight_decay", 0 <= settings.weight_decay <= 1, "0 to 1."),
-        ("max_grad_norm", 0 <= settings.max_grad_norm <= 1e30, "0 (off) or more, up to 1e30."),
-        ("masking", settings.masking in MASKINGS, f"{', '.join(MASKINGS[:-1])} or {MASKINGS[-1]}."),
-        ("on_long", settings.on_long in ("truncate", "drop"), "truncate or drop."),
-        ("packing", settings.packing in PACKING, "auto, on or off."),
-        ("validation_percent", 0 <= settings.validation_fraction <= 0.5, "0 to 50."),
-    ]
-    problems = [FieldProblem(field, message) for field, good, message in rules if not good]
+    limits = {"max_length": model.max_position_embeddings, "warmup_steps": settings.steps}
+    problems = []
+    for setting in TRAINING:
+        if setting.on_page and setting is not ROWS_AT_ONCE:
+            message = setting.problem(getattr(settings, setting.name), limits.get(setting.name))
+            if message is not None:
+                problems.append(FieldProblem(setting.form_name, message))
     at_once = settings.rows_at_once
-    if at_once is not None and (at_once < 1 or settings.batch % max(1, at_once)):
-        problems.append(FieldProblem("rows_at_once", f"It must divide the rows a step ({settings.batch})."))
+    if at_once is not None and (at_once < 1 or settings.batch % at_once):
+        problems.append(FieldProblem(ROWS_AT_ONCE.name, f"It must divide the rows a step ({settings.batch})."))
     return problems
 
 
@@ -76,7 +61,7 @@ def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
         seed=settings.seed,
         shuffle=settings.shuffle,
         validation_fraction=settings.validation_fraction,
-        packing=PACKING[settings.packing],
+        packing=SWITCH[settings.packing],
     )
 
 

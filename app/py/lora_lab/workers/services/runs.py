@@ -111,7 +111,8 @@ class Runs:
             curves, error = await self._run(trainer)
             stopped = self._stop_asked or error is not None
             if trainer.steps_done:
-                files = write_adapter(await trainer.adapter.to_tensors(), lora, opened.base_model)
+                tensors = await trainer.adapter.to_tensors()
+                files = write_adapter(tensors, lora, opened.files.config, opened.base_model)
         finally:
             self._trainer = None
             self._plans.release(trainer)
