@@ -72,7 +72,9 @@ async def _open_gguf(source: ByteSource) -> ModelFiles:
     return ModelFiles(config, {key: tensors[key] for key in needed_shapes(config)}, tokenizer, name)
 
 
-def _read_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) -> tuple[ModelConfig | None, list[str]]:
+def _read_config(
+    gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str
+) -> tuple[ModelConfig | None, list[str]]:
     if gguf.scalars.get("general.type") == "adapter":
         return None, ["this is a LoRA adapter in GGUF form; wanted a model"]
     architecture = gguf.scalars.get("general.architecture")
@@ -92,5 +94,7 @@ async def _apply_rope_factors(gguf: GgufFile, config: ModelConfig) -> tuple[Mode
     if tensor.shape == (config.head_dim // 2,):  # before a tensor of any size becomes float32
         scaling = scaling_from_factors(await tensor.to_f32(), config.rope_theta, config.head_dim)
     if scaling is None:
-        return config, [f"{ROPE_FACTORS} is not of the kind of Llama 3; other RoPE scalings are not supported"]
+        return config, [
+            f"{ROPE_FACTORS} is not of the kind of Llama 3; other RoPE scalings are not supported"
+        ]
     return replace(config, rope_scaling=scaling), []
