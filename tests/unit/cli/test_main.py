@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -288,17 +287,3 @@ def test_an_adapter_that_does_not_fit_exits_1_with_every_problem(tmp_path: Path,
 def test_an_empty_text_exits_1(tmp_path: Path, tiny_model_folder: Path) -> None:
     done = run("logits", "--model", tiny_model_folder, "--text", "", "--out", tmp_path / "x.npy")
     assert (done.returncode, done.stderr) == (1, "lora-lab: --text is empty: it gives no token\n")
-
-
-def test_one_ctrl_c_asks_two_end() -> None:
-    from lora_lab.cli.terminal import GracefulInterrupt
-
-    asked: list[bool] = []
-    before = signal.getsignal(signal.SIGINT)
-    with GracefulInterrupt(lambda: asked.append(True)) as interrupt:
-        signal.raise_signal(signal.SIGINT)
-        assert (asked, interrupt.asked) == ([True], True)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert asked == [True]
-    assert signal.getsignal(signal.SIGINT) == before

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 
 from lora_lab.cli.data_check import rows_to_train, within_context
+from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
 from lora_lab.cli.terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, SamplingConfig, TrainConfig
 from lora_lab.data.tokens.template import ChatTemplate
@@ -28,16 +29,17 @@ from lora_lab.gpu import Device, list_adapters, open_device
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.model.files import ModelFiles, open_model
 from lora_lab.settings import TARGETS, cautions
-from lora_lab.train import MemoryReport, RunTime, StepDone, Trainer, measure_run
+from lora_lab.train import MemoryReport, RunTime, StepDone, Trainer, TrainEvent, measure_run
 from lora_lab.train.schedule import steps_per_epoch, total_steps
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-EXIT_INTERRUPTED = 130
 
 
 def list_gpus() -> int:
     """Print every GPU, the best first. Raises DeviceError when there is none."""
+    interrupts.check()
     adapters = list_adapters()
+    interrupts.check()
     if not adapters:
         raise DeviceError("no GPU was found; a Vulkan, Metal or Direct3D 12 driver is needed")
     for adapter in adapters:
@@ -102,6 +104,7 @@ def read_adapter_path(path: Path, model: ModelConfig) -> tuple[LoraConfig, dict[
 def _replacing(target: Path) -> Iterator[IO[bytes]]:
     """Write a file that takes `target`'s place only when it is whole."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    interrupts.unfinished.add(name)
     try:
         with os.fdopen(handle, "wb") as out:
             yield out
@@ -111,6 +114,7 @@ def _replacing(target: Path) -> Iterator[IO[bytes]]:
         Path(name).replace(target)
     finally:
         Path(name).unlink(missing_ok=True)
+        interrupts.unfinished.discard(name)
 
 
 # ---------------------------------------------------------------------------------------------------- train
@@ -207,27 +211,32 @@ def _write_adapter(folder: Path, files: dict[str, bytes]) -> None:
 async def _run_steps(trainer: Trainer, log: IO[str] | None) -> None:
     bar = StepBar(trainer.total_steps)
     try:
-        async for event in trainer.run():
-            if isinstance(event, StepDone):
-                bar.update(event)
-                values = {
-                    "step": event.step,
-                    "loss": event.loss,
-                    "grad_norm": event.grad_norm,
-                    "lr": event.learning_rate,
-                    "trained_tokens": event.trained_tokens,
-                    "tokens_per_s": event.tokens_per_s,
-                    "elapsed_ms": event.elapsed_ms,
-                }
-            else:
-                say(f"validation after step {event.step}: loss {event.loss:.4f}")
-                # Another name than `loss`, which only steps have.
-                values = {"step": event.step, "validation_loss": event.loss}
-            if log is not None:
-                log.write(json.dumps(values) + "\n")
-                log.flush()
+        async with aclosing(trainer.run()) as events:
+            async for event in events:
+                values = _told(event, bar)
+                if log is not None:
+                    log.write(json.dumps(values) + "\n")
+                    log.flush()
     finally:
         bar.close()
+
+
+def _told(event: TrainEvent, bar: StepBar) -> dict[str, float]:
+    """Show an event and return what the log says of it."""
+    if isinstance(event, StepDone):
+        bar.update(event)
+        return {
+            "step": event.step,
+            "loss": event.loss,
+            "grad_norm": event.grad_norm,
+            "lr": event.learning_rate,
+            "trained_tokens": event.trained_tokens,
+            "tokens_per_s": event.tokens_per_s,
+            "elapsed_ms": event.elapsed_ms,
+        }
+    say(f"validation after step {event.step}: loss {event.loss:.4f}")
+    # Another name than `loss`, which only steps have.
+    return {"step": event.step, "validation_loss": event.loss}
 
 
 def _lora_config(options: argparse.Namespace, model: ModelConfig) -> tuple[LoraConfig, dict[str, np.ndarray] | None]:
@@ -285,8 +294,9 @@ async def _generate(options: argparse.Namespace, sampling: SamplingConfig) -> No
         await chat.prepare()
         if tuned is not None:
             await chat.set_adapter(*tuned)
-        async for piece in chat.reply(messages, sampling, adapter_strength=options.strength):
-            print(piece.text, end="", flush=True)
+        async with aclosing(chat.reply(messages, sampling, adapter_strength=options.strength)) as pieces:
+            async for piece in pieces:
+                print(piece.text, end="", flush=True)
         print(flush=True)
         stats = chat.last_stats
         assert stats is not None, "a reply that has ended leaves its numbers"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_lab import __version__
+from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
 from lora_lab.cli.options import add_option, add_row_options
 from lora_lab.config import SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
@@ -33,7 +34,6 @@ from lora_lab.settings import (
 )
 
 EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
 
 # Options whose absence says something: what the others then mean, or that an adapter brings its own.
 KNOWN = (*ADAPTER, EPOCHS, ROWS_AT_ONCE, ACCUMULATE)
@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "XDG_RUNTIME_DIR" not in os.environ:
         # Without a desktop, Mesa's device-select layer complains of that on standard error for every Vulkan call.
         os.environ.setdefault("NODEVICE_SELECT", "1")
-    parser = make_parser()
-    options = parser.parse_args(arguments)
     try:
-        return options.run(options)
+        with interrupts.listening():
+            options = make_parser().parse_args(arguments)
+            return options.run(options)
     except LoraLabError as error:
         return _fail(str(error))
     except BrokenPipeError:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{name}{error.strerror or error}")
     except KeyboardInterrupt:
-        print("\nlora-lab: interrupted", file=sys.stderr)
+        interrupts.tell()
         return EXIT_INTERRUPTED
 
 

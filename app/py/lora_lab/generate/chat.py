@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -76,15 +76,16 @@ class ChatEngine:
 
     async def reply(
         self, messages: Sequence[Mapping[str, str]], sampling: SamplingConfig, adapter_strength: float = 1.0
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """Yield the assistant's next turn. `adapter_strength` 0 is the base model itself, 1 the adapter as trained."""
         prompt = self.tokenizer.encode(self.template.render(list(messages), add_generation_prompt=True))
-        async for piece in self.complete(prompt, sampling, adapter_strength):
-            yield piece
+        async with aclosing(self.complete(prompt, sampling, adapter_strength)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def complete(
         self, prompt: Sequence[int], sampling: SamplingConfig, adapter_strength: float = 1.0
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """Yield what follows the tokens of `prompt`. `last_stats` tells how it went once the last piece is out."""
         _check(sampling)
         prompt = list(prompt)
