@@ -8,6 +8,7 @@ python3 build.py bench [--baseline] [--profile] [--quick] [--host node|native|bo
 python3 build.py bench --browser [--port N]
 python3 build.py bench-bundle [--out FILE]
 python3 build.py bench-docs RESULT.json
+python3 build.py settings-docs
 python3 build.py clean [--all]
 """
 
@@ -57,6 +58,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     commands.add_parser("build", parents=[site], help="build the site")
     commands.add_parser("test", help=f"run the tests; tiers: {' '.join(TIERS)}; other arguments go to pytest")
     add_bench_commands(commands)
+    commands.add_parser("settings-docs", help="write docs/settings.md from the table of settings")
     one = commands.add_parser("clean", help="remove the built site and what was built on the way")
     one.add_argument("--all", action="store_true", help="also the downloads, the npm packages and the environment")
 
@@ -131,6 +133,11 @@ def run(arguments: list[str]) -> int:
     parsed, rest = parse_arguments(arguments)
     if parsed.command == "clean":
         clean(parsed.all)
+        return 0
+    if parsed.command == "settings-docs":
+        from build_tools import settings_docs
+
+        settings_docs.write_docs()
         return 0
     if not inside_venv():
         return run_in_venv(arguments)

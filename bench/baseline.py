@@ -19,11 +19,19 @@ from typing import Any
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SHAPES = ((1, 128), (1, 512), (8, 512))
+COMPILED = ((1, 512, "reduce-overhead"), (8, 512, "default"))
 TOKENS = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16)
 LAYERS = ((576, 960), (576, 576), (576, 3072), (1536, 576), (576, 49152))  # in, out; joined as ours are
 MATMUL_ROWS = (128, 512, 1024, 4096)
+PEAK = 4096  # the product whose rate is taken for cuBLAS's best, by itself three times
 GRAPHED = 30
+DEVICE = "cuda"
+SIZES: dict[str, Any] = {
+    "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True, "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 8192,
+}  # fmt: skip
 MISSING = 3  # exit code
 
 
@@ -39,7 +47,7 @@ def what_is_missing() -> str | None:
     return None if torch.cuda.is_available() else "torch finds no CUDA device"
 
 
-def build(num_layers: int = 30, rank: int = 16) -> Any:
+def build(rank: int = 16) -> Any:
     """Return SmolLM2-135M's shape with random weights and an adapter, on the GPU."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -48,11 +56,7 @@ def build(num_layers: int = 30, rank: int = 16) -> Any:
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    config = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=num_layers, num_attention_heads=9,
-        num_key_value_heads=3, tie_word_embeddings=True, rms_norm_eps=1e-5, max_position_embeddings=8192,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).to("cuda", torch.float32)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES)).to(DEVICE, torch.float32)
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS, task_type="CAUSAL_LM"))
 
 
@@ -61,12 +65,14 @@ def step_ms(model: Any, batch: int, length: int, seconds: float, forward: Any = 
     import torch
 
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0, **({"fused": True} if forward else {}))
-    tokens = torch.randint(0, 49152, (batch, length), device="cuda")
+    # `is None`: a compiled model cannot be asked whether it is true (that would be its length, which it does not have).
+    run, more = (model, {}) if forward is None else (forward, {"fused": True})
+    optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0, **more)
+    tokens = torch.randint(0, SIZES["vocab_size"], (batch, length), device=DEVICE)
     torch.cuda.reset_peak_memory_stats()
 
     def step() -> None:
-        loss = (forward or model)(input_ids=tokens, labels=tokens).loss
+        loss = run(input_ids=tokens, labels=tokens).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -94,8 +100,8 @@ def matmul_tflops(m: int, k: int, n: int) -> float:
     """Return cuBLAS's f32 rate for (m, k) by (k, n): the median of seven replays of a graph of 30 in a row."""
     import torch
 
-    a, b = torch.randn(m, k, device="cuda"), torch.randn(n, k, device="cuda")
-    out = torch.empty(m, n, device="cuda")
+    a, b = torch.randn(m, k, device=DEVICE), torch.randn(n, k, device=DEVICE)
+    out = torch.empty(m, n, device=DEVICE)
     torch.cuda.synchronize()
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):  # cuBLAS takes its workspace before the capture
@@ -122,8 +128,8 @@ def chat(model: Any, new_tokens: int = 32) -> dict[str, float]:
     import torch
 
     found = {}
-    prompt = torch.randint(3, 49152, (1, 64), device="cuda")
-    long = torch.randint(3, 49152, (1, 1024), device="cuda")
+    prompt = torch.randint(3, SIZES["vocab_size"], (1, 64), device=DEVICE)
+    long = torch.randint(3, SIZES["vocab_size"], (1, 1024), device=DEVICE)
 
     def generate(count: int) -> None:
         model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=count,
@@ -155,7 +161,7 @@ def compiled(model: Any) -> dict[str, dict[str, float]]:
     import torch
 
     found = {}
-    for batch, length, mode in ((1, 512, "reduce-overhead"), (8, 512, "default")):
+    for batch, length, mode in COMPILED:
         torch._dynamo.reset()
         start = time.perf_counter()
         ms, peak = step_ms(model, batch, length, 3.0, torch.compile(model, mode=mode))
@@ -187,10 +193,10 @@ def measure(quick: bool, with_compile: bool) -> dict[str, Any]:
     del model
     torch.cuda.empty_cache()
     shapes = [(m, *pair) for ins, outs in LAYERS for pair in ((ins, outs), (outs, ins)) for m in MATMUL_ROWS]
-    for m, k, n in [(4096, 4096, 4096), *dict.fromkeys(shapes)]:
+    for m, k, n in [(PEAK, PEAK, PEAK), *dict.fromkeys(shapes)]:
         result["matmul"][f"{m}x{k}x{n}"] = matmul_tflops(m, k, n)
-    peak = result["matmul"]["4096x4096x4096"]
-    print(f"cuBLAS f32: {len(result['matmul'])} products, {peak:.1f} TFLOP/s at 4096 cubed", flush=True)
+    peak = result["matmul"][f"{PEAK}x{PEAK}x{PEAK}"]
+    print(f"cuBLAS f32: {len(result['matmul'])} products, {peak:.1f} TFLOP/s at {PEAK} cubed", flush=True)
     return result
 
 

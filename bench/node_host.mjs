@@ -6,8 +6,8 @@
 // LORA_LAB_DIST names a built site (for Pyodide and its wheels), LORA_LAB_NODE_MODULES a folder that holds `webgpu`. A
 // script that leaves work behind puts it into RUNNING; its result, if it is a number, is the exit code.
 
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
+import { createRequire, syncBuiltinESMExports } from "node:module";
+import fs, { readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -34,6 +34,16 @@ const wheels = JSON.parse(readFileSync(path.join(dist, "wheels/index.json"))).wh
 for (const wheel of wheels.filter((name) => !name.startsWith("lora_lab"))) {
   pyodide.unpackArchive(new Uint8Array(readFileSync(path.join(dist, "wheels", wheel))), "wheel");
 }
+// A link is what it leads to (a model in Hugging Face's cache is all links): Pyodide would look for that in its own root.
+const { lstatSync } = fs;
+fs.lstatSync = (name, options) => {
+  try {
+    return fs.statSync(name, options);
+  } catch {
+    return lstatSync(name, options); // it leads nowhere, or there is nothing
+  }
+};
+syncBuiltinESMExports();
 for (const [inside, outside] of [["/project", root], ["/host", "/"]]) {
   pyodide.FS.mkdirTree(inside);
   pyodide.FS.mount(pyodide.FS.filesystems.NODEFS, { root: outside }, inside);

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,16 @@ class BuildError(Exception):
 def say(message: str) -> None:
     """Print one line about what the build does, at once."""
     print(message, flush=True)
+
+
+def program_settings() -> ModuleType:
+    """Return lora_lab.settings, the table of every setting. It needs nothing but Python, and the package no install."""
+    package = str(ROOT / "app" / "py")
+    if package not in sys.path:
+        sys.path.append(package)
+    from lora_lab import settings
+
+    return settings
 
 
 def commit() -> str:

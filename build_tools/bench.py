@@ -48,6 +48,11 @@ def out_path(out: Path, host: str, hosts: tuple[str, ...]) -> Path:
     return out if len(hosts) == 1 else out.with_name(f"{out.stem}.{host}{out.suffix or '.json'}")
 
 
+def model_argument(model: str) -> str:
+    """Return --model as the suite takes it, which runs in another folder than the one that a path was given in."""
+    return model if model == "tiny" else str(Path(model).absolute())  # a link keeps its name
+
+
 def run_bench(options: BenchOptions) -> int:
     """Run the benchmark on every host asked for. Return the exit code."""
     if options.out is not None and not options.out.resolve().parent.is_dir():
@@ -64,7 +69,7 @@ def run_bench(options: BenchOptions) -> int:
         say(f"\n=== {host} ===")
         arguments = ["--out", str(made), "--commit", commit(), *(["--baseline", str(baseline)] if baseline else [])]
         arguments += [flag for flag, on in (("--profile", options.profile), ("--quick", options.quick)) if on]
-        arguments += ["--model", str(options.model)] if options.model else []
+        arguments += ["--model", model_argument(options.model)] if options.model else []
         failed = run_node(arguments) if host == "node" else run_native(arguments)
         if failed or not made.exists():
             say(f"The benchmark on {host} ended with exit code {failed}; what it said stands above.")

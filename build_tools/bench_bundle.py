@@ -48,7 +48,7 @@ def write_bundle(target: Path) -> None:
                 add_file(archive, f"{NAME}/{name}", content)
         check_size(out.tell(), target)
     say(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
-    say(f"On the other machine: tar xf {target.name} && ./{NAME}/run.sh [--baseline] [--quick] [MODEL.gguf]")
+    say(f"On the other machine: tar xf {target.name} && ./{NAME}/run.sh [--baseline] [--quick] [MODEL]")
 
 
 def check_size(size_bytes: int, target: Path) -> None:
@@ -89,19 +89,23 @@ def bundle_files() -> dict[str, bytes | Path]:
     files |= {f"glvnd/{name}": find_library(name, "libegl1 libglx0") for name in GLVND}
     files |= project_files()
     with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
-        for name in parts.PYODIDE_CORE:
-            files[f"dist/pyodide/{name}"] = modules / "pyodide" / name
-        for part in parts.pyodide_packages(modules / "pyodide"):
-            if part.name.startswith("numpy-"):
-                files[f"dist/pyodide/{part.name}"] = fetcher.obtain(part)
-        wheels = [parts.markupsafe_wheel(fetcher), fetcher.obtain(parts.JINJA2)]
-    for wheel in wheels:
-        files[f"dist/wheels/{wheel.name}"] = wheel
-    files["dist/wheels/index.json"] = json.dumps({"wheels": [wheel.name for wheel in wheels]}).encode()
+        files |= site_files(modules, fetcher)
     files["COMMIT"] = f"{commit()}\n".encode()
     missing = [name for name, content in files.items() if isinstance(content, Path) and not content.is_file()]
     if missing:
         raise BuildError(f"The bundle's files are not all there: {', '.join(sorted(missing))}")
+    return files
+
+
+def site_files(modules: Path, fetcher: Fetcher) -> dict[str, bytes | Path]:
+    """Return as much of a built site as node_host.mjs needs: Pyodide, numpy, and the engine's pure packages."""
+    files: dict[str, bytes | Path] = {f"dist/pyodide/{name}": modules / "pyodide" / name for name in parts.PYODIDE_CORE}
+    for part in parts.pyodide_packages(modules / "pyodide"):
+        if part.name.startswith("numpy-"):
+            files[f"dist/pyodide/{part.name}"] = fetcher.obtain(part)
+    wheels = [parts.markupsafe_wheel(fetcher), fetcher.obtain(parts.JINJA2)]
+    files |= {f"dist/wheels/{wheel.name}": wheel for wheel in wheels}
+    files["dist/wheels/index.json"] = json.dumps({"wheels": [wheel.name for wheel in wheels]}).encode()
     return files
 
 

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Runs the benchmark on this machine, offline: prints one table and writes its JSON into the folder it was started in.
 #
-#   ./lora-lab-bench/run.sh [--baseline] [--quick] [--profile] [--out FILE.json] [MODEL.gguf]
+#   ./lora-lab-bench/run.sh [--baseline] [--quick] [--profile] [--out FILE.json] [MODEL]
 #
-# A SmolLM2 GGUF lying beside this script is used by itself; without one, seeded random weights of the same shape are.
+# MODEL is a .gguf file, a Hugging Face folder, or tiny (for a try). A GGUF lying beside this script is used by itself;
+# without one, seeded random weights of SmolLM2's shape are.
 # --baseline needs PyTorch, transformers and PEFT in the machine's own python3 (or the one LORA_LAB_PYTHON names).
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
@@ -14,8 +15,8 @@ while [ $# -gt 0 ]; do
     --quick) quick=--quick ;;
     --profile) profile=--profile ;;
     --out) [ $# -gt 1 ] || { echo "run.sh: --out needs a file's name" >&2; exit 2; }; out=$2; shift ;;
-    --model) [ $# -gt 1 ] || { echo "run.sh: --model needs a file's name, or tiny" >&2; exit 2; }; model=$2; shift ;;
-    -h|--help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --model) [ $# -gt 1 ] || { echo "run.sh: --model needs a file's name, a folder's, or tiny" >&2; exit 2; }; model=$2; shift ;;
+    -h|--help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) echo "run.sh: $1 is no option; see --help" >&2; exit 2 ;;
     *) model=$1 ;;
   esac
@@ -24,8 +25,8 @@ done
 [ -n "$out" ] || out=lora-lab-bench-$(date -u +%Y-%m-%d).json
 if [ -z "$model" ]; then
   for file in "$here"/*.gguf; do [ -f "$file" ] && model=$file && break; done
-elif [ "$model" != tiny ] && [ ! -f "$model" ]; then
-  echo "run.sh: there is no file $model" >&2; exit 2
+elif [ "$model" != tiny ] && [ ! -f "$model" ] && [ ! -d "$model" ]; then
+  echo "run.sh: there is no file $model, and no folder" >&2; exit 2
 fi
 
 # PyTorch first, with the machine's own libraries: none of ours may get in its way.

@@ -23,6 +23,7 @@ from build_tools.base import (
     commit,
     hash_bytes,
     hash_tree,
+    program_settings,
     write_bytes,
 )
 from build_tools.environment import ensure_node_modules
@@ -170,7 +171,12 @@ def _add_pages(site: Site) -> None:
     pages = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
-    context = {"version": program_version(), "models": site.models, "samples": samples()}
+    context = {
+        "version": program_version(),
+        "models": site.models,
+        "samples": samples(),
+        "settings": program_settings(),
+    }
     # Every other template is a part of this one.
     try:
         site.files["index.html"] = pages.get_template("index.html").render(context).encode()

@@ -9,8 +9,6 @@ const numbers = {
   max_grad_norm: "set-clip", rows_at_once: "set-rows-at-once",
 };
 const choices = { masking: "set-masking", on_long: "set-on-long", schedule: "set-schedule", packing: "set-packing" };
-const mayBeEmpty = new Set(["warmup_steps", "rows_at_once"]);
-const whole = new Set(["steps", "batch", "rank", "max_length", "seed", "warmup_steps", "rows_at_once"]);
 let expanded = true; // all settings are shown; a run folds them up to make room for its curve
 const touched = new Set(); // fields that the person has set: suggestions leave them alone
 
@@ -61,13 +59,13 @@ export function readSettings() {
   for (const [name, id] of Object.entries(numbers)) {
     const input = byId(id);
     const text = input.value.trim();
-    if (text === "" && !input.validity.badInput && mayBeEmpty.has(name)) {
+    if (text === "" && !input.validity.badInput && "mayBeEmpty" in input.dataset) {
       settings[name] = null;
       continue;
     }
     const value = Number(text);
     if (text === "" || !Number.isFinite(value)) problems.push({ field: name, message: "A number is wanted here." });
-    else if (whole.has(name) && !Number.isInteger(value)) problems.push({ field: name, message: "A whole number is wanted here." });
+    else if (input.step === "1" && !Number.isInteger(value)) problems.push({ field: name, message: "A whole number is wanted here." });
     else settings[name] = value;
   }
   const percent = Number(byId("set-validation").value);

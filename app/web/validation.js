@@ -11,10 +11,12 @@ let train = null; // the train worker's link
 let used = null; // {files, of: the dataset's title}: to be read again when that dataset is
 let shown; // the part whose problems are drawn
 let asking = false; // the worker was told of another file, or of none
+let heldBackHint = ""; // what the page says of rows that are held back
 
 /** Take a validation file. `link` is the train worker's; `plan()` when there is another part to check on. */
 export function setUpValidation(link, { plan }) {
   train = link;
+  heldBackHint = byId("set-validation-hint").textContent;
   dropZone(byId("validation"), byId("validation-input"), (files) => {
     if (state.dataset && !isRunning() && !state.reading && !state.validationReading) take(files);
   });
@@ -65,7 +67,7 @@ function draw({ dataset, validationReading }) {
   drawProblems(part);
   byId("set-validation").readOnly = Boolean(part);
   byId("set-validation").closest(".field").classList.toggle("unused", Boolean(part));
-  setText(byId("set-validation-hint"), part ? "The file is used instead" : "% of rows, to check on");
+  setText(byId("set-validation-hint"), part ? "The file is used instead" : heldBackHint);
   setText(byId("validation-text"), validationReading ? `Reading ${validationReading.name}…` : part ? about(part)
     : dataset ? "Rows of your own to check on, in place of held back ones." : "Add a dataset first; then a file of rows to check on can stand beside it.");
 }

@@ -12,7 +12,7 @@ def before_workers(context: BrowserContext, script: str) -> None:
         answer = route.fetch()
         route.fulfill(response=answer, body=script + answer.text())
 
-    context.route("**/assets/worker.js*", prepend)
+    context.route("**/assets/worker/worker.js*", prepend)
 
 
 def keep_devices(context: BrowserContext) -> None:

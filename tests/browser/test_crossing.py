@@ -48,7 +48,7 @@ def test_an_adapter_chosen_before_the_chat_is_there_is_in_use_when_it_is(
     expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)
     tuned = lab.ask("Hello")
     assert tuned != base
-    chat = Held(context, "**/assets/worker.js?kind=chat")
+    chat = Held(context, "**/assets/worker/worker.js?kind=chat")
     lab.page.reload()
     item = lab.part("adapter-item")
     item.locator("[data-action=use]").click(timeout=START_MS)

@@ -95,6 +95,18 @@ def test_settings_that_cannot_be_used_say_so(open_lab: OpenLab, ships: Path) -> 
     assert "60 at 64" in lab.text("dataset-summary")  # cut anew, without reading the file again
 
 
+def test_settings_that_are_hardly_meant_are_warned_of_and_can_be_used(open_lab: OpenLab, ships: Path) -> None:
+    lab = open_lab()
+    lab.drop_data(ships)
+    lab.set(lr="1", alpha="1e6", rank=256)
+    notes = lab.page.locator("#plan-notes li")
+    expect(notes).to_have_count(3, timeout=START_MS)
+    expect(notes).to_contain_text(["A rank of 256", "An alpha of 1e+06", "A learning rate of 1 "])
+    expect(lab.part("train-start")).to_be_enabled(timeout=START_MS)
+    lab.set(lr="2e-4", alpha="16", rank=8)  # the control
+    expect(notes).to_have_count(0, timeout=START_MS)
+
+
 def test_an_adapter_from_peft_is_checked_and_used(open_lab: OpenLab, tmp_path: Path, tiny_model_folder: Path) -> None:
     right = write_peft_adapter(tiny_model_folder, tmp_path / "right", rank=4)
     lab = open_lab()

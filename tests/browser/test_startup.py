@@ -108,7 +108,7 @@ def test_a_chat_that_is_late_waits_until_the_run_is_over(
     def hold(route: Route) -> None:
         held.append(route)
 
-    context.route("**/assets/worker.js?kind=chat", hold)
+    context.route("**/assets/worker/worker.js?kind=chat", hold)
     lab = open_lab()
     lab.drop_data(ships)
     lab.set(steps=400, batch=1)

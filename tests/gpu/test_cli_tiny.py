@@ -366,6 +366,15 @@ def test_another_mask_and_a_validation_file_train_something_else(
     assert losses["all"][0] != losses["assistant"][0] != losses["held"][0]
 
 
+def test_a_strange_run_is_warned_of_and_done(tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
+    strange = ["--steps", "1", "--rank", "1", "--alpha", "1e6", "--lr", "1e-7"]
+    for more in ((), ("--dry-run",)):
+        told = train(tiny_model_folder, data, tmp_path / "out", *strange, *more).stderr
+        first, second = (line for line in told.splitlines() if line.startswith("Warning: "))
+        assert "alpha of 1e+06" in first and "rate of 1e-07" in second
+        assert told.index(second) < told.index("GPU: ")
+
+
 def test_a_dry_run_tells_memory_and_time_only(tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "adapter", tmp_path / "log.jsonl"
     told = train(tiny_model_folder, data, out, "--steps", "30", "--log", log, "--dry-run").stderr

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora_lab.config import LINEAR_LAYERS, LoraConfig
+from lora_lab.config import LoraConfig
 from lora_lab.gpu import Device, Pool, Tensor
 from lora_lab.gpu.kernel import Binding, Kernel
 from lora_lab.gpu.plan import Trace
@@ -21,6 +21,7 @@ from lora_lab.ops.linear import product
 from lora_lab.ops.rows import append_rows
 from lora_lab.ops.step import StepBuffer, StepValues
 from lora_lab.ops.tape import Tape
+from lora_lab.settings import TARGET_LAYERS
 from tests.close import assert_close
 from tests.dirty import dirtied, dirty_workgroup_memory, fill_with_nan
 from tests.engine_runs import random_tensors, run
@@ -145,11 +146,11 @@ def test_equals_them_for_each_model(tiny_models: TinyModels, name: str) -> None:
     assert_close(caches, wanted_caches, 2e-5)
 
 
-@pytest.mark.parametrize("layer", range(len(LINEAR_LAYERS)))
+@pytest.mark.parametrize("layer", range(len(TARGET_LAYERS)))
 def test_every_layers_adapter_is_felt(tiny_models: TinyModels, layer: int) -> None:
     """The control: an adapter on one layer alone, and none at all, must differ by far more than the tolerance."""
     model = tiny_models["untied f32"].model
-    only = LoraConfig(rank=4, alpha=8, targets=(LINEAR_LAYERS[layer],))
+    only = LoraConfig(rank=4, alpha=8, targets=(TARGET_LAYERS[layer],))
     (logits, _), (wanted, _) = both(model, only, 12)
     assert_close(logits, wanted, 2e-5)
     (without, _), _ = both(model, None, 12)

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, TrainConfig
+from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.gpu import Device, Trace
 from lora_lab.gpu.plan import Dispatch, Value
 from lora_lab.gpu.recompute import Block, recompute
 from lora_lab.model import Adapter, Model
+from lora_lab.settings import TARGET_LAYERS
 from lora_lab.train import Trainer
 from lora_lab.workers.protocol import TrainSettings
 from lora_lab.workers.run import planner
@@ -39,7 +40,7 @@ def bits(model: Model, targets: tuple[str, ...], config: TrainConfig) -> tuple[f
 
 
 @pytest.mark.parametrize(
-    "targets", [LINEAR_LAYERS, ("q_proj", "v_proj"), ("down_proj",), ("k_proj", "o_proj", "gate_proj")], ids=",".join
+    "targets", [TARGET_LAYERS, ("q_proj", "v_proj"), ("down_proj",), ("k_proj", "o_proj", "gate_proj")], ids=",".join
 )
 @pytest.mark.parametrize("name", ["tied f32", "odd"])
 def test_gradients_of_recomputed_layers_are_the_same_bits(
@@ -58,7 +59,7 @@ def test_gradients_of_recomputed_layers_are_the_same_bits(
 def test_recomputing_from_a_wrong_input_is_seen(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the test above: what is compared does depend on the second forward pass."""
     model = tiny_models["odd"].model
-    _, wanted, _ = bits(model, LINEAR_LAYERS, replace(CONFIG, recompute=True))
+    _, wanted, _ = bits(model, TARGET_LAYERS, replace(CONFIG, recompute=True))
 
     def from_the_block_before(trace: Trace, blocks: Sequence[Block], count: int) -> Trace:
         """Begin the second forward pass of the last block with the input of the block before it."""
@@ -76,7 +77,7 @@ def test_recomputing_from_a_wrong_input_is_seen(tiny_models: TinyModels, monkeyp
         return "x" in dispatch.tensors and dispatch.tensors["x"].label == label
 
     monkeypatch.setattr("lora_lab.train.plans.recompute", from_the_block_before)
-    _, found, _ = bits(model, LINEAR_LAYERS, replace(CONFIG, recompute=True))
+    _, found, _ = bits(model, TARGET_LAYERS, replace(CONFIG, recompute=True))
     assert found != wanted
 
 
@@ -150,7 +151,7 @@ def test_the_page_recomputes_where_fewer_rows_at_once_are_not_enough(
 ) -> None:
     model = tiny_models["odd"].model
     examples = random_examples((120, 100, 90), model.config.vocab_size)
-    settings = TrainSettings(3, 4, 1e-3, 4, 8, 128, 0, LINEAR_LAYERS)
+    settings = TrainSettings(3, 4, 1e-3, 4, 8, 128, 0, TARGET_LAYERS)
 
     def plan(budget: int, rows_at_once: int | None = None) -> RunPlan:
         monkeypatch.setattr(planner, "ACTIVATION_BUDGET_BYTES", budget)

@@ -45,11 +45,11 @@ def drive_on_gpu(device: Device, tiny_model_folder: Path, monkeypatch: pytest.Mo
             async def opened() -> Device:
                 return device
 
-            session.worker._device = asyncio.ensure_future(opened())
+            session.worker.gpu._device = asyncio.ensure_future(opened())
             await session.send(ReadDataset(text="\n".join(map(json.dumps, pairs(40)))))
             await work(session)
-            if session.worker._compiling_ahead is not None:
-                session.worker._compiling_ahead.cancel()
+            if session.worker.plans.compiling_ahead is not None:
+                session.worker.plans.compiling_ahead.cancel()
             await asyncio.sleep(0)
 
         before = device.num_buffers, device.memory_in_use_bytes
@@ -124,7 +124,7 @@ def test_a_trial_waits_until_the_kernels_are_compiled(drive_on_gpu: Drive) -> No
         worker = session.worker
         for request, end in enumerate([lambda f: f.set_result(None), lambda f: f.cancel()]):
             compiling: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            worker._compiling_ahead = compiling
+            worker.plans.compiling_ahead = compiling
             settings = replace(SETTINGS, rank=4 + 4 * request)
             trial = asyncio.ensure_future(worker.answer(TimeTraining(settings, request)))
             before = worker_memory(session)
@@ -140,7 +140,7 @@ def test_a_trial_waits_until_the_kernels_are_compiled(drive_on_gpu: Drive) -> No
 
 
 def worker_memory(session: Session) -> int:
-    device = session.worker._device
+    device = session.worker.gpu._device
     assert device is not None
     return device.result().memory_in_use_bytes
 
@@ -170,7 +170,7 @@ def test_a_plan_compiles_what_the_run_needs(drive_on_gpu: Drive, device: Device)
 
     async def work(session: Session) -> None:
         await session.send(PlanTraining(SETTINGS, 1))
-        ahead = session.worker._compiling_ahead
+        ahead = session.worker.plans.compiling_ahead
         assert ahead is not None
         await ahead
         compiled = set(device._pipelines)
@@ -193,7 +193,7 @@ def test_a_stop_while_the_run_gets_ready(drive_on_gpu: Drive, device: Device) ->
 
     async def work(session: Session) -> None:
         run = asyncio.ensure_future(session.worker.answer(StartTraining(SETTINGS)))
-        while session.worker.getting_ready is None:
+        while session.worker.runs.getting_ready is None:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         await session.worker.answer(StopTraining())
@@ -238,12 +238,12 @@ def test_a_stop_while_the_tokens_are_counted_anew(drive_on_gpu: Drive) -> None:
     async def work(session: Session) -> None:
         await session.send(ReadDataset(text="\n".join(map(json.dumps, pairs(1500)))))
         run = asyncio.ensure_future(session.worker.answer(StartTraining(other, accept_problems=True)))
-        while session.worker._counting != "all":
+        while session.worker.datasets._counting != "all":
             await asyncio.sleep(0)
         await session.worker.answer(StopTraining())
         await run
-        assert session.worker.dataset is not None
-        assert not session.worker.dataset.is_encoded("all"), "the tokens were counted to the end"
+        assert session.worker.datasets.dataset is not None
+        assert not session.worker.datasets.dataset.is_encoded("all"), "the tokens were counted to the end"
         assert session.ready.masking == "assistant" and session.ready.can_train
         assert session.page.last(TrainingState).state == "idle"
         assert losses(session) == []
@@ -257,7 +257,7 @@ def test_what_cannot_be_measured_is_said(drive_on_gpu: Drive) -> None:
     async def work(session: Session) -> None:
         await session.send(TimeTraining(replace(SETTINGS, rank=0), 7))
         assert "rank" in (session.page.last(TrainingTimed).problem or "")
-        session.worker.dataset = None
+        session.worker.datasets.dataset = None
         await session.send(TimeTraining(SETTINGS, 8))
         told = session.page.last(TrainingTimed)
         assert (told.request, told.step_ms) == (8, 0.0)

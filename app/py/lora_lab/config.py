@@ -1,16 +1,17 @@
 """The frozen settings that travel through the whole program.
 
 Letters used everywhere: B batch, T tokens, C channels (hidden size), H heads, D head size, V vocabulary, R rank.
-Defaults are the ones FORMATS.md argues for (effective batch 8, rank 16, alpha 32, 2e-4 with a cosine schedule).
+Defaults are those of the table in settings.py (effective batch 8, rank 16, alpha 32, 2e-4 with a cosine schedule).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-# Every linear layer of a Llama block, in the order the data passes them. The names are Hugging Face's.
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+from lora_lab import settings
+from lora_lab.settings import SWITCH, Auto, Schedule
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ class ModelConfig:
         """The same, those that share their input together."""
         return tuple(tuple(linear.name for linear in group) for group in self.linears)
 
+    def chosen_linears(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return those of `names` that a block has, in the order in which data passes them."""
+        return tuple(name for name in self.linear_names if name in names)
+
     def linear(self, name: str) -> LinearLayer:
         """Return a block's linear layer by its name. KeyError when there is none."""
         for group in self.linears:
@@ -129,9 +134,9 @@ class ModelConfig:
 class LoraConfig:
     """Which linear layers get an adapter and how wide it is. The scale is alpha / rank."""
 
-    rank: int = 16
-    alpha: float = 32
-    targets: tuple[str, ...] = LINEAR_LAYERS
+    rank: int = settings.RANK.default
+    alpha: float = settings.ALPHA.default
+    targets: tuple[str, ...] = settings.TARGETS.default
     use_rslora: bool = False  # scale = alpha / sqrt(rank)
 
     @property
@@ -139,47 +144,43 @@ class LoraConfig:
         return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
 
 
-Packing = Literal["auto"] | bool
-PACKING: dict[str, Packing] = {"auto": "auto", "on": True, "off": False}  # as people say it
-
-
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run. `batch` rows are a micro-batch; `accumulate` micro-batches make one optimizer step."""
 
-    steps: int | None = None  # None: `epochs` decides
-    epochs: float = 1.0
-    batch: int = 1
-    accumulate: int = 8
-    learning_rate: float = 2e-4
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_steps: int | None = None  # None: 5 % of the steps
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0  # 0 turns clipping off
+    steps: int | None = settings.STEPS.default  # None: `epochs` decides
+    epochs: float = settings.EPOCHS.default
+    batch: int = settings.ROWS_AT_ONCE.default
+    accumulate: int = settings.ACCUMULATE.default
+    learning_rate: float = settings.LEARNING_RATE.default
+    schedule: Schedule = settings.SCHEDULE.default
+    warmup_steps: int | None = settings.WARMUP_STEPS.default  # None: 5 % of the steps
+    weight_decay: float = settings.WEIGHT_DECAY.default
+    max_grad_norm: float = settings.MAX_GRAD_NORM.default  # 0 turns clipping off
     beta1: float = 0.9
     beta2: float = 0.999
     adam_eps: float = 1e-8
-    max_length: int = 512
+    max_length: int = settings.MAX_LENGTH.default
     # Whether layers compute their activations a second time in the backward pass instead of keeping them: all of them,
     # none, or ("auto") as few as it takes for the activations to stay within the budget.
-    recompute: Literal["auto"] | bool = "auto"
-    activation_budget_bytes: int = 4 << 30
-    seed: int = 0
-    shuffle: bool = True
-    validation_fraction: float = 0.0
+    recompute: Auto = SWITCH[settings.RECOMPUTE.default]
+    activation_budget_bytes: int = settings.ACTIVATION_MEMORY.default << 20
+    seed: int = settings.SEED.default
+    shuffle: bool = settings.SHUFFLE.default
+    validation_fraction: float = settings.VALIDATION_FRACTION.default
     # The rows of a micro-batch in one sequence, which changes no result; "auto": where it saves enough.
-    packing: Packing = "auto"
+    packing: Auto = SWITCH[settings.PACKING.default]
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
     """How the next token is chosen, in Hugging Face's order: penalty, temperature, top-k, top-p, min-p."""
 
-    max_new_tokens: int = 256
-    temperature: float = 0.7  # 0 is greedy
-    top_k: int = 0  # 0 is off
-    top_p: float = 1.0  # 1 is off
-    min_p: float = 0.0  # 0 is off
-    repetition_penalty: float = 1.0  # 1 is off
-    seed: int = 0
+    max_new_tokens: int = settings.MAX_NEW_TOKENS.default
+    temperature: float = settings.TEMPERATURE.default  # 0 is greedy
+    top_k: int = settings.TOP_K.default  # 0 is off
+    top_p: float = settings.TOP_P.default  # 1 is off
+    min_p: float = settings.MIN_P.default  # 0 is off
+    repetition_penalty: float = settings.REPETITION_PENALTY.default  # 1 is off
+    seed: int = settings.REPLY_SEED.default
     stop_token_ids: tuple[int, ...] = field(default=())

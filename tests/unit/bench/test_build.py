@@ -1,14 +1,9 @@
-"""`build.py bench`, `bench-docs`, `bench-bundle` without a GPU: files, pictures, the page, the archive, its script."""
+"""`build.py bench` and `bench-docs` without a GPU: files, pictures, the page."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
-import re
-import shutil
-import subprocess
-import tarfile
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
@@ -18,8 +13,8 @@ import pytest
 
 import build
 from bench.browser import browser_name
-from build_tools import bench, bench_bundle, bench_docs
-from build_tools.base import ROOT, BuildError, atomic_writer
+from build_tools import bench, bench_docs
+from build_tools.base import ROOT, BuildError
 from build_tools.site import Site, _add_bench
 
 EXAMPLE: dict[str, Any] = {
@@ -172,106 +167,3 @@ def test_the_site_has_the_page_and_its_python() -> None:
 )
 def test_browsers_are_told_apart(agent: str, name: str) -> None:
     assert browser_name(agent) == name
-
-
-# --- the bundle ---
-
-
-def test_an_archive_that_is_too_large_leaves_nothing(tmp_path: Path) -> None:
-    target = tmp_path / "bundle.tar.xz"
-    bench_bundle.check_size(bench_bundle.MAX_BYTES, target)
-    with pytest.raises(BuildError, match=r"would be 60\.0 MB; wanted at most 60 MB"), atomic_writer(target) as out:
-        out.write(b"something")
-        bench_bundle.check_size(bench_bundle.MAX_BYTES + 1, target)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_bundle_has_the_engine_and_the_benchmark_and_no_results() -> None:
-    files = bench_bundle.project_files()
-    assert {"app/web/worker/gpu.js", "app/wgsl/linear/tiled.wgsl", "app/py/lora_lab/__init__.py", "bench/run.py",
-            "bench/node_host.mjs", "bench/baseline.py", "bench/copy.wgsl"} <= set(files)  # fmt: skip
-    assert not [name for name in files if "results" in name or "__pycache__" in name]
-
-
-def test_the_archive_keeps_what_may_be_run_and_no_dates(tmp_path: Path) -> None:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        for name in ("b/run.sh", "b/node", "b/COMMIT"):
-            bench_bundle.add_file(archive, name, b"content")
-    data.seek(0)
-    with tarfile.open(fileobj=data) as archive:
-        found = {entry.name: (entry.mode, entry.mtime, entry.size) for entry in archive}
-    assert found == {"b/run.sh": (0o755, 0, 7), "b/node": (0o755, 0, 7), "b/COMMIT": (0o644, 0, 7)}
-
-
-def test_system_libraries_stay_at_home() -> None:
-    for name in ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2", "linux-vdso.so.1"):
-        assert bench_bundle.SYSTEM_LIBRARIES.match(name)
-    for name in ("libstdc++.so.6", "libgcc_s.so.1", "libcrypto.so.3", "libmd.so.0"):
-        assert not bench_bundle.SYSTEM_LIBRARIES.match(name)
-
-
-@pytest.fixture
-def unpacked(tmp_path: Path) -> Path:
-    """What run.sh sees in an unpacked bundle, with a `node` that only says how it was called."""
-    folder = tmp_path / "lora-lab-bench"
-    shutil.copytree(ROOT / "bench", folder / "bench", ignore=shutil.ignore_patterns("results", "__pycache__"))
-    shutil.copyfile(bench_bundle.RUN, folder / "run.sh")
-    (folder / "COMMIT").write_text("abc1234\n")
-    says = 'echo "$@"; echo "ICD=${VK_ICD_FILENAMES:-}"; echo "LIB=${LD_LIBRARY_PATH:-}"; echo "DIST=$LORA_LAB_DIST"'
-    node = folder / "node"
-    node.write_text(f'#!/bin/sh\n[ "$1" = -e ] && exit 0\n{says}\n')
-    node.chmod(0o755)
-    return folder
-
-
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    paths = {"PATH": os.environ["PATH"], **environment}
-    return subprocess.run(["sh", str(folder / "run.sh"), *arguments], capture_output=True, text=True, env=paths,
-                          cwd=folder.parent)  # fmt: skip
-
-
-def test_the_script_passes_on_what_it_was_asked_for(unpacked: Path) -> None:
-    done = start(unpacked, "--quick", "--profile", "--out", "r.json", VK_ICD_FILENAMES="/my/icd.json")
-    assert done.returncode == 0, done.stderr
-    called, icd, _, dist, written = done.stdout.splitlines()
-    assert called.split()[2:5] == [f"{unpacked}/bench/node_host.mjs", f"{unpacked}/bench/run.py", "--out"]
-    assert called.endswith("--out r.json --commit abc1234 --quick --profile")
-    assert (icd, dist, written) == ("ICD=/my/icd.json", f"DIST={unpacked}/dist", "Written: r.json")
-
-
-def test_the_script_takes_a_model_that_lies_beside_it(unpacked: Path) -> None:
-    assert "--model" not in start(unpacked).stdout
-    (unpacked / "SmolLM2.gguf").write_bytes(b"GGUF")
-    assert f"--model {unpacked}/SmolLM2.gguf" in start(unpacked).stdout
-    other = unpacked.parent / "other.gguf"
-    other.write_bytes(b"GGUF")
-    assert "--model other.gguf" in start(unpacked, "other.gguf").stdout
-    assert "--model tiny" in start(unpacked, "--model", "tiny").stdout
-
-
-def test_the_script_refuses_what_it_does_not_know(unpacked: Path) -> None:
-    for arguments, message in (
-        (["--fast"], "--fast is no option"),
-        (["no.gguf"], "there is no file no.gguf"),
-        (["--out"], "--out needs a file's name"),
-    ):
-        done = start(unpacked, *arguments)
-        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
-    done = start(unpacked, "--help")
-    assert (done.returncode, "--baseline needs PyTorch" in done.stdout) == (0, True)
-
-
-def test_the_script_runs_pytorch_first_or_says_why_not(unpacked: Path) -> None:
-    python = unpacked.parent / "python"
-    python.write_text('#!/bin/sh\ncase "$*" in *--check*) exit ${CHECK:-0};; esac\n'
-                      'while [ $# -gt 1 ]; do shift; done; echo "{}" > "$1"; echo measured\n')  # fmt: skip
-    python.chmod(0o755)
-    done = start(unpacked, "--baseline", LORA_LAB_PYTHON=str(python))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.index("measured") < done.stdout.index("--expose-gc")
-    assert re.search(r"--baseline /\S+", done.stdout)
-    done = start(unpacked, "--baseline", LORA_LAB_PYTHON=str(python), CHECK="3")
-    assert done.returncode == 1
-    assert "leave --baseline out" in done.stderr
-    assert "--expose-gc" not in done.stdout

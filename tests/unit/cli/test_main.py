@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,9 @@ import pytest
 
 from build_tools.base import ROOT
 from lora_lab.cli import main as cli
-from lora_lab.config import LINEAR_LAYERS, TrainConfig
+from lora_lab.config import LoraConfig, SamplingConfig, TrainConfig
+from lora_lab.errors import DeviceError
+from lora_lab.settings import ADAPTER, RUN, SAMPLING, TARGET_LAYERS, Setting
 
 TRAIN = ["train", "--model", "m.gguf", "--data", "d.jsonl", "--out", "adapter"]
 GENERATE = ["generate", "--model", "m.gguf", "--prompt", "Hello"]
@@ -67,7 +68,7 @@ def test_how_rows_make_a_step(arguments: str, batch: int, accumulate: int) -> No
 @pytest.mark.parametrize(
     ("text", "targets"),
     [
-        ("all-linear", LINEAR_LAYERS),
+        ("all-linear", TARGET_LAYERS),
         ("v_proj,q_proj", ("q_proj", "v_proj")),
         ("q_proj q_proj", ("q_proj",)),
         (" down_proj ,", ("down_proj",)),
@@ -140,6 +141,91 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert (caught.value.code, capsys.readouterr().out) == (0, "lora-lab 0.1.0\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [(TRAIN, one) for one in (*ADAPTER, *RUN) if one.option] + [(GENERATE, one) for one in SAMPLING],
+    ids=lambda value: value.name if isinstance(value, Setting) else value[0],
+)
+def test_an_option_takes_what_the_table_says(
+    command: list[str], setting: Setting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert setting.option is not None
+    with pytest.raises(SystemExit):
+        cli.main([command[0], "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert setting.option in told
+    assert setting.kind is bool or f"default: {setting.default_said}" in told
+    assert setting.kind is bool or not setting.term or f"({setting.term})" in told
+    for choice in setting.values:
+        assert choice in told
+    if setting.kind not in (int, float):
+        return
+    beyond = setting.bounds.least - (0 if setting.bounds.above else 1)
+    with pytest.raises(SystemExit) as caught:
+        parse(*command, setting.option, str(beyond))
+    assert caught.value.code == 2
+    assert f"argument {setting.option}: {beyond}" in capsys.readouterr().err
+    if setting.bounds.most < 1e30:
+        with pytest.raises(SystemExit):
+            parse(*command, setting.option, f"{setting.bounds.most + 1}")
+
+
+def test_replies_begin_with_the_settings_of_the_engine() -> None:
+    options = parse(*GENERATE)
+    assert SamplingConfig(**{one.name: getattr(options, one.name) for one in SAMPLING}) == SamplingConfig()
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "words"),
+    [
+        ({}, 3, []),  # a step of 8 where there are 3 rows is one pass
+        ({"epochs": 20.0}, 100, []),
+        ({"epochs": 51.0}, 100, ["51 passes"]),
+        ({"steps": 63}, 24, ["21 passes"]),
+        ({"steps": 63, "learning_rate": 1.0, "rank": 256}, 24, ["A rank of 256", "21 passes", "A learning rate of 1 "]),
+        ({"alpha": 2.0**20}, 100, ["An alpha of 1.04858e+06"]),
+        ({"rank": 1}, 100, ["The adapter's scale, alpha / rank, is 32;"]),
+        ({"rank": 64, "use_rslora": True}, 100, []),  # its scale is 4
+    ],
+)
+def test_what_deserves_a_second_thought_before_a_run(changes: dict, rows: int, words: list[str]) -> None:
+    from lora_lab.cli.commands import run_cautions
+
+    lora = LoraConfig(**{name: value for name, value in changes.items() if name in vars(LoraConfig())})
+    config = TrainConfig(**{name: value for name, value in changes.items() if name in vars(TrainConfig())})
+    said = run_cautions(lora, config, rows)
+    assert [line[: len(wanted)] for line, wanted in zip(said, words, strict=True)] == words
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_warnings_stand_on_standard_error_before_the_run(
+    dry: bool,
+    tmp_path: Path,
+    tiny_model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from lora_lab.cli import commands
+
+    async def no_device(name: str | None) -> None:
+        raise DeviceError("no GPU here")
+
+    monkeypatch.setattr(commands, "open_device", no_device)
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    arguments = ["train", "--model", tiny_model_folder, "--data", data, "--out", tmp_path / "out", "--dry-run"]
+    strange = ["--lr", "1", "--steps", "70", "--alpha", "1e6"]
+    chosen = arguments if dry else arguments[:-1]
+    assert cli.main([str(argument) for argument in (*chosen, *strange)]) == 1
+    output = capsys.readouterr()
+    said = [line for line in output.err.splitlines() if line.startswith("Warning: ")]
+    assert ["alpha" in said[0], "70 passes" in said[1], "rate of 1 " in said[2]] == [True] * 3 and len(said) == 3
+    assert output.err.index("Warning") < output.err.index("no GPU here")
+    assert output.out == ""
+    assert cli.main([str(argument) for argument in (*chosen, "--steps", "2")]) == 1  # the control
+    assert "Warning" not in capsys.readouterr().err
+
+
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lora_lab.cli", *map(str, arguments)]
     # From the checkout, whether the package is installed or not.
@@ -201,17 +287,3 @@ def test_an_adapter_that_does_not_fit_exits_1_with_every_problem(tmp_path: Path,
 def test_an_empty_text_exits_1(tmp_path: Path, tiny_model_folder: Path) -> None:
     done = run("logits", "--model", tiny_model_folder, "--text", "", "--out", tmp_path / "x.npy")
     assert (done.returncode, done.stderr) == (1, "lora-lab: --text is empty: it gives no token\n")
-
-
-def test_one_ctrl_c_asks_two_end() -> None:
-    from lora_lab.cli.terminal import GracefulInterrupt
-
-    asked: list[bool] = []
-    before = signal.getsignal(signal.SIGINT)
-    with GracefulInterrupt(lambda: asked.append(True)) as interrupt:
-        signal.raise_signal(signal.SIGINT)
-        assert (asked, interrupt.asked) == ([True], True)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert asked == [True]
-    assert signal.getsignal(signal.SIGINT) == before

@@ -16,7 +16,7 @@ from safetensors.numpy import load as load_numpy
 from safetensors.torch import save as save_torch
 from transformers import AutoModelForCausalLM
 
-from lora_lab.config import LINEAR_LAYERS, LoraConfig, ModelConfig
+from lora_lab.config import LoraConfig, ModelConfig
 from lora_lab.errors import AdapterError
 from lora_lab.formats import safetensors
 from lora_lab.formats.byte_source import sources_from_path
@@ -24,6 +24,7 @@ from lora_lab.formats.peft import expected_shapes, read_adapter, tensor_key, wri
 from lora_lab.formats.tensors import dequantize
 from lora_lab.model.families import llama
 from lora_lab.model.files import open_model
+from lora_lab.settings import TARGET_LAYERS
 
 TOKENS = torch.tensor([[1, 20, 30, 40, 50, 7, 8, 9]])
 
@@ -193,12 +194,12 @@ def test_reads_what_peft_saves(base: Any, model_config: ModelConfig, tmp_path: P
 @pytest.mark.parametrize(
     ("settings", "targets"),
     [
-        ({"target_modules": "all-linear"}, LINEAR_LAYERS),
+        ({"target_modules": "all-linear"}, TARGET_LAYERS),
         ({"target_modules": r".*\.(q|k)_proj"}, ("q_proj", "k_proj")),
         ({"target_modules": r"model\.layers\.\d+\.mlp\..*_proj"}, ("gate_proj", "up_proj", "down_proj")),
         ({"target_modules": ["self_attn.q_proj", "mlp.down_proj"]}, ("q_proj", "down_proj")),
         ({"target_modules": ["q_proj", "v_proj"], "exclude_modules": ["v_proj"]}, ("q_proj",)),
-        ({"target_modules": "all-linear", "exclude_modules": r".*mlp.*"}, LINEAR_LAYERS[:4]),
+        ({"target_modules": "all-linear", "exclude_modules": r".*mlp.*"}, TARGET_LAYERS[:4]),
         ({"target_modules": ["q_proj", "no_such_layer"]}, ("q_proj",)),
         ({"target_modules": ["o_proj"], "use_rslora": True, "init_lora_weights": "gaussian"}, ("o_proj",)),
         ({"target_modules": ["q_proj"], "layers_to_transform": [0, 1]}, ("q_proj",)),

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lora_lab.workers.protocol import Command, DatasetReady, Event, Failed, NamedBlob, OpenModel, TrainSettings
-from lora_lab.workers.services import adapters as adapter_service
+from lora_lab.workers.services import stores
 from lora_lab.workers.storage.folders import Home, MemoryFolder
 from lora_lab.workers.train_worker import TrainWorker
 from lora_lab.workers.wire.codec import to_wire
@@ -112,7 +112,7 @@ class Session:
 
     async def settle(self) -> None:
         """Wait for what runs in the background."""
-        while self.worker._background or self.worker._is_busy:
+        while self.worker.datasets.is_busy:
             await asyncio.sleep(0.001)
 
     async def open_model(self) -> None:
@@ -142,8 +142,8 @@ def drive(
     async def storage_numbers() -> tuple[int, int, bool]:
         return 0, 0, False
 
-    monkeypatch.setattr(adapter_service, "open_home", open_home)
-    monkeypatch.setattr(adapter_service, "storage_numbers", storage_numbers)
+    monkeypatch.setattr(stores, "open_home", open_home)
+    monkeypatch.setattr(stores, "storage_numbers", storage_numbers)
 
     async def main() -> Session:
         session = Session(folder)

@@ -67,8 +67,8 @@ def chat_with(work: Callable[[ChatWorker, Page, FakeChat], Awaitable[None]]) -> 
 
     async def main() -> None:
         worker, chat = ChatWorker(page), FakeChat()
-        worker.chat = chat  # type: ignore[assignment]
-        worker.adapter = ApplyAdapter("1", "Ships", {})
+        worker.model.chat = chat  # type: ignore[assignment]
+        worker.model.adapter = ApplyAdapter("1", "Ships", {})
         await work(worker, page, chat)
 
     asyncio.run(main())
@@ -103,7 +103,7 @@ def test_a_stop_while_the_model_comes_back_is_not_lost(monkeypatch: pytest.Monke
             await worker.answer(StopReply())
             return chat
 
-        monkeypatch.setattr(worker, "_engine", engine)
+        monkeypatch.setattr(worker.model, "engine", engine)
         await worker.answer(reply(1))
         await worker.answer(COMPARE)
         assert page.last(ReplyDone).finish_reason == "stopped"
@@ -119,7 +119,7 @@ def test_a_comparison_that_nobody_stops_has_both_answers() -> None:
         await worker.answer(COMPARE)
         answer = page.last(CompareDone).answer
         assert answer is not None and (answer.base, answer.tuned) == ("a" * LENGTH, "a" * LENGTH)
-        worker.adapter = None
+        worker.model.adapter = None
         await worker.answer(COMPARE)
         assert page.last(CompareDone).answer is None
 
@@ -134,11 +134,11 @@ def test_another_model_drops_the_adapter_and_says_so(tiny_model_folder: Path, mo
         async def engine() -> FakeChat:
             return chat
 
-        monkeypatch.setattr(worker, "_engine", engine)
-        worker.chat = None
+        monkeypatch.setattr(worker.model, "engine", engine)
+        worker.model.chat = None
         await worker.answer(opened)
         await worker.answer(opened)  # nothing is dropped: nothing is told
-        assert worker.adapter is None and page.all(AdapterApplied) == [AdapterApplied(None)]
+        assert worker.model.adapter is None and page.all(AdapterApplied) == [AdapterApplied(None)]
 
     assert chat_with(work).all(Failed) == []
 
@@ -148,7 +148,7 @@ def test_a_model_that_does_not_wake_is_the_models_failure(monkeypatch: pytest.Mo
         async def engine() -> FakeChat:
             raise ModelError("no memory")
 
-        monkeypatch.setattr(worker, "_engine", engine)
+        monkeypatch.setattr(worker.model, "engine", engine)
         await worker.answer(WakeModel())
 
     assert chat_with(work).all(Failed) == [Failed("model", "no memory")]

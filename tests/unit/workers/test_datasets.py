@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.synthetic import SMOLLM2_135M
 from lora_lab.config import ModelConfig
 from lora_lab.data import DataSource, Masking, Problem, read_table
 from lora_lab.data.tokens.batches import encode_row
@@ -23,7 +24,7 @@ from lora_lab.workers.dataset.opened import Choices, OpenDataset, Reader, Split
 from lora_lab.workers.dataset.words import describe
 from lora_lab.workers.protocol import TrainSettings
 from lora_lab.workers.run.planner import check_settings, lora_config, train_config
-from lora_lab.workers.run.words import run_summary
+from lora_lab.workers.run.words import run_notes, run_summary
 
 Parts = tuple[Tokenizer, ChatTemplate, ModelConfig]
 
@@ -149,6 +150,65 @@ def test_settings_that_cannot_be_used_are_named(parts: Parts, change: dict, fiel
     assert field in {problem.field for problem in check_settings(replace(SETTINGS, **change), parts[2])}
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "At least 1."),
+        ({"batch": 0}, "At least 1."),
+        ({"learning_rate": 2.0}, "Above 0 and at most 1; usual are 1e-5 to 2e-3."),
+        ({"rank": 513}, "1 to 512."),
+        ({"alpha": 1e31}, "Above 0, and no more than 1e30."),
+        ({"max_length": 7}, "8 to {context} for this model."),
+        ({"seed": -1}, "0 or more."),
+        ({"seed": 2**53}, "0 or more."),
+        ({"targets": ()}, "Choose one at least."),
+        ({"targets": ("lm_head",)},
+         "Only q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj can be chosen."),
+        ({"schedule": "wavy"}, "cosine, linear or constant."),
+        ({"warmup_steps": 11}, "0 up to the number of steps."),
+        ({"weight_decay": 1.5}, "0 to 1."),
+        ({"max_grad_norm": -1.0}, "0 (off) or more, up to 1e30."),
+        ({"masking": "some"}, "assistant, last or all."),
+        ({"on_long": "keep"}, "truncate or drop."),
+        ({"packing": "yes"}, "auto, on or off."),
+        ({"validation_fraction": 0.51}, "0 to 50."),
+        ({"rows_at_once": 0}, "It must divide the rows a step (8)."),
+        ({"rows_at_once": 3}, "It must divide the rows a step (8)."),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_used_is_told_what_can(parts: Parts, change: dict, message: str) -> None:
+    context = f"{min(8192, parts[2].max_position_embeddings):,}"
+    (problem,) = check_settings(replace(SETTINGS, **change), parts[2])
+    assert problem.message == message.format(context=context)
+
+
+def test_what_is_at_a_bound_can_be_used(parts: Parts) -> None:
+    context = min(8192, parts[2].max_position_embeddings)
+    for change in ({"learning_rate": 1.0}, {"rank": 512}, {"alpha": 1e30}, {"max_length": 8}, {"max_length": context},
+                   {"seed": 2**53 - 1}, {"warmup_steps": 10}, {"weight_decay": 1.0}, {"max_grad_norm": 0.0},
+                   {"validation_fraction": 0.5}, {"rows_at_once": 8}):  # fmt: skip
+        assert check_settings(replace(SETTINGS, **change), parts[2]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "passes", "words"),
+    [
+        ({}, 3.0, []),
+        ({}, 20.5, ["20 passes through the same rows: the model will learn them by heart."]),
+        ({}, 50.5, ["50 passes through the same rows, where 1 to 10 are usual"]),
+        ({"learning_rate": 1.0}, 1.0, ["A learning rate of 1 is hundreds of times the usual"]),
+        ({"learning_rate": 1e-7}, 1.0, ["A learning rate of 1e-07 is so low"]),
+        ({"rank": 256, "alpha": 512}, 1.0, ["A rank of 256 is beyond the usual 4 to 128"]),
+        ({"alpha": 1e6}, 1.0, ["An alpha of 1e+06"]),
+        ({"rank": 1, "alpha": 17}, 1.0, ["The adapter's scale, alpha / rank, is 17;"]),
+        ({"rank": 16, "alpha": 1}, 1.0, ["The adapter's scale, alpha / rank, is 0.0625;"]),
+    ],
+)
+def test_what_deserves_a_second_thought_is_told(change: dict, passes: float, words: list[str]) -> None:
+    said = run_notes(replace(SETTINGS, **change), passes)
+    assert [line[: len(wanted)] for line, wanted in zip(said, words, strict=True)] == words
+
+
 def split_of(trained: int, held: int = 0, **more: bool) -> Split:
     """A split of rows that are all alike."""
 
@@ -180,6 +240,6 @@ def test_a_step_is_split_into_parts_that_make_it_up() -> None:
     assert (config.batch, config.accumulate, config.steps, config.packing) == (2, 4, 10, "auto")
     assert train_config(replace(SETTINGS, packing="on"), 2).packing is True
     assert train_config(replace(SETTINGS, packing="off"), 2).packing is False
-    lora = lora_config(replace(SETTINGS, alpha=32.0))
+    lora = lora_config(replace(SETTINGS, alpha=32.0), SMOLLM2_135M)
     assert lora.targets == ("q_proj", "v_proj")  # in the order of the model
     assert isinstance(lora.alpha, int)  # PEFT's file wants 32, not 32.0

@@ -28,7 +28,7 @@ from lora_lab.workers.protocol import (
     StopReading,
     TrainingPlanned,
 )
-from lora_lab.workers.services import viewer
+from lora_lab.workers.services import rows as row_service
 from tests.unit.workers.helpers import SETTINGS, FakeBlob, GoneBlob, Session, drive, failures, named, pairs
 
 
@@ -116,8 +116,8 @@ def test_the_tokens_told_are_those_of_reading_at_that_length(
 
     async def work(session: Session) -> None:
         await session.send(ReadDataset((named("d.jsonl", data),)))
-        assert session.worker.model is not None
-        tokenizer, template = session.worker.model.tokenizer, session.worker.model.template
+        assert session.worker.models.model is not None
+        tokenizer, template = session.worker.models.model.tokenizer, session.worker.models.model.template
         raw = "\n".join(map(json.dumps, data))
         for number, (length, masking, on_long) in enumerate(
             [(40, "assistant", "truncate"), (48, "assistant", "drop"), (64, "all", "drop"), (200, "last", "truncate")]
@@ -131,8 +131,8 @@ def test_the_tokens_told_are_those_of_reading_at_that_length(
             assert ready.report["tokens"] == wanted.report.as_dict()["tokens"]
             assert ready.good_rows == len(wanted.examples)
             assert ready.suggested is None
-            assert session.worker.dataset is not None
-            trained = session.worker.dataset.split(settings).trained
+            assert session.worker.datasets.dataset is not None
+            trained = session.worker.datasets.dataset.split(settings).trained
             assert [e.tokens.tolist() for e in trained] == [e.tokens.tolist() for e in wanted.examples]
             assert [e.trained.tolist() for e in trained] == [e.trained.tolist() for e in wanted.examples]
         shares = {event.masking: event.report["tokens"]["trained"] for event in session.page.all(DatasetReady)}
@@ -184,7 +184,7 @@ def test_a_stop_leaves_nothing_half_read(
             await session.worker.answer(stop)
             await reading
             await session.settle()
-            assert session.worker.dataset is None
+            assert session.worker.datasets.dataset is None
             assert isinstance(session.page.events[-1], DatasetCleared)
             assert not any(event.can_train for event in session.page.all(DatasetReady))
         await session.send(ReadDataset((named("d.jsonl", pairs(4)),)))  # and the next one is read as ever
@@ -229,7 +229,7 @@ def test_a_stop_with_nothing_going_on_changes_nothing(tiny_model_folder: Path, m
     async def work(session: Session) -> None:
         await session.send(ReadDataset((named("d.jsonl", pairs(4)),)))
         await session.send(StopReading())
-        assert session.worker.dataset is not None and session.page.all(DatasetCleared) == []
+        assert session.worker.datasets.dataset is not None and session.page.all(DatasetCleared) == []
 
     drive(tiny_model_folder, monkeypatch, work)
 
@@ -266,7 +266,7 @@ def test_what_cannot_be_read_is_said(tiny_model_folder: Path, monkeypatch: pytes
         await session.send(ReadDataset((replace(blob, blob=GoneBlob(blob.blob.data)),)))
         await session.send(ReadDataset((blob,), mapping={"promt": "a"}))
         await session.send(SaveCleaned())
-        assert session.worker.dataset is None
+        assert session.worker.datasets.dataset is None
 
     said = failures(drive(tiny_model_folder, monkeypatch, work))
     assert [
@@ -315,7 +315,7 @@ def test_a_mapping_is_previewed_and_used(tiny_model_folder: Path, monkeypatch: p
 def test_the_cleaned_file_comes_in_pieces(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, mended: bool, count: int
 ) -> None:
-    monkeypatch.setattr(viewer, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(row_service, "PIECE_BYTES", 20_000)
     text = "\n".join([*map(json.dumps, pairs(3000)), '{"text": "mend me",}', "{"])
 
     async def work(session: Session) -> None:
@@ -337,7 +337,7 @@ def test_the_cleaned_file_comes_in_pieces(
 def test_a_file_that_is_saved_anew_holds_nothing_of_the_one_given_up(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, other_data: bool
 ) -> None:
-    monkeypatch.setattr(viewer, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(row_service, "PIECE_BYTES", 1000)
 
     async def work(session: Session) -> None:
         await session.send(ReadDataset((named("old.jsonl", pairs(3000)),)))

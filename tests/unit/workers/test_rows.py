@@ -40,7 +40,7 @@ def test_the_tokens_shown_are_those_that_are_trained(
         await session.send(
             ReadDataset((named("d.jsonl", data),), settings=replace(SETTINGS, max_length=50, masking=masking))
         )
-        model, dataset = session.worker.model, session.worker.dataset
+        model, dataset = session.worker.models.model, session.worker.datasets.dataset
         assert model is not None and dataset is not None
         for index in range(4):
             shown = await show(session, index=index, request=index + 5)
@@ -60,8 +60,8 @@ def test_the_tokens_shown_are_those_that_are_trained(
 def test_steps_and_jumps(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(session: Session) -> None:
         await session.send(ReadDataset((named("d.jsonl", pairs(20)),), settings=SETTINGS))
-        assert session.worker.dataset is not None and session.worker.dataset.rows.encoded is not None
-        lengths = session.worker.dataset.rows.encoded.lengths.tolist()
+        assert session.worker.datasets.dataset is not None and session.worker.datasets.dataset.rows.encoded is not None
+        lengths = session.worker.datasets.dataset.rows.encoded.lengths.tolist()
         assert (await show(session, index=19, jump="next")).index == 0
         assert (await show(session, index=0, jump="previous")).index == 19
         assert (await show(session, index=99)).index == 19

@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 
 from lora_lab.workers.protocol import AdapterInfo
-from lora_lab.workers.services import adapters as adapter_service
-from lora_lab.workers.services.adapters import AdapterKeeper
+from lora_lab.workers.services import stores
+from lora_lab.workers.services.stores import Stores
 from lora_lab.workers.storage.folders import Home, MemoryFolder
 from lora_lab.workers.storage.tabs import Release, join_tabs
 from tests.unit.workers.helpers import Page
@@ -83,18 +83,18 @@ def test_a_tab_that_starts_leaves_what_another_is_writing(monkeypatch: pytest.Mo
     async def open_home() -> Home:
         return home
 
-    monkeypatch.setattr(adapter_service, "open_home", open_home)
+    monkeypatch.setattr(stores, "open_home", open_home)
 
     async def main() -> None:
-        first = AdapterKeeper(Page())
-        await first._opened
-        adding = asyncio.ensure_future(first.store.add(INFO, {"adapter_model.safetensors": b"weights"}))
+        first = Stores(Page())
+        await first.opened()
+        adding = asyncio.ensure_future(first.shelf.add(INFO, {"adapter_model.safetensors": b"weights"}))
         await asyncio.sleep(0.001)
-        second = AdapterKeeper(Page())
-        await second._opened
+        second = Stores(Page())
+        await second.opened()
         assert not adding.done()
         kept = await adding
-        files = await (await first.store.folder.folder(kept.id)).names()
+        files = await (await first.shelf.folder.folder(kept.id)).names()
         assert ("adapter_model.safetensors" in files) is knows_tabs  # without: the control
 
     asyncio.run(main())

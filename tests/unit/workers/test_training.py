@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from lora_lab.formats.zipping import unpack_adapter
-from lora_lab.workers import train_worker
 from lora_lab.workers.protocol import (
     AdapterExported,
     AdapterList,
@@ -22,8 +21,10 @@ from lora_lab.workers.protocol import (
     TrainingDone,
     TrainingState,
 )
+from lora_lab.workers.services import runs
+from lora_lab.workers.services.plans import Plans
+from lora_lab.workers.services.runs import Curves, Runs
 from lora_lab.workers.storage.folders import StorageError
-from lora_lab.workers.train_worker import Curves, TrainWorker
 from tests.unit.workers.helpers import SETTINGS, Session, drive, failures, named, pairs
 
 FILES = {"adapter_model.safetensors": b"weights", "adapter_config.json": b"{}"}
@@ -36,21 +37,21 @@ def run_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     async def to_tensors() -> dict:
         return {}
 
-    async def plan_run(self: TrainWorker, *_: Any) -> Any:
+    async def plan_run(self: Plans, *_: Any) -> Any:
         memory, adapter = SimpleNamespace(recomputed_layers=0), SimpleNamespace(to_tensors=to_tensors)
         trainer = SimpleNamespace(steps_done=3, memory=memory, adapter=adapter, stop=lambda: None)
         return SimpleNamespace(trainer=trainer)
 
-    async def get_ready(self: TrainWorker, *_: Any) -> None: ...
+    async def get_ready(self: Runs, *_: Any) -> None: ...
 
-    async def run(self: TrainWorker, _: Any) -> tuple[Curves, None]:
+    async def run(self: Runs, _: Any) -> tuple[Curves, None]:
         return Curves([(3, 1.5)], []), None
 
-    monkeypatch.setattr(TrainWorker, "plan_run", plan_run)
-    monkeypatch.setattr(TrainWorker, "_get_ready", get_ready)
-    monkeypatch.setattr(TrainWorker, "_run", run)
-    monkeypatch.setattr(TrainWorker, "release", staticmethod(lambda trainer: None))
-    monkeypatch.setattr(train_worker, "write_adapter", lambda *_: FILES)
+    monkeypatch.setattr(Plans, "plan_run", plan_run)
+    monkeypatch.setattr(Runs, "_get_ready", get_ready)
+    monkeypatch.setattr(Runs, "_run", run)
+    monkeypatch.setattr(Plans, "release", staticmethod(lambda trainer: None))
+    monkeypatch.setattr(runs, "write_adapter", lambda *_: FILES)
 
 
 async def with_rows(session: Session) -> None:
@@ -65,13 +66,13 @@ def states(session: Session) -> list[str]:
 def test_a_stop_at_the_very_end_comes_before_the_end(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(session: Session) -> None:
         await with_rows(session)
-        tell = session.worker.tell_adapters
+        tell = session.worker.adapters.tell_adapters
 
         async def stopped_meanwhile() -> None:
             await session.worker.answer(StopTraining())
             await tell()
 
-        monkeypatch.setattr(session.worker, "tell_adapters", stopped_meanwhile)
+        monkeypatch.setattr(session.worker.adapters, "tell_adapters", stopped_meanwhile)
         await session.send(StartTraining(SETTINGS))
         assert states(session)[-2:] == ["stopping", "done"]
         assert isinstance(session.page.events[-1], TrainingDone)
@@ -86,7 +87,7 @@ def test_the_next_run_can_begin_as_soon_as_the_last_is_told_of(
 ) -> None:
     async def work(session: Session) -> None:
         await with_rows(session)
-        post, tell, again = session.page.post, session.worker.tell_adapters, []
+        post, tell, again = session.page.post, session.worker.adapters.tell_adapters, []
 
         async def tell_slowly() -> None:
             await asyncio.sleep(0.001)  # as long as the browser's storage takes
@@ -98,7 +99,7 @@ def test_the_next_run_can_begin_as_soon_as_the_last_is_told_of(
                 again.append(asyncio.ensure_future(session.worker.answer(StartTraining(SETTINGS))))
 
         monkeypatch.setattr(session.page, "post", post_and_press)
-        monkeypatch.setattr(session.worker, "tell_adapters", tell_slowly)
+        monkeypatch.setattr(session.worker.adapters, "tell_adapters", tell_slowly)
         await session.worker.answer(StartTraining(SETTINGS))
         await asyncio.gather(*again)
         assert len(session.page.all(TrainingDone)) == 2
@@ -115,7 +116,7 @@ def test_what_fails_after_a_run_does_not_hide_its_result(
         async def fail() -> None:
             raise StorageError("the numbers are not to be had")
 
-        monkeypatch.setattr(session.worker, "tell_storage", fail)
+        monkeypatch.setattr(session.worker.stores, "tell_storage", fail)
         await session.send(StartTraining(SETTINGS))
         assert states(session)[-1] == "done" and session.page.all(TrainingDone)
         assert session.page.events[-1] == Failed("storage", "the numbers are not to be had")
@@ -132,7 +133,7 @@ def test_an_adapter_that_cannot_be_kept_is_given_as_a_download(
         async def full(*_: Any) -> Any:
             raise StorageError("the browser's storage for this site is full")
 
-        monkeypatch.setattr(session.worker.store, "add", full)
+        monkeypatch.setattr(session.worker.stores.shelf, "add", full)
         await session.send(StartTraining(SETTINGS))
         exported, state, failed = session.page.events[-3:]
         assert isinstance(exported, AdapterExported) and isinstance(failed, Failed)
@@ -140,6 +141,6 @@ def test_an_adapter_that_cannot_be_kept_is_given_as_a_download(
         assert unpack_adapter(exported.data) == FILES
         assert state == TrainingState("error") and failed.where == "training"
         assert "storage for this site is full" in failed.message and "as a download" in failed.message
-        assert session.page.all(TrainingDone) == [] and not session.worker.training
+        assert session.page.all(TrainingDone) == [] and not session.worker.runs.training
 
     drive(tiny_model_folder, monkeypatch, work)

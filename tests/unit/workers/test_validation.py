@@ -43,16 +43,16 @@ def test_validation_rows_are_never_trained_on(tiny_model_folder: Path, monkeypat
         assert part.overlap_lines == tuple((16 + i, 1 + i) for i in range(5))
         assert ready.good_rows == 15
         assert any(problem["kind"] == "in-validation" for problem in ready.report["problems"])
-        assert session.worker.dataset is not None
+        assert session.worker.datasets.dataset is not None
         settings = replace(SETTINGS, max_length=200, validation_fraction=0.5)  # a fraction does not count then
-        split = session.worker.dataset.split(settings)
+        split = session.worker.datasets.dataset.split(settings)
         assert (len(split.trained), len(split.held)) == (15, 10)
         trained = {example.tokens.tobytes() for example in split.trained}
         assert not trained & {example.tokens.tobytes() for example in split.held}
         assert [row.texts[0] for row in split.held_rows] == [f"Question {i}?" for i in range(15, 25)]
-        probes = session.worker.dataset.choose_probes(split)
+        probes = session.worker.datasets.dataset.choose_probes(split)
         assert probes and all(int(probe.prompt[9:-1]) >= 15 for probe in probes)
-        whole = session.worker.dataset.cut(replace_shown(session))
+        whole = session.worker.datasets.dataset.cut(replace_shown(session))
         leaking = {example.tokens.tobytes() for example in whole.examples}
         assert leaking & {example.tokens.tobytes() for example in split.held}  # the control
         await session.send(PlanTraining(replace(settings, masking="last"), 7))
@@ -64,8 +64,8 @@ def test_validation_rows_are_never_trained_on(tiny_model_folder: Path, monkeypat
 
 
 def replace_shown(session: Session) -> Any:
-    assert session.worker.dataset is not None and session.worker.dataset.shown is not None
-    return replace(session.worker.dataset.shown, max_length=200)
+    assert session.worker.datasets.dataset is not None and session.worker.datasets.dataset.shown is not None
+    return replace(session.worker.datasets.dataset.shown, max_length=200)
 
 
 def test_a_stopped_validation_file_leaves_the_dataset(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_a_stopped_validation_file_leaves_the_dataset(tiny_model_folder: Path, m
             await asyncio.sleep(0)
         await session.worker.answer(StopReading())
         await reading
-        assert session.worker.dataset is not None and session.worker.dataset.validation is None
+        assert session.worker.datasets.dataset is not None and session.worker.datasets.dataset.validation is None
         assert session.ready.good_rows == 20 and session.page.all(DatasetCleared) == []
 
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
@@ -112,9 +112,9 @@ def test_a_part_held_back_holds_no_copy_of_a_trained_row(
     async def work(session: Session) -> None:
         data = pairs(10) * 4
         await session.send(ReadDataset((named("d.jsonl", data),)))
-        assert session.worker.dataset is not None
+        assert session.worker.datasets.dataset is not None
         for seed in range(6):
-            split = session.worker.dataset.split(replace(SETTINGS, validation_fraction=0.3, seed=seed))
+            split = session.worker.datasets.dataset.split(replace(SETTINGS, validation_fraction=0.3, seed=seed))
             sides = [{tuple(row.texts) for row in rows} for rows in (split.trained_rows, split.held_rows)]
             assert sides[0] and sides[1] and not sides[0] & sides[1]
             assert len(split.trained) + len(split.held) == 40
@@ -194,13 +194,13 @@ def test_it_can_be_removed_while_both_are_masked_anew(
     async def work(session: Session) -> None:
         await session.send(ReadDataset((named("d.jsonl", pairs(2000)),)))
         await session.send(ReadValidation((named("v.jsonl", pairs(2000, 5000)),)))
-        assert session.worker.dataset is not None
+        assert session.worker.datasets.dataset is not None
         session.page.events.clear()
         await session.worker.answer(PlanTraining(replace(SETTINGS, masking="all"), 4))
         least = 2000 if after_rows else 1
         while not any(event.unit == "rows" and event.done >= least for event in session.page.all(DatasetProgress)):
             await asyncio.sleep(0.001)
-        assert session.worker._counting == "all", "removed too late to say anything"
+        assert session.worker.datasets._counting == "all", "removed too late to say anything"
         await session.worker.answer(ReadValidation())
         assert session.ready.validation is None and session.ready.masking == "assistant"
         await session.settle()
@@ -217,7 +217,7 @@ def test_one_that_is_stopped_while_all_is_counted_is_gone(
         reading = asyncio.ensure_future(session.worker.answer(ReadDataset((named("d.jsonl", pairs(3000)),))))
         await hears(session, "d.jsonl", "rows")
         other = asyncio.ensure_future(session.worker.answer(ReadValidation((named("v.jsonl", pairs(500, 5000)),))))
-        while session.worker.dataset is None or session.worker.dataset.validation is None:
+        while session.worker.datasets.dataset is None or session.worker.datasets.dataset.validation is None:
             await asyncio.sleep(0)
         assert not other.done()
         await session.worker.answer(StopReading())

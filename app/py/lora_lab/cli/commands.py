@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 
 from lora_lab.cli.data_check import rows_to_train, within_context
+from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
 from lora_lab.cli.terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, SamplingConfig, TrainConfig
 from lora_lab.data.tokens.template import ChatTemplate
@@ -27,15 +28,18 @@ from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import Device, list_adapters, open_device
 from lora_lab.model import Adapter, Model, load_model
 from lora_lab.model.files import ModelFiles, open_model
-from lora_lab.train import MemoryReport, RunTime, StepDone, Trainer, measure_run
+from lora_lab.settings import TARGETS, cautions
+from lora_lab.train import MemoryReport, RunTime, StepDone, Trainer, TrainEvent, measure_run
+from lora_lab.train.schedule import steps_per_epoch, total_steps
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-EXIT_INTERRUPTED = 130
 
 
 def list_gpus() -> int:
     """Print every GPU, the best first. Raises DeviceError when there is none."""
+    interrupts.check()
     adapters = list_adapters()
+    interrupts.check()
     if not adapters:
         raise DeviceError("no GPU was found; a Vulkan, Metal or Direct3D 12 driver is needed")
     for adapter in adapters:
@@ -100,6 +104,7 @@ def read_adapter_path(path: Path, model: ModelConfig) -> tuple[LoraConfig, dict[
 def _replacing(target: Path) -> Iterator[IO[bytes]]:
     """Write a file that takes `target`'s place only when it is whole."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    interrupts.unfinished.add(name)
     try:
         with os.fdopen(handle, "wb") as out:
             yield out
@@ -109,6 +114,7 @@ def _replacing(target: Path) -> Iterator[IO[bytes]]:
         Path(name).replace(target)
     finally:
         Path(name).unlink(missing_ok=True)
+        interrupts.unfinished.discard(name)
 
 
 # ---------------------------------------------------------------------------------------------------- train
@@ -132,6 +138,8 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
     lora, initial = _lora_config(options, opened.files.config)
     config = replace(config, max_length=within_context(config.max_length, opened.files.config))
     examples, validation = await rows_to_train(options, opened.tokenizer, opened.template, config)
+    for words in run_cautions(lora, config, len(examples)):
+        say(f"Warning: {words}")
 
     async with _on_gpu(opened.files, options.adapter_name) as model:
         if initial is None:
@@ -172,6 +180,12 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
     return 0
 
 
+def run_cautions(lora: LoraConfig, config: TrainConfig, num_examples: int) -> tuple[str, ...]:
+    """Return what deserves a second thought before a run."""
+    passes = total_steps(num_examples, config) / steps_per_epoch(num_examples, config)
+    return cautions({**vars(config), **vars(lora), "epochs": passes, "scale": lora.scale})
+
+
 def _recomputes(memory: MemoryReport) -> str:
     count = memory.recomputed_layers
     return f"; recomputes {count} of {memory.layers} layers" if count else ""
@@ -197,27 +211,32 @@ def _write_adapter(folder: Path, files: dict[str, bytes]) -> None:
 async def _run_steps(trainer: Trainer, log: IO[str] | None) -> None:
     bar = StepBar(trainer.total_steps)
     try:
-        async for event in trainer.run():
-            if isinstance(event, StepDone):
-                bar.update(event)
-                values = {
-                    "step": event.step,
-                    "loss": event.loss,
-                    "grad_norm": event.grad_norm,
-                    "lr": event.learning_rate,
-                    "trained_tokens": event.trained_tokens,
-                    "tokens_per_s": event.tokens_per_s,
-                    "elapsed_ms": event.elapsed_ms,
-                }
-            else:
-                say(f"validation after step {event.step}: loss {event.loss:.4f}")
-                # Another name than `loss`, which only steps have.
-                values = {"step": event.step, "validation_loss": event.loss}
-            if log is not None:
-                log.write(json.dumps(values) + "\n")
-                log.flush()
+        async with aclosing(trainer.run()) as events:
+            async for event in events:
+                values = _told(event, bar)
+                if log is not None:
+                    log.write(json.dumps(values) + "\n")
+                    log.flush()
     finally:
         bar.close()
+
+
+def _told(event: TrainEvent, bar: StepBar) -> dict[str, float]:
+    """Show an event and return what the log says of it."""
+    if isinstance(event, StepDone):
+        bar.update(event)
+        return {
+            "step": event.step,
+            "loss": event.loss,
+            "grad_norm": event.grad_norm,
+            "lr": event.learning_rate,
+            "trained_tokens": event.trained_tokens,
+            "tokens_per_s": event.tokens_per_s,
+            "elapsed_ms": event.elapsed_ms,
+        }
+    say(f"validation after step {event.step}: loss {event.loss:.4f}")
+    # Another name than `loss`, which only steps have.
+    return {"step": event.step, "validation_loss": event.loss}
 
 
 def _lora_config(options: argparse.Namespace, model: ModelConfig) -> tuple[LoraConfig, dict[str, np.ndarray] | None]:
@@ -225,7 +244,11 @@ def _lora_config(options: argparse.Namespace, model: ModelConfig) -> tuple[LoraC
     given = {"rank": options.rank, "alpha": options.alpha, "targets": options.targets}
     given = {name: value for name, value in given.items() if value is not None}
     if options.init_adapter is None:
-        return LoraConfig(**given), None
+        targets = model.linear_names if options.targets in (None, TARGETS.default) else options.targets
+        if unknown := sorted(set(targets) - set(model.linear_names)):
+            wanted = ", ".join(model.linear_names)
+            raise AdapterError(f"--targets {', '.join(unknown)}: no such layer in this model; wanted some of {wanted}")
+        return LoraConfig(**{**given, "targets": targets}), None
     lora, tensors = read_adapter_path(options.init_adapter, model)
     problems = []
     for name, wanted in given.items():
@@ -271,8 +294,9 @@ async def _generate(options: argparse.Namespace, sampling: SamplingConfig) -> No
         await chat.prepare()
         if tuned is not None:
             await chat.set_adapter(*tuned)
-        async for piece in chat.reply(messages, sampling, adapter_strength=options.strength):
-            print(piece.text, end="", flush=True)
+        async with aclosing(chat.reply(messages, sampling, adapter_strength=options.strength)) as pieces:
+            async for piece in pieces:
+                print(piece.text, end="", flush=True)
         print(flush=True)
         stats = chat.last_stats
         assert stats is not None, "a reply that has ended leaves its numbers"

@@ -11,19 +11,32 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lora_lab import __version__
-from lora_lab.cli.options import add_row_options, real, targets, whole
-from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, SamplingConfig, TrainConfig
+from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
+from lora_lab.cli.options import add_option, add_row_options
+from lora_lab.config import SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
+from lora_lab.settings import (
+    ACCUMULATE,
+    ADAPTER,
+    BATCH,
+    EPOCHS,
+    MAX_LENGTH,
+    ROWS_AT_ONCE,
+    RUN,
+    SAMPLING,
+    STEPS,
+    STRENGTH,
+    SWITCH,
+    VALIDATION_FRACTION,
+)
 
 EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
 
-# Rows that make up one optimizer step unless --batch or --accumulate says otherwise.
-DEFAULT_EFFECTIVE_BATCH = 8
-RECOMPUTE: dict[str, Literal["auto"] | bool] = {"auto": "auto", "on": True, "off": False}
+# Options whose absence says something: what the others then mean, or that an adapter brings its own.
+KNOWN = (*ADAPTER, EPOCHS, ROWS_AT_ONCE, ACCUMULATE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "XDG_RUNTIME_DIR" not in os.environ:
         # Without a desktop, Mesa's device-select layer complains of that on standard error for every Vulkan call.
         os.environ.setdefault("NODEVICE_SELECT", "1")
-    parser = make_parser()
-    options = parser.parse_args(arguments)
     try:
-        return options.run(options)
+        with interrupts.listening():
+            options = make_parser().parse_args(arguments)
+            return options.run(options)
     except LoraLabError as error:
         return _fail(str(error))
     except BrokenPipeError:
@@ -45,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{name}{error.strerror or error}")
     except KeyboardInterrupt:
-        print("\nlora-lab: interrupted", file=sys.stderr)
+        interrupts.tell()
         return EXIT_INTERRUPTED
 
 
@@ -93,7 +106,6 @@ def _add_device_options(parser: argparse.ArgumentParser, default: Any) -> None:
 
 
 def _add_train_options(command: argparse.ArgumentParser) -> None:
-    train, lora = TrainConfig(), LoraConfig()
     files = command.add_argument_group("files")
     data_help = "the rows: JSON Lines, JSON, CSV, TSV or plain text; gzip of any of them; several files are one dataset"
     files.add_argument("--data", required=True, nargs="+", type=Path, metavar="FILE", help=data_help)
@@ -110,97 +122,25 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     add_row_options(rows)
 
     size = command.add_argument_group("adapter")
-    size.add_argument("--rank", type=whole(1), metavar="N", help=f"default: {lora.rank}")
-    size.add_argument(
-        "--alpha", type=real(0, above=True), metavar="X", help=f"the scale is alpha/rank; default: {lora.alpha}"
-    )
-    size.add_argument(
-        "--targets",
-        type=targets,
-        metavar="LAYERS",
-        help=f"the layers that get an adapter, separated by commas: {', '.join(LINEAR_LAYERS)}; default: all-linear",
-    )
-
+    for setting in ADAPTER:
+        add_option(size, setting, known=setting in KNOWN)
     run = command.add_argument_group("run")
-    length = run.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=whole(1), metavar="N", help="optimizer steps")
-    length.add_argument("--epochs", type=real(0, above=True), metavar="N", help=f"default: {train.epochs:g}")
-    run.add_argument("--lr", type=real(0, above=True), default=train.learning_rate, metavar="X", help="%(default)s")
-    run.add_argument("--schedule", choices=("cosine", "linear", "constant"), default=train.schedule, help="%(default)s")
-    run.add_argument("--warmup-steps", type=whole(0), metavar="N", help="default: 5 %% of the steps (constant: none)")
-    run.add_argument("--batch", type=whole(1), metavar="N", help="rows that are computed at once; default: 1")
-    run.add_argument(
-        "--accumulate",
-        type=whole(1),
-        metavar="N",
-        help=f"batches that make one step; default: 1 where --batch is given, else {DEFAULT_EFFECTIVE_BATCH}",
-    )
-    run.add_argument(
-        "--packing",
-        choices=tuple(PACKING),
-        default="auto",
-        help="lay the rows of a batch into one sequence, without padding; the result is the same; "
-        "default: auto, where that saves enough",
-    )
-    run.add_argument("--max-length", type=whole(2), default=train.max_length, metavar="N", help="tokens; %(default)s")
-    run.add_argument(
-        "--recompute",
-        choices=tuple(RECOMPUTE),
-        default="auto",
-        help="compute layers twice instead of keeping their activations: all of them, none, or as few as "
-        "--activation-memory needs; %(default)s",
-    )
-    run.add_argument(
-        "--activation-memory",
-        type=whole(1),
-        default=train.activation_budget_bytes >> 20,
-        metavar="MIB",
-        help="what activations may take before layers are recomputed; %(default)s",
-    )
-    run.add_argument("--weight-decay", type=real(0), default=train.weight_decay, metavar="X", help="%(default)s")
-    run.add_argument(
-        "--max-grad-norm", type=real(0), default=train.max_grad_norm, metavar="X", help="0 clips nothing; %(default)s"
-    )
-    run.add_argument("--seed", type=whole(0), default=train.seed, metavar="N", help="%(default)s")
-    run.add_argument("--no-shuffle", action="store_true", help="take the rows in the file's order")
-    validation = run.add_mutually_exclusive_group()
-    fraction_help = "share of the rows that is held back and measured on; default: none"
-    validation.add_argument(
-        "--val-fraction", type=real(0, below=1), default=train.validation_fraction, metavar="X", help=fraction_help
-    )
+    length, validation = run.add_mutually_exclusive_group(), run.add_mutually_exclusive_group()
+    groups = {STEPS: length, EPOCHS: length, VALIDATION_FRACTION: validation}
+    for setting in RUN:
+        if setting.option is not None:
+            add_option(groups.get(setting, run), setting, known=setting in KNOWN)
     file_help = "measure on the rows of these files; rows of --data that stand in them too are left out"
     validation.add_argument("--val-file", nargs="+", type=Path, metavar="FILE", help=file_help)
 
 
 def _add_generate_options(command: argparse.ArgumentParser) -> None:
-    sampling = SamplingConfig()
     command.add_argument("--prompt", required=True, metavar="TEXT", help="what the user says")
     command.add_argument("--system", metavar="TEXT", help="the system message; default: the model's own")
     _add_adapter_options(command)
     how = command.add_argument_group("sampling")
-    how.add_argument(
-        "--max-new-tokens", type=whole(1), default=sampling.max_new_tokens, metavar="N", help="%(default)s"
-    )
-    how.add_argument(
-        "--temperature",
-        type=real(0, most=100),
-        default=sampling.temperature,
-        metavar="X",
-        help="0 is greedy; %(default)s",
-    )
-    how.add_argument("--top-k", type=whole(0), default=sampling.top_k, metavar="N", help="0 is off; %(default)s")
-    how.add_argument(
-        "--top-p", type=real(1e-6, most=1), default=sampling.top_p, metavar="X", help="1 is off; %(default)s"
-    )
-    how.add_argument("--min-p", type=real(0, most=1), default=sampling.min_p, metavar="X", help="0 is off; %(default)s")
-    how.add_argument(
-        "--repetition-penalty",
-        type=real(0.01, most=100),
-        default=sampling.repetition_penalty,
-        metavar="X",
-        help="1 is off; %(default)s",
-    )
-    how.add_argument("--seed", type=whole(0), default=sampling.seed, metavar="N", help="%(default)s")
+    for setting in SAMPLING:
+        add_option(how, setting)
 
 
 def _add_logits_options(command: argparse.ArgumentParser) -> None:
@@ -224,8 +164,7 @@ def _add_data_commands(commands: Any) -> None:
     model_help = "count tokens with this model: a .gguf file, or a Hugging Face folder"
     command.add_argument("--model", type=Path, metavar="PATH", help=model_help)
     command.add_argument("--json", action="store_true", help="print the whole report as JSON")
-    length = TrainConfig.max_length
-    command.add_argument("--max-length", type=whole(2), default=length, metavar="N", help="tokens; %(default)s")
+    add_option(command, MAX_LENGTH)
     add_row_options(command)
     command.add_argument("--repair", action="store_true", help="count rows as good whose slips can be mended")
     command.add_argument("--cleaned", type=Path, metavar="OUT", help="write the good and the mended rows to this file")
@@ -235,9 +174,7 @@ def _add_data_commands(commands: Any) -> None:
 
 def _add_adapter_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT adapter: its folder, or a zip of it")
-    command.add_argument(
-        "--strength", type=real(0), default=1.0, metavar="X", help="how strongly the adapter is applied; %(default)s"
-    )
+    add_option(command, STRENGTH)
 
 
 class _ListGpus(argparse.Action):
@@ -265,16 +202,7 @@ def _train(options: argparse.Namespace) -> int:
 def _generate(options: argparse.Namespace) -> int:
     from lora_lab.cli.commands import generate
 
-    sampling = SamplingConfig(
-        max_new_tokens=options.max_new_tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-        seed=options.seed,
-    )
-    return generate(options, sampling)
+    return generate(options, SamplingConfig(**{setting.name: getattr(options, setting.name) for setting in SAMPLING}))
 
 
 def _logits(options: argparse.Namespace) -> int:
@@ -291,7 +219,7 @@ def _check_data(options: argparse.Namespace) -> int:
 
 def train_config(options: argparse.Namespace) -> TrainConfig:
     """Return the settings of a run as the arguments of `train` give them."""
-    default_accumulate = DEFAULT_EFFECTIVE_BATCH if options.batch is None else 1
+    default_accumulate = BATCH.default if options.batch is None else 1
     return TrainConfig(
         steps=options.steps,
         epochs=TrainConfig.epochs if options.epochs is None else options.epochs,
@@ -303,11 +231,10 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_grad_norm,
         max_length=options.max_length,
-        recompute=RECOMPUTE[options.recompute],
+        recompute=SWITCH[options.recompute],
         activation_budget_bytes=options.activation_memory << 20,
         seed=options.seed,
         shuffle=not options.no_shuffle,
         validation_fraction=options.val_fraction,
-        packing=PACKING[options.packing],
+        packing=SWITCH[options.packing],
     )
-

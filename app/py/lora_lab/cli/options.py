@@ -1,56 +1,78 @@
-"""What arguments may be, and those that `train` and `data check` share: which rows, and what of them is trained."""
+"""The options that settings are: made of the table in settings.py, with its bounds and its help."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable
+from typing import Any, Protocol
 
-from lora_lab.config import LINEAR_LAYERS
+from lora_lab.settings import ROWS, TARGET_LAYERS, Bounds, Setting, small
 
 
-def add_row_options(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    """Add --mask, --on-long and --map."""
-    mask_help = "what is trained: the assistant's turns, the last one, or everything; default: %(default)s"
-    group.add_argument("--mask", choices=("assistant", "last", "all"), default="assistant", help=mask_help)
-    long_help = "what becomes of rows longer than --max-length; default: %(default)s"
-    group.add_argument("--on-long", choices=("truncate", "drop"), default="truncate", help=long_help)
+class Options(Protocol):
+    """What options are added to: a parser or a group of one."""
+
+    def add_argument(self, *flags: str, **about: Any) -> argparse.Action: ...
+
+
+def add_row_options(group: Options) -> None:
+    """Add --mask, --on-long and --map: which rows, and what of them is trained."""
+    for setting in ROWS:
+        add_option(group, setting)
     map_help = "which columns are what: prompt=NAME,reply=NAME (and system=NAME), or text=NAME"
     group.add_argument("--map", metavar="COLUMNS", help=map_help)
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """Return an argument type: whole numbers from `least` on."""
+def add_option(group: Options, setting: Setting, *, known: bool = False) -> None:
+    """Add a setting's option. With `known` it is None where it was not given, for what asks whether it was."""
+    assert setting.option is not None, f"{setting.name} has no option"
+    about: dict[str, Any] = {"help": option_help(setting)}
+    if setting.kind is bool:
+        group.add_argument(setting.option, action="store_true", **about)
+        return
+    about["default"] = None if known else setting.default
+    if setting.choices and setting.kind is str:
+        about["choices"] = setting.values
+    else:
+        about["type"] = targets if setting.kind is tuple else number(setting.bounds, whole=setting.kind is int)
+        about["metavar"] = setting.metavar or ("N" if setting.kind is int else "X")
+    group.add_argument(setting.option, **about)
 
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-        return value
 
-    return convert
+def option_help(setting: Setting) -> str:
+    """Return an option's help: what it is, plainly and in the field's word, what is usual, the default."""
+    if setting.kind is bool:
+        return setting.more
+    name = f"{setting.label} ({setting.term})" if setting.term else setting.label
+    what = f"share {setting.help}" if setting.percent else setting.help
+    parts = [f"{small(name)}: {small(what.rstrip('.'))}", setting.more]
+    if setting.kind is tuple:
+        parts.append(f"separated by commas: {', '.join(setting.values)}")
+    else:
+        parts += [f"{choice.value}: {small(choice.help)}" for choice in setting.choices]
+    if setting.usual_words:
+        parts.append(f"usual: {setting.usual_words}")
+    parts.append(f"default: {setting.default_said}")
+    return "; ".join(part for part in parts if part).replace("%", "%%")
 
 
-def real(least: float, *, above: bool = False, most: float = 1e30, below: float = math.inf) -> Callable[[str], float]:
-    """Return an argument type: numbers from `least` (or `above` it) to `most`, and `below` a bound if there is one.
-
-    What is more than 1e30 by far would not go into the GPU's f32.
-    """
+def number(bounds: Bounds, *, whole: bool = False) -> Callable[[str], float]:
+    """Return an argument type: numbers within the bounds, whole ones only if `whole`."""
 
     def convert(text: str) -> float:
         try:
-            value = float(text)
+            value: float = int(text) if whole else float(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-        if not math.isfinite(value) or value < least or (above and value == least):
-            raise argparse.ArgumentTypeError(f"{text} must be {'more than' if above else 'at least'} {least:g}")
-        if value > most or value >= below:
-            bound = f"at most {most:g}" if value > most else f"less than {below:g}"
-            raise argparse.ArgumentTypeError(f"{text} must be {bound}")
-        return value
+            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' * whole}number") from None
+        if bounds.hold(value):
+            return value
+        if whole and value < bounds.least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {bounds.least}")
+        if not whole and (not math.isfinite(value) or value <= bounds.least):
+            least = f"{'more than' if bounds.above else 'at least'} {bounds.least:g}"
+            raise argparse.ArgumentTypeError(f"{text} must be {least}")
+        raise argparse.ArgumentTypeError(f"{text} must be {'less than' if bounds.below else 'at most'} {bounds.most:g}")
 
     return convert
 
@@ -59,10 +81,10 @@ def targets(text: str) -> tuple[str, ...]:
     """Return the layers that --targets names, in the order of the data."""
     names = {name for name in text.replace(",", " ").split() if name}
     if names == {"all-linear"}:
-        return LINEAR_LAYERS
-    unknown = sorted(names - set(LINEAR_LAYERS))
+        return TARGET_LAYERS
+    unknown = sorted(names - set(TARGET_LAYERS))
     if unknown or not names:
         raise argparse.ArgumentTypeError(
-            f"{', '.join(unknown) or 'nothing'} found; wanted all-linear or some of {', '.join(LINEAR_LAYERS)}"
+            f"{', '.join(unknown) or 'nothing'} found; wanted all-linear or some of {', '.join(TARGET_LAYERS)}"
         )
-    return tuple(name for name in LINEAR_LAYERS if name in names)
+    return tuple(name for name in TARGET_LAYERS if name in names)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Coroutine
-from types import FrameType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from lora_lab.cli.interrupt import interrupts
 from lora_lab.train import StepDone
 
 T = TypeVar("T")
@@ -59,37 +58,40 @@ class StepBar:
 
 
 class GracefulInterrupt:
-    """Within it, the first Ctrl-C calls `on_first`, the second raises KeyboardInterrupt."""
+    """Within it, the first Ctrl-C calls `on_first`, in a thread of its own, and the work goes on."""
 
     def __init__(self, on_first: Callable[[], None]) -> None:
-        self.on_first = on_first
         self.asked = False
 
+        def act() -> None:
+            self.asked = True
+            on_first()
+
+        self._acting = interrupts.acting(act)
+
     def __enter__(self) -> GracefulInterrupt:
-        self._before = signal.signal(signal.SIGINT, self._handle)
+        self._acting.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, signal_number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        self.on_first()
+    def __exit__(self, *error: Any) -> None:
+        self._acting.__exit__(*error)
 
 
 def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine so that Ctrl-C raises KeyboardInterrupt in it at once.
+    """Run a coroutine. After Ctrl-C it is cancelled where it next waits, and KeyboardInterrupt is raised here."""
 
-    asyncio's own way is to cancel the task where it next waits, but on a native GPU the engine's coroutines never do.
-    """
+    async def cancellable() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        try:
+            with interrupts.acting(lambda: loop.call_soon_threadsafe(task.cancel)):
+                return await work
+        finally:
+            work.close()  # where it was not even begun
 
-    def interrupt(signal_number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)  # asyncio leaves a handler alone that is not Python's default
-    try:
-        return asyncio.run(work)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    # Windows' own kind of loop takes the pipe away that tells of signals.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        try:
+            return runner.run(cancellable())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None

@@ -9,9 +9,8 @@ from lora_lab.data.report import DatasetReport, TokenReport, build_report
 from lora_lab.data.rows.mapping import ColumnMapping, guess_mapping
 from lora_lab.data.rows.read import read_table
 from lora_lab.data.rows.row_table import RowTable
-from lora_lab.data.tokens.batches import OnLong
 from lora_lab.data.tokens.examples import Example, Examples
-from lora_lab.data.tokens.mask import MASKINGS, Masking
+from lora_lab.settings import MASKINGS, Masking, OnLong
 
 __all__ = [
     "MASKINGS",

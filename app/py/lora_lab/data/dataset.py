@@ -18,13 +18,13 @@ from lora_lab.data.rows.overlap import Overlap
 from lora_lab.data.rows.read import read_table
 from lora_lab.data.rows.row_table import RowTable
 from lora_lab.data.rows.schema import Conversation, Row
-from lora_lab.data.tokens.batches import OnLong, encode_whole, unusable
+from lora_lab.data.tokens.batches import encode_whole, unusable
 from lora_lab.data.tokens.examples import Examples, ExamplesBuilder
-from lora_lab.data.tokens.mask import Masking
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.data.turns import Progress, Turns
 from lora_lab.errors import DatasetError
+from lora_lab.settings import Masking, OnLong
 
 Raw = bytes | bytearray | memoryview | str | DataSource | Sequence[DataSource]
 # Reading takes about this part of the time; the tokenizer the rest.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from ..gpu.device import Progress
 from ..model.lora import Adapter
 from ..model.transformer import Model
 from ..ops.step import StepValues
+from ..settings import REPLY_SEED, SAMPLING
 from .plans import GenerationPlans
 from .tokens import TokenSource
 
@@ -75,15 +76,16 @@ class ChatEngine:
 
     async def reply(
         self, messages: Sequence[Mapping[str, str]], sampling: SamplingConfig, adapter_strength: float = 1.0
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """Yield the assistant's next turn. `adapter_strength` 0 is the base model itself, 1 the adapter as trained."""
         prompt = self.tokenizer.encode(self.template.render(list(messages), add_generation_prompt=True))
-        async for piece in self.complete(prompt, sampling, adapter_strength):
-            yield piece
+        async with aclosing(self.complete(prompt, sampling, adapter_strength)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def complete(
         self, prompt: Sequence[int], sampling: SamplingConfig, adapter_strength: float = 1.0
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """Yield what follows the tokens of `prompt`. `last_stats` tells how it went once the last piece is out."""
         _check(sampling)
         prompt = list(prompt)
@@ -149,15 +151,9 @@ class ChatEngine:
 
 def _check(sampling: SamplingConfig) -> None:
     problems = []
-    for name, value, low, high in (
-        ("temperature", sampling.temperature, 0.0, 100.0),
-        ("top_p", sampling.top_p, 1e-6, 1.0),
-        ("min_p", sampling.min_p, 0.0, 1.0),
-        ("repetition_penalty", sampling.repetition_penalty, 0.01, 100.0),
-        ("top_k", sampling.top_k, 0, 2**31),
-        ("max_new_tokens", sampling.max_new_tokens, 1, 2**31),
-    ):
-        if not low <= value <= high:
-            problems.append(f"{name} is {value}; it must be between {low:g} and {high:g}")
+    for setting in SAMPLING:
+        value, bounds = getattr(sampling, setting.name), setting.bounds
+        if setting is not REPLY_SEED and not bounds.hold(value):
+            problems.append(f"{setting.name} is {value}; it must be between {bounds.least:g} and {bounds.most:g}")
     if problems:
         raise LoraLabError("; ".join(problems))

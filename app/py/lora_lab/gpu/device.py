@@ -264,6 +264,13 @@ class Device(ABC):
             for key in keys:
                 self._compiling.pop(key, None)
 
+    async def _stop_compiling(self) -> None:
+        """Give up what is being compiled, and return when nothing of it goes on."""
+        tasks = {batch.task for batch in self._compiling.values() if batch.task is not None}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def build(self, trace: Trace, pool: Pool, label: str, on_progress: Progress | None = None) -> Plan:
         """Compile what a trace needs, assign its memory in `pool`, and make its bind groups."""
         layout = lay_out(trace, pool.sizes)

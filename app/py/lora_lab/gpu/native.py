@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from array import array
 from typing import Any
 
@@ -95,7 +96,22 @@ class NativeDevice(Device):
         self._device.queue.write_buffer(buffer.handle, offset, data)
 
     async def read(self, buffer: Buffer, offset: int, size_bytes: int) -> bytes:
-        return bytes(self._device.queue.read_buffer(buffer.handle, offset, size_bytes))
+        content = bytes(self._read(buffer.handle, offset, size_bytes))
+        await asyncio.sleep(0)  # the GPU was waited for without the loop: others get their turn, a stop among them
+        return content
+
+    def _read(self, handle: Any, offset: int = 0, size_bytes: int = 0) -> Any:
+        """Wait for the GPU and return a buffer's content.
+
+        wgpu-py would have its polling thread call back into the event loop that it finds running, which may be closed
+        by then. It looks for one in Python's hooks.
+        """
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            return self._device.queue.read_buffer(handle, offset, size_bytes)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
 
     async def _compile(self, kernels: list[PipelineKey], on_progress: Progress | None) -> list[Any]:
         pipelines = []
@@ -171,7 +187,7 @@ class NativeDevice(Device):
                 compute.end()
             encoder.resolve_query_set(queries, 0, 2 * len(part), resolved, 0)
             self._device.queue.submit([encoder.finish()])
-            stamps = self._device.queue.read_buffer(resolved).cast("Q").tolist()
+            stamps = self._read(resolved).cast("Q").tolist()
             ticks += [end - begin for begin, end in zip(stamps[::2], stamps[1::2], strict=True)]
             resolved.destroy()
         # wgpu-py says nothing of a tick's length, the library under it does.
@@ -180,11 +196,13 @@ class NativeDevice(Device):
 
     async def finished(self) -> None:
         # Reading is a fence too; wgpu-py 0.32's own `on_submitted_work_done` raises a TypeError.
-        self._device.queue.read_buffer(self._fence, 0, 4)
+        self._read(self._fence, 0, 4)
+        await asyncio.sleep(0)
 
     async def check_errors(self) -> None:
         self.raise_if_lost()  # wgpu-py raises validation errors where they happen
 
     async def close(self) -> None:
+        await self._stop_compiling()
         self._pipelines.clear()
         self._device.destroy()

@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -101,7 +101,7 @@ class Trainer:
     def _stop(self) -> bool:
         return self._stop_asked_s < math.inf
 
-    async def run(self) -> AsyncIterator[TrainEvent]:
+    async def run(self) -> AsyncGenerator[TrainEvent, None]:
         """Train, yielding a StepDone for each step and a ValidationDone now and then.
 
         Raises LoraLabError when the loss is no longer a number; the adapter then holds the last good step.

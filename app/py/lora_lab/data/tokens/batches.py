@@ -7,16 +7,16 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from lora_lab.data.problems import Problem, RowError
 from lora_lab.data.rows.schema import Conversation, Row, TextRow
 from lora_lab.data.tokens.examples import Example, Examples
-from lora_lab.data.tokens.mask import Masking, mask_conversation
+from lora_lab.data.tokens.mask import mask_conversation
 from lora_lab.data.tokens.template import ChatTemplate, TemplateError
 from lora_lab.data.tokens.tokenizer import Tokenizer
+from lora_lab.settings import Masking, OnLong
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,6 @@ class Batch:
     positions: np.ndarray
     trained_tokens: int
     real_tokens: int
-
-
-# What becomes of a row that is longer than the maximum length.
-OnLong = Literal["truncate", "drop"]
 
 
 def encode_row(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -25,10 +24,7 @@ from lora_lab.data.rows.schema import Conversation
 from lora_lab.data.tokens.align import find_answers
 from lora_lab.data.tokens.template import ChatTemplate, TemplateError
 from lora_lab.data.tokens.tokenizer import Tokenizer
-
-# What is trained of a conversation: the assistant's turns, the last of them only, or every token.
-Masking = Literal["assistant", "last", "all"]
-MASKINGS: tuple[Masking, ...] = ("assistant", "last", "all")
+from lora_lab.settings import Masking
 
 
 @dataclass(frozen=True)

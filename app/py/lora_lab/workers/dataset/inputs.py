@@ -13,8 +13,8 @@ from lora_lab.data import ColumnMapping, DataSource
 from lora_lab.errors import DatasetError
 from lora_lab.formats.byte_source import BlobSource
 from lora_lab.workers.protocol import DatasetProgress, NamedBlob, ReadDataset
-from lora_lab.workers.services.gpu import seldom
 from lora_lab.workers.wire.host import fetch_bytes
+from lora_lab.workers.wire.seldom import seldom
 
 PASTED = "Pasted text"
 # What is known of the pace before that is too little to say how long the rest takes.

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.data import Dataset, EncodedTable, Examples, RowTable, encode_rows
 from lora_lab.data.dataset import Rows
 from lora_lab.data.rows.overlap import Overlap
@@ -16,16 +15,17 @@ from lora_lab.data.rows.schema import Conversation, Row
 from lora_lab.data.tokens.batches import split_indices
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
+from lora_lab.settings import ALPHA, BATCH, LEARNING_RATE, MASKING, MAX_LENGTH, ON_LONG, RANK, SEED, STEPS, TARGETS
 from lora_lab.workers.protocol import ChatMessage, Probe, TrainSettings
 
-READ_LENGTH = 8192  # tokens of a row that are kept on reading; longer settings are not offered
+# Tokens of a row that are kept on reading: longer settings are not offered.
+READ_LENGTH = int(MAX_LENGTH.form_bounds.most)
 NUM_PROBES = 3
-EFFECTIVE_BATCH = 8
 VALIDATION_MIN_ROWS = 50
 VALIDATION_FRACTION = 0.1
 VALIDATION_MAX_ROWS = 100  # they are gone through ten times in a run
 # Between one and three passes; a small dataset gets more of them, or the adapter would hardly move.
-MIN_STEPS, MANY_STEPS = 60, 600
+MIN_STEPS, MANY_STEPS = STEPS.start, 600
 
 Progress = Callable[[int, int], None]
 
@@ -52,8 +52,8 @@ class Choices:
     """
 
     max_length: int
-    masking: str = "assistant"
-    on_long: str = "truncate"
+    masking: str = MASKING.default
+    on_long: str = ON_LONG.default
 
     @classmethod
     def of(cls, settings: TrainSettings) -> Choices:
@@ -154,7 +154,7 @@ class OpenDataset:
     @property
     def first_masking(self) -> str:
         """The masking to begin with, where the form says none."""
-        return str(self.own_settings.get("masking", "assistant"))
+        return str(self.own_settings.get("masking", MASKING.default))
 
     def is_encoded(self, masking: str) -> bool:
         """Whether everything is in tokens, masked like this."""
@@ -214,12 +214,14 @@ class OpenDataset:
         """Return how many rows there are to train on (and to hold some back of)."""
         return len(self._without_overlap(self.cut(choices)))
 
-    def suggest(self, choices: Choices | None = None) -> TrainSettings:
-        """Return the settings that suit this dataset, or its own; `choices` are those that the form has already.
+    def suggest(
+        self, choices: Choices | None = None, targets: tuple[str, ...] = TARGETS.default
+    ) -> TrainSettings:
+        """Return the settings that suit this dataset, or its own; `choices` are those that the form has already,
+        `targets` the layers that the model has.
 
         Without a length there the one that suits the rows is taken. They must be in tokens, masked as asked for.
         """
-        lora, train = LoraConfig(), TrainConfig()
         masking = choices.masking if choices else self.first_masking
         encoded = self.rows.encoded
         assert encoded is not None and encoded.masking == masking, "tokenized before"
@@ -227,23 +229,23 @@ class OpenDataset:
         length = self.cut(Choices(encoded.keep, masking)).report.suggested_max_length
         if choices is not None and choices.max_length:
             length = choices.max_length
-        on_long = choices.on_long if choices else "truncate"
+        on_long = choices.on_long if choices else ON_LONG.default
         good = self.trained_count(Choices(length, masking, on_long))
         fraction = min(VALIDATION_FRACTION, VALIDATION_MAX_ROWS / good) if good >= VALIDATION_MIN_ROWS else 0.0
         if self.validation is not None:
             fraction = 0.0
-        batch = min(EFFECTIVE_BATCH, max(1, good))
+        batch = min(BATCH.default, max(1, good))
         a_pass = max(1, round(good * (1 - fraction) / batch))
         passes = 1 if a_pass > MANY_STEPS else min(3, max(1, MANY_STEPS // a_pass))
         suited = TrainSettings(
             steps=max(MIN_STEPS, passes * a_pass),
             batch=batch,
-            learning_rate=train.learning_rate,
-            rank=lora.rank,
-            alpha=lora.alpha,
+            learning_rate=LEARNING_RATE.default,
+            rank=RANK.default,
+            alpha=ALPHA.default,
             max_length=length,
-            seed=train.seed,
-            targets=lora.targets,
+            seed=SEED.default,
+            targets=targets,
             validation_fraction=fraction,
             masking=masking,
             on_long=on_long,

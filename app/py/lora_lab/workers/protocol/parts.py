@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lora_lab import settings
+
 Where = Literal["device", "model", "dataset", "settings", "training", "adapter", "chat", "compare", "storage", "worker"]
 TrainPhase = Literal["idle", "loading", "compiling", "training", "stopping", "done", "error"]
 
@@ -33,30 +35,30 @@ class TrainSettings:
     max_length: int
     seed: int
     targets: tuple[str, ...]
-    schedule: str = "cosine"
-    warmup_steps: int | None = None
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    shuffle: bool = True
-    validation_fraction: float = 0.0
-    rows_at_once: int | None = None
-    save_memory: bool = False
-    packing: str = "auto"  # or on, off: short rows in one sequence, which changes no result
-    masking: str = "assistant"  # or last, all: what of a row is trained
-    on_long: str = "truncate"  # or drop: what becomes of a row longer than max_length
+    schedule: str = settings.SCHEDULE.default
+    warmup_steps: int | None = settings.WARMUP_STEPS.default
+    weight_decay: float = settings.WEIGHT_DECAY.default
+    max_grad_norm: float = settings.MAX_GRAD_NORM.default
+    shuffle: bool = settings.SHUFFLE.default
+    validation_fraction: float = settings.VALIDATION_FRACTION.default
+    rows_at_once: int | None = settings.ROWS_AT_ONCE.start
+    save_memory: bool = settings.SAVE_MEMORY.default
+    packing: str = settings.PACKING.default  # or on, off: short rows in one sequence, which changes no result
+    masking: str = settings.MASKING.default  # or last, all: what of a row is trained
+    on_long: str = settings.ON_LONG.default  # or drop: what becomes of a row longer than max_length
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How the chat picks its tokens. Temperature 0 is greedy; 0, 1, 0 and 1 switch the others off."""
 
-    max_new_tokens: int = 256
-    temperature: float = 0.7
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
+    max_new_tokens: int = settings.MAX_NEW_TOKENS.default
+    temperature: float = settings.TEMPERATURE.default
+    top_k: int = settings.TOP_K.default
+    top_p: float = settings.TOP_P.default
+    min_p: float = settings.MIN_P.default
+    repetition_penalty: float = settings.REPETITION_PENALTY.default
+    seed: int = settings.REPLY_SEED.default
 
 
 @dataclass(frozen=True)

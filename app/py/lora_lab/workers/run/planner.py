@@ -5,58 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lora_lab.config import LINEAR_LAYERS, PACKING, LoraConfig, ModelConfig, TrainConfig
-from lora_lab.data import MASKINGS, Example
+from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
+from lora_lab.data import Example
 from lora_lab.data.tokens.packing import MAX_SEQUENCE, Layout
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
+from lora_lab.settings import ROWS_AT_ONCE, SWITCH, TARGETS, TRAINING
 from lora_lab.train import MemoryReport, Trainer, TrainPlans
 from lora_lab.train.schedule import run_layout
-from lora_lab.workers.dataset.opened import READ_LENGTH
 from lora_lab.workers.protocol import FieldProblem, TrainSettings
 
 # What the activations of a micro-batch may take: WebGPU does not tell how much memory there is, and a laptop's GPU
 # shares it with everything else. Fewer rows go at once to stay within it, where nobody has said how many; where one row
 # or what was asked for is still too much, layers are recomputed.
 ACTIVATION_BUDGET_BYTES = 1 << 30
-MAX_RANK = 512
 
 
 def check_settings(settings: TrainSettings, model: ModelConfig) -> list[FieldProblem]:
     """Return everything about the settings that cannot be used, by field."""
-    length_limit = min(READ_LENGTH, model.max_position_embeddings)
-    rules = [
-        ("steps", settings.steps >= 1, "At least 1."),
-        ("batch", settings.batch >= 1, "At least 1."),
-        ("learning_rate", 0 < settings.learning_rate <= 1, "Above 0 and at most 1; usual are 1e-5 to 2e-3."),
-        ("rank", 1 <= settings.rank <= MAX_RANK, f"1 to {MAX_RANK}."),
-        ("alpha", 0 < settings.alpha <= 1e30, "Above 0, and no more than 1e30."),
-        ("max_length", 8 <= settings.max_length <= length_limit, f"8 to {length_limit:,} for this model."),
-        ("seed", 0 <= settings.seed < 2**53, "0 or more."),
-        ("targets", bool(settings.targets), "Choose one at least."),
-        ("targets", set(settings.targets) <= set(LINEAR_LAYERS), f"Only {', '.join(LINEAR_LAYERS)} can be chosen."),
-        ("schedule", settings.schedule in ("cosine", "linear", "constant"), "cosine, linear or constant."),
-        ("warmup_steps", 0 <= (settings.warmup_steps or 0) <= settings.steps, "0 up to the number of steps."),
-        ("weight_decay", 0 <= settings.weight_decay <= 1, "0 to 1."),
-        ("max_grad_norm", 0 <= settings.max_grad_norm <= 1e30, "0 (off) or more, up to 1e30."),
-        ("masking", settings.masking in MASKINGS, f"{', '.join(MASKINGS[:-1])} or {MASKINGS[-1]}."),
-        ("on_long", settings.on_long in ("truncate", "drop"), "truncate or drop."),
-        ("packing", settings.packing in PACKING, "auto, on or off."),
-        ("validation_percent", 0 <= settings.validation_fraction <= 0.5, "0 to 50."),
-    ]
-    problems = [FieldProblem(field, message) for field, good, message in rules if not good]
+    limits = {"max_length": model.max_position_embeddings, "warmup_steps": settings.steps}
+    problems = []
+    for setting in TRAINING:
+        if setting.on_page and setting is not ROWS_AT_ONCE:
+            message = setting.problem(getattr(settings, setting.name), limits.get(setting.name))
+            if message is not None:
+                problems.append(FieldProblem(setting.form_name, message))
+    if settings.targets and not set(settings.targets) <= set(model.linear_names):
+        problems = [problem for problem in problems if problem.field != TARGETS.name]
+        problems.append(FieldProblem(TARGETS.name, f"Only {', '.join(model.linear_names)} can be chosen."))
     at_once = settings.rows_at_once
-    if at_once is not None and (at_once < 1 or settings.batch % max(1, at_once)):
-        problems.append(FieldProblem("rows_at_once", f"It must divide the rows a step ({settings.batch})."))
+    if at_once is not None and (at_once < 1 or settings.batch % at_once):
+        problems.append(FieldProblem(ROWS_AT_ONCE.name, f"It must divide the rows a step ({settings.batch})."))
     return problems
 
 
-def lora_config(settings: TrainSettings) -> LoraConfig:
+def lora_config(settings: TrainSettings, model: ModelConfig) -> LoraConfig:
     """Return the adapter's settings; the layers in the order in which the data passes them."""
     alpha = int(settings.alpha) if float(settings.alpha).is_integer() else settings.alpha
-    targets = tuple(name for name in LINEAR_LAYERS if name in settings.targets)
-    return LoraConfig(rank=settings.rank, alpha=alpha, targets=targets)
+    return LoraConfig(rank=settings.rank, alpha=alpha, targets=model.chosen_linears(settings.targets))
 
 
 def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
@@ -76,7 +63,7 @@ def train_config(settings: TrainSettings, rows_at_once: int) -> TrainConfig:
         seed=settings.seed,
         shuffle=settings.shuffle,
         validation_fraction=settings.validation_fraction,
-        packing=PACKING[settings.packing],
+        packing=SWITCH[settings.packing],
     )
 
 
@@ -137,7 +124,7 @@ class Planner:
         held: Sequence[Example],
     ) -> Trainer:  # fmt: skip
         """Return the run's trainer. What was traced last is used again where only numbers differ."""
-        lora, config = lora_config(settings), train_config(settings, at_once)
+        lora, config = lora_config(settings, self.model.config), train_config(settings, at_once)
         key = (layout.largest, layout.longest_row, lora, config.recompute, config.activation_budget_bytes)
         if self._traced is not None and self._traced[0] == key:
             plans = self._traced[1]

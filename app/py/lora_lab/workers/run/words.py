@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lora_lab.settings import cautions
 from lora_lab.workers.dataset.opened import Split
+from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import Fact, ModelOpened, NamedBlob, TrainSettings
-from lora_lab.workers.services.adapters import OpenedModel
-
-# Rates beyond which runs usually fail to learn, or learn too little to notice.
-HIGH_RATE, LOW_RATE = 5e-3, 1e-6
-MANY_PASSES = 20
 
 
 def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bool) -> ModelOpened:
@@ -75,11 +72,4 @@ def _are(number: int) -> str:
 
 def run_notes(settings: TrainSettings, passes: float) -> tuple[str, ...]:
     """Return what deserves a second thought before a run."""
-    notes = []
-    if settings.learning_rate > HIGH_RATE:
-        notes.append(f"A learning rate of {settings.learning_rate:g} is very high: the model will probably fall apart.")
-    if settings.learning_rate < LOW_RATE:
-        notes.append(f"A learning rate of {settings.learning_rate:g} is so low that hardly anything will change.")
-    if passes > MANY_PASSES:
-        notes.append(f"{passes:.0f} passes through the same rows: the model will learn them by heart.")
-    return tuple(notes)
+    return cautions({**vars(settings), "epochs": passes, "scale": settings.alpha / settings.rank})

@@ -1,9 +1,12 @@
-"""The datasets' side of the train worker: reads and counts. One such job at a time; a newer one wins."""
+"""The dataset that is open: read, counted, cleared, and its validation file. One such job at a time; a newer one wins.
+
+Knows the open model's tokenizer and nothing of runs: who needs tokens counted says what is to be done then.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -13,87 +16,57 @@ from lora_lab.errors import DatasetError
 from lora_lab.workers.dataset.inputs import mapping_of, progress, take, take_files, title_of
 from lora_lab.workers.dataset.opened import Choices, OpenDataset, Reader, TokenizedTable, Validation
 from lora_lab.workers.dataset.words import describe, describe_rows
+from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
     ClearDataset,
-    Command,
     CountTokens,
     DatasetCleared,
     ReadDataset,
     ReadValidation,
     StopReading,
 )
-from lora_lab.workers.services.adapters import AdapterKeeper, OpenedModel
+from lora_lab.workers.services.models import Models
 from lora_lab.workers.wire.dispatch import Host, failure, handles
+from lora_lab.workers.wire.tasks import Background, OneJob
 
 # From here on the rows are described before their tokens are counted, which takes a second or more.
 MANY_ROWS = 1000
+DATASET, VALIDATION = "dataset", "validation"  # what a job is about
 FIRST_LENGTH = 512  # that is told while nobody has chosen another and no token is counted
 
 
-class DatasetKeeper(AdapterKeeper):
-    """Answers the page's commands about datasets."""
+class Datasets:
+    """Answers the page's commands about datasets; `dataset` is the one that is open."""
 
-    def __init__(self, host: Host) -> None:
-        super().__init__(host)
+    def __init__(self, host: Host, models: Models) -> None:
+        self._host, self._models = host, models
         self.dataset: OpenDataset | None = None
         self._wanted: Choices | None = None  # what the page has asked for last; None: what suits the dataset
-        self._job: asyncio.Task[None] | None = None
-        self._job_is_validation = False
+        self._job = OneJob()
+        self._background = Background(lambda error: host.post(failure("dataset", error)))
         self._counting: str | None = None  # the masking that the rows are being tokenized for
-        self._waiting: Command | None = None  # to be answered when the tokens are counted
-        self._background: set[asyncio.Future[None]] = set()
+        self._waiting: Callable[[], Awaitable[None]] | None = None  # to be done when the tokens are counted
 
-    # --- one job at a time ---
+    @property
+    def is_reading_validation(self) -> bool:
+        """Whether a validation file is being read."""
+        return self._job.doing == VALIDATION
 
-    async def _do(self, job: Coroutine[Any, Any, None], *, is_validation: bool = False) -> bool:
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being read or counted, or about to be."""
+        return self._background.is_busy or self._job.doing is not None
+
+    async def _do(self, name: str, job: Coroutine[Any, Any, None]) -> bool:
         """Run a job in place of the one that is going on. Return False when it was given up itself."""
-        await self._give_up()
-        task = self._job = asyncio.ensure_future(job)
-        self._job_is_validation = is_validation
         try:
-            await task
-        except asyncio.CancelledError:
-            if not task.cancelled():
-                raise
-            return False
+            return await self._job.do(name, job)
         except MemoryError as error:
-            if not is_validation:
+            if name != VALIDATION:
                 self.dataset = None
             raise DatasetError(
                 "There is not enough memory for this dataset. Use a part of it, or the command line: lora-lab train."
             ) from error
-        return True
-
-    async def _give_up(self) -> bool:
-        """Cancel the job that is going on, and any that begins meanwhile. Return whether there was one."""
-        found = False
-        while self._is_busy:
-            assert self._job is not None
-            found = True
-            self._job.cancel()
-            await asyncio.wait([self._job])
-        return found
-
-    @property
-    def _is_busy(self) -> bool:
-        return self._job is not None and not self._job.done()
-
-    @property
-    def _is_reading_validation(self) -> bool:
-        return self._is_busy and self._job_is_validation
-
-    def _begin(self, work: Awaitable[Any]) -> None:
-        """Do something that no command waits for."""
-
-        async def guarded() -> None:
-            try:
-                await work
-            except Exception as error:
-                self.host.post(failure("dataset", error))
-
-        task = asyncio.ensure_future(guarded())
-        self._background.add(task)  # the loop holds tasks weakly
-        task.add_done_callback(self._background.discard)
 
     # --- reading and counting ---
 
@@ -103,11 +76,11 @@ class DatasetKeeper(AdapterKeeper):
         mapping = mapping_of(command.mapping)
         self.dataset, self._waiting = None, None
         self._wanted = None if command.settings is None else Choices.of(command.settings)
-        await self._do(self._read(command, mapping))
+        await self._do(DATASET, self._read(command, mapping))
 
     async def _read(self, command: ReadDataset, mapping: ColumnMapping | None) -> None:
         found = await take(command)
-        tell = progress(self.host.post, "bytes", found.sources, found.title)
+        tell = progress(self._host.post, "bytes", found.sources, found.title)
         table = await read_table(found.sources, mapping, command.use_mended, tell)
         self.dataset = OpenDataset.of(found.name, found.title, table, found.about, command.request)
         await self._count(self.dataset)
@@ -117,31 +90,32 @@ class DatasetKeeper(AdapterKeeper):
         first = dataset.shown is None
         wanted = self._wanted
         masking = wanted.masking if wanted else dataset.first_masking
-        if self.model is None:
+        model = self._models.model
+        if model is None:
             self._describe_rows(dataset)
             return
         if first and len(dataset.table) >= MANY_ROWS:
             self._describe_rows(dataset)
         self._counting = masking
         try:
-            await dataset.encode(_reader(self.model), masking, progress(self.host.post, "rows", (), dataset.title))
+            await dataset.encode(_reader(model), masking, progress(self._host.post, "rows", (), dataset.title))
         finally:
             self._counting = None
-        suggested = dataset.suggest(wanted) if first else None
+        suggested = dataset.suggest(wanted, model.files.config.linear_names) if first else None
         choices = Choices.of(suggested) if suggested else wanted
         assert choices is not None, "a dataset that was shown has been asked for"
         self._wanted = choices
-        self.host.post(describe(dataset, choices, suggested))
-        self._answer_waiting()
+        self._host.post(describe(dataset, choices, suggested))
+        self._do_what_waits()
 
-    def _answer_waiting(self) -> None:
+    def _do_what_waits(self) -> None:
         if self._waiting is not None:
-            command, self._waiting = self._waiting, None
-            self._begin(self.answer(command))
+            then, self._waiting = self._waiting, None
+            self._background.begin(then())
 
     def _describe_rows(self, dataset: OpenDataset) -> None:
         wanted = self._wanted or Choices(0, dataset.first_masking)
-        self.host.post(describe_rows(dataset, replace(wanted, max_length=wanted.max_length or FIRST_LENGTH)))
+        self._host.post(describe_rows(dataset, replace(wanted, max_length=wanted.max_length or FIRST_LENGTH)))
 
     async def count_for(self, choices: Choices) -> bool:
         """Tokenize the dataset for these choices, if it is not; return whether that came to its end."""
@@ -149,25 +123,25 @@ class DatasetKeeper(AdapterKeeper):
         if dataset is None or dataset.is_encoded(choices.masking):
             return dataset is not None
         self._wanted = choices
-        return await self._do(self._count(dataset)) and self.dataset is dataset
+        return await self._do(DATASET, self._count(dataset)) and self.dataset is dataset
 
     def show_choices(self, choices: Choices) -> None:
         """Describe the dataset at these choices, unless the page was told of them last. It must be in tokens."""
         if self.dataset is not None and self.dataset.shown != choices:
             self._wanted = choices
-            self.host.post(describe(self.dataset, choices, None))
+            self._host.post(describe(self.dataset, choices, None))
 
-    def answer_when_counted(self, command: Command, choices: Choices) -> None:
-        """Tokenize the dataset for these choices in the background, then answer the command. The last one counts."""
-        self._waiting = command
-        if self._is_reading_validation or self._counting == choices.masking:
-            self._wanted = choices  # the job that is going on answers it at its end
+    def when_counted(self, choices: Choices, then: Callable[[], Awaitable[None]]) -> None:
+        """Tokenize the dataset for these choices in the background, then do something. The last one counts."""
+        self._waiting = then
+        if self.is_reading_validation or self._counting == choices.masking:
+            self._wanted = choices  # the job that is going on does it at its end
         else:
-            self._begin(self.count_for(choices))
+            self._background.begin(self.count_for(choices))
 
     async def stop_counting(self) -> None:
         """Give up tokenizing for other choices: the dataset stays as it was shown last."""
-        if self._counting is not None and await self._give_up() and self.dataset is not None:
+        if self._counting is not None and await self._job.give_up() and self.dataset is not None:
             self._tell()
             self._go_on()
 
@@ -176,7 +150,7 @@ class DatasetKeeper(AdapterKeeper):
         dataset = self.dataset
         if dataset is None:  # none, or it is still being read
             return
-        await self._give_up()
+        await self._job.give_up()
         dataset.forget_tokens()
         dataset.shown, self._waiting = None, None
         if self._wanted is not None:
@@ -185,16 +159,16 @@ class DatasetKeeper(AdapterKeeper):
 
     def model_came(self) -> None:
         """Count the tokens of the dataset that is open already."""
-        if self.dataset is not None and not self._is_busy:
-            self._begin(self._do(self._count(self.dataset)))
+        if self.dataset is not None and self._job.doing is None:
+            self._background.begin(self._do(DATASET, self._count(self.dataset)))
 
     @handles(StopReading, "dataset")
     async def stop_reading(self, _: StopReading) -> None:
         """Give up what is being read or counted. What is read already stays: only its tokens are not counted then."""
-        if not self._is_busy:
+        if self._job.doing is None:
             return
-        is_validation = self._is_reading_validation
-        await self._give_up()
+        is_validation = self.is_reading_validation
+        await self._job.give_up()
         if self.dataset is None:
             self._forget()
         elif is_validation:
@@ -208,32 +182,32 @@ class DatasetKeeper(AdapterKeeper):
     @handles(CountTokens, "dataset")
     async def count_tokens(self, _: CountTokens) -> None:
         """Count the tokens after all, where that was stopped."""
-        if self.model is not None:
+        if self._models.model is not None:
             self.model_came()
 
     @handles(ClearDataset, "dataset")
     async def clear_dataset(self, _: ClearDataset) -> None:
         """Forget the dataset."""
-        await self._give_up()
+        await self._job.give_up()
         self._forget()
 
     def _forget(self) -> None:
         self.dataset = self._wanted = self._waiting = None
-        self.host.post(DatasetCleared())
+        self._host.post(DatasetCleared())
 
     def _go_on(self) -> None:
-        """Do what made way for a job that came to nothing: count the tokens, or answer what waits for them."""
-        if self.dataset is not None and self.dataset.shown is None and self.model is not None:
-            self.model_came()  # answers what waits, too
+        """Do what made way for a job that came to nothing: count the tokens, or what waits for them."""
+        if self.dataset is not None and self.dataset.shown is None and self._models.model is not None:
+            self.model_came()  # does what waits, too
         else:
-            self._answer_waiting()
+            self._do_what_waits()
 
     def _tell(self) -> None:
         """Describe the dataset as it stands."""
         dataset = self.dataset
         assert dataset is not None
         if dataset.shown is not None:
-            self.host.post(describe(dataset, dataset.shown, None))
+            self._host.post(describe(dataset, dataset.shown, None))
         else:
             self._describe_rows(dataset)
 
@@ -244,7 +218,7 @@ class DatasetKeeper(AdapterKeeper):
         """Take the validation rows from files of their own, or from the dataset again."""
         dataset = self.need_dataset()
         if not command.files:
-            gave_up = self._is_reading_validation and await self._give_up()
+            gave_up = self.is_reading_validation and await self._job.give_up()
             if self.dataset is not dataset:
                 return
             dataset.validation = None
@@ -253,7 +227,7 @@ class DatasetKeeper(AdapterKeeper):
                 self._go_on()
             return
         try:
-            await self._do(self._read_validation(dataset, command), is_validation=True)
+            await self._do(VALIDATION, self._read_validation(dataset, command))
         except Exception:
             self._go_on()
             raise
@@ -262,17 +236,17 @@ class DatasetKeeper(AdapterKeeper):
         sources = take_files(command.files)
         name = title_of(sources)
         table = await read_table(
-            sources, dataset.table.mapping, dataset.table.uses_mended, progress(self.host.post, "bytes", sources, name)
+            sources, dataset.table.mapping, dataset.table.uses_mended, progress(self._host.post, "bytes", sources, name)
         )
         rows = TokenizedTable(table)
         overlap = await find_overlap(dataset.table, table)
         validation = Validation(name, rows, overlap)
-        if self.model is not None and dataset.shown is not None:
-            tell = progress(self.host.post, "rows", (), name)
-            await rows.encode(_reader(self.model), dataset.shown.masking, tell)
+        if (model := self._models.model) is not None and dataset.shown is not None:
+            tell = progress(self._host.post, "rows", (), name)
+            await rows.encode(_reader(model), dataset.shown.masking, tell)
             dataset.validation = validation
             self._tell()
-            self._answer_waiting()
+            self._do_what_waits()
         else:  # the dataset itself waits to be counted: for a model, or because this came in between
             before, dataset.validation = dataset.validation, validation
             try:

@@ -1,6 +1,6 @@
 """The worker's end of the wire: JavaScript messages in, events out. Needs Pyodide.
 
-Together with storage.py and downloads.py this is all of the package that knows it is in a browser (besides the GPU
+Together with storage/ this is all of the package that knows it is in a browser (besides the GPU
 seam's browser half).
 """
 
@@ -11,13 +11,13 @@ import platform
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import lora_lab
 from lora_lab.errors import LoraLabError
-from lora_lab.workers.protocol import Event, NamedBlob, Ready
+from lora_lab.workers.protocol import Command, Event, NamedBlob, Ready
 from lora_lab.workers.wire.codec import from_wire, to_wire
-from lora_lab.workers.wire.dispatch import Worker, failure
+from lora_lab.workers.wire.dispatch import failure
 
 
 class BrowserHost:
@@ -48,8 +48,18 @@ def _bytes_to_js(value: Any, moved: Any) -> Any:
     return value
 
 
-async def serve(make_worker: Callable[[BrowserHost], Worker], begin: Callable[[Any], Awaitable[None]]) -> None:
-    """Answer the page's commands for as long as the worker lives. `begin(worker)` runs once after Ready."""
+class Worker(Protocol):
+    """What answers the page."""
+
+    async def begin(self) -> None:
+        """Do what no command asks for; runs once, after Ready."""
+
+    async def answer(self, command: Command) -> None:
+        """Answer a command from the page. Never raises: what goes wrong is posted."""
+
+
+async def serve(make_worker: Callable[[BrowserHost], Worker]) -> None:
+    """Answer the page's commands for as long as the worker lives."""
     import js
     from pyodide.ffi import create_proxy
 
@@ -73,7 +83,7 @@ async def serve(make_worker: Callable[[BrowserHost], Worker], begin: Callable[[A
     js.self.onmessage = create_proxy(on_message)
     host.post(Ready(lora_lab.__version__, platform.python_version()))
     try:
-        await begin(worker)
+        await worker.begin()
     except Exception as error:
         host.post(failure("worker", error))
 

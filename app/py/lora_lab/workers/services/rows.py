@@ -17,75 +17,77 @@ from lora_lab.workers.protocol import (
     SaveCleaned,
     ShowRow,
 )
-from lora_lab.workers.services.datasets import DatasetKeeper
+from lora_lab.workers.services.datasets import Datasets
+from lora_lab.workers.services.models import Models
 from lora_lab.workers.wire.dispatch import Host, handles
 
 PIECE_BYTES = 1 << 20
 _PREVIEW_CHARACTERS = 2000
 
 
-class DatasetViewer(DatasetKeeper):
+class Rows:
     """Answers the page's questions about the dataset that is open; none of them changes it."""
 
-    def __init__(self, host: Host) -> None:
-        super().__init__(host)
+    def __init__(self, host: Host, models: Models, datasets: Datasets) -> None:
+        self._host, self._models, self._datasets = host, models, datasets
         self._row_job: asyncio.Task[RowShown] | None = None
         self._saving: SaveCleaned | None = None  # the file that is being written
 
     @handles(PreviewMapping, "dataset")
     async def preview_mapping(self, command: PreviewMapping) -> None:
         """Say what a mapping makes of the first rows."""
-        dataset = self.need_dataset()
+        dataset = self._datasets.need_dataset()
         try:
             mapping = mapping_of(command.mapping)
             if mapping is None:
                 raise DatasetError("Choose the columns of the prompt and the reply, or that of the text.")
             rows = tuple(_shortened(row) for row in dataset.table.mapping_preview(mapping))
         except DatasetError as error:
-            self.host.post(MappingPreviewed(command.request, problem=str(error)))
+            self._host.post(MappingPreviewed(command.request, problem=str(error)))
             return
-        self.host.post(MappingPreviewed(command.request, rows))
+        self._host.post(MappingPreviewed(command.request, rows))
 
     @handles(ShowRow, "dataset")
     async def show_row(self, command: ShowRow) -> None:
         """Show a row's tokens. A search that another ShowRow overtakes is given up."""
-        dataset = self.need_dataset()
+        dataset = self._datasets.need_dataset()
         if self._row_job is not None:
             self._row_job.cancel()
-        if self.model is None:
-            self.host.post(RowShown(command.request, 0, 0, why="The rows can be shown when a model is open."))
+        model = self._models.model
+        if model is None:
+            self._host.post(RowShown(command.request, 0, 0, why="The rows can be shown when a model is open."))
             return
-        job = self._row_job = asyncio.ensure_future(show_row(dataset, self.model.tokenizer, command))
+        job = self._row_job = asyncio.ensure_future(show_row(dataset, model.tokenizer, command))
         try:
             shown = await job
         except asyncio.CancelledError:
             if not job.cancelled():
                 raise
             return
-        if self.dataset is dataset:
-            self.host.post(shown)
+        if self._datasets.dataset is dataset:
+            self._host.post(shown)
 
     @handles(SaveCleaned, "dataset")
     async def save_cleaned(self, command: SaveCleaned) -> None:
         """Send the good rows as JSON Lines, piece by piece. Another file, or another dataset, ends this one."""
-        dataset = self.need_dataset()
+        dataset = self._datasets.need_dataset()
         self._saving = command
         table = dataset.table
         total = len(table) - (0 if command.mended else table.mendable)
         waiting: list[bytes] = []
         size = done = 0
         async for piece in table.cleaned(command.mended, command.as_conversations):
-            if self._saving is not command or self.dataset is not dataset:
+            if self._saving is not command or self._datasets.dataset is not dataset:
                 return
             waiting.append(piece)
             size += len(piece)
             done += piece.count(b"\n")
             if size >= PIECE_BYTES:
-                self.host.post(CleanedPiece(b"".join(waiting), done, total))
+                self._host.post(CleanedPiece(b"".join(waiting), done, total))
                 waiting, size = [], 0
         if size:
-            self.host.post(CleanedPiece(b"".join(waiting), done, total))
-        self.host.post(CleanedDone(_cleaned_name(dataset.name), done))
+            self._host.post(CleanedPiece(b"".join(waiting), done, total))
+        self._host.post(CleanedDone(_cleaned_name(dataset.name), done))
 
 
 def _cleaned_name(name: str) -> str:

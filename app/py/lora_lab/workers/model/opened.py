@@ -1,0 +1,53 @@
+"""A model that is open: its files, checked, and what makes tokens of text. No weights are read here, and no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lora_lab.config import ModelConfig
+from lora_lab.data.tokens.template import ChatTemplate
+from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
+from lora_lab.formats.byte_source import BlobSource, ByteSource
+from lora_lab.model.files import ModelFiles, open_model
+from lora_lab.workers.protocol import ModelProgress, NamedBlob
+from lora_lab.workers.wire.host import phase
+
+Parts = tuple[ModelFiles, Tokenizer, ChatTemplate | None]
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """The model that is open: its files, what makes tokens of text, and what it is called on the hub."""
+
+    files: ModelFiles
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    base_model: str
+    title: str
+
+
+def model_shape(config: ModelConfig) -> str:
+    """Return the dimensions that decide whether an adapter's matrices fit, as one line."""
+    return (
+        f"{config.architecture} layers={config.num_layers} hidden={config.hidden_size} mlp={config.intermediate_size} "
+        f"q={config.query_size} kv={config.kv_size}"
+    )
+
+
+async def open_files(files: Sequence[NamedBlob], tell: Callable[[ModelProgress], None]) -> Parts:
+    """Open a model's files and what turns text into tokens. ModelError lists every problem."""
+    return await open_sources([BlobSource(file.blob, file.name) for file in files], tell)
+
+
+async def open_sources(sources: Sequence[ByteSource], tell: Callable[[ModelProgress], None]) -> Parts:
+    """The same for files wherever they are."""
+    tell(ModelProgress("read", 0, 0))
+    with phase("model header"):
+        opened = await open_model(sources)
+    with phase("chat template"):
+        source = opened.tokenizer.chat_template
+        template = ChatTemplate(source, opened.tokenizer.special_tokens) if source else None
+    with phase("tokenizer"):
+        tokenizer = load_tokenizer(opened.tokenizer)
+    return opened, tokenizer, template

@@ -1,0 +1,64 @@
+"""bench/run.py with each of its options, and bench/first_step.py, at tiny shapes on a native device."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import first_step, suite
+from bench import run as suite_run
+from bench.rows import check_result
+from bench.synthetic import TINY
+from tests.bench_options import RUNS
+
+
+@pytest.mark.parametrize("run", RUNS["bench.run"], ids=" ".join)
+def test_the_suite(
+    run: list[str],
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A model of one's own is measured at the shapes of a real one: here those of a try."""
+    monkeypatch.setattr(suite, "Sizes", lambda: suite.TINY_SIZES)
+    out, baseline = tmp_path / "r.json", tmp_path / "b.json"
+    baseline.write_text(json.dumps({"gpu": "theirs", "steps": {"1x32": {"ms": 10.0, "peak_mib": 2.0}}}))
+    words = {"OUT": str(out), "BASELINE": str(baseline), "MODEL": str(tiny_model_folder)}
+    code = asyncio.run(suite_run.run_and_close([words.get(word, word) for word in run]))
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    result: dict[str, Any] = json.loads(out.read_text())
+    assert check_result(result) == []
+    rows = {row["name"]: row for row in result["rows"]}
+    if "MODEL" in run:
+        assert result["what"].startswith(f"{tiny_model_folder.name}, its own weights")
+    else:
+        assert result["what"].startswith("tiny's shape")
+    assert result["commit"] == ("abc1234" if "--commit" in run else "unknown")
+    assert (rows["step 1x32"]["baseline"], result["adapter"] == "theirs") == (
+        (10.0, True) if "--baseline" in run else (None, False)
+    )
+    assert ("step drift 8" in rows, bool(result["curves"])) == (("--quick" not in run),) * 2
+    by_kernel = "in kernels" in printed.out or "there is no time by kernel" in printed.out
+    assert by_kernel is ("--profile" in run)
+
+
+def test_what_is_no_model_is_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--out", str(tmp_path / "r.json"), "--model", str(tmp_path)]
+    assert asyncio.run(suite_run.run_and_close(asked)) == 1
+    assert capsys.readouterr().err.startswith("no files; wanted a .gguf file")
+
+
+def test_the_first_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(first_step, "SMOLLM2_135M", TINY)
+    monkeypatch.setattr(first_step.sys, "argv", ["bench.first_step", "2", "16"])
+    asyncio.run(first_step.main(*first_step._arguments()))
+    printed = capsys.readouterr().out
+    assert printed.count("= first step after") == 4
+    assert "2 x 16, kernels compiled ahead" in printed
+    assert "left on the device: 0 buffers, 0 bytes" in printed

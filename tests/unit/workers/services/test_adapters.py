@@ -1,0 +1,123 @@
+"""The adapters that are kept: listed with what fits, taken in when every name and shape is right, given out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lora_lab.formats.zipping import pack_adapter, unpack_adapter
+from lora_lab.workers.model.opened import OpenedModel, model_shape
+from lora_lab.workers.protocol import (
+    AdapterDeleted,
+    AdapterExported,
+    AdapterFiles,
+    AdapterImported,
+    AdapterList,
+    Command,
+    DeleteAdapter,
+    ExportAdapter,
+    Failed,
+    GetAdapter,
+    ImportAdapter,
+    NamedBlob,
+    RenameAdapter,
+    RestoreAdapter,
+    SampleAnswer,
+    SaveSampleAnswers,
+)
+from lora_lab.workers.services import adapters as adapter_service
+from lora_lab.workers.services.adapters import MAX_ADAPTER_BYTES, Adapters
+from tests.unit.workers.helpers import FakeBlob, Page, named
+from tests.unit.workers.services.helpers import FakeModels, FakeStores, adapter_files, run_alone
+
+
+@pytest.fixture(autouse=True)
+def read_without_pyodide(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def blob_bytes(file: NamedBlob) -> bytes:
+        return file.blob.data
+
+    monkeypatch.setattr(adapter_service, "blob_bytes", blob_bytes)
+
+
+class Shelf:
+    """The service with its two neighbours."""
+
+    def __init__(self, model: OpenedModel | None) -> None:
+        self.page, self.models = Page(), FakeModels(model)
+        self.adapters = Adapters(self.page, FakeStores(self.page), self.models)
+
+    def send(self, *commands: Command) -> None:
+        run_alone(self.page, self.adapters, *commands)
+
+
+def as_files(files: dict[str, bytes], folder: str = "ships") -> tuple[NamedBlob, ...]:
+    return tuple(named(f"{folder}/{name}", data) for name, data in files.items())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_an_adapter_that_fits_is_kept_and_given_out_as_it_was(opened: OpenedModel, zipped: bool) -> None:
+    shelf, files = Shelf(opened), adapter_files(opened)
+    shelf.send(ImportAdapter((named("ships.zip", pack_adapter(files)),) if zipped else as_files(files)))
+    kept = shelf.page.last(AdapterImported).adapter
+    assert (kept.name, kept.rank, kept.imported, kept.base_model) == ("ships", 2, True, "tests/tiny")
+    assert kept.model_shape == model_shape(opened.files.config)
+    (listed,) = shelf.page.last(AdapterList).adapters
+    assert listed == replace(kept, fits=True)
+    shelf.send(GetAdapter(kept.id), ExportAdapter(kept.id))
+    assert shelf.page.last(AdapterFiles) == AdapterFiles(kept.id, "ships", files)
+    exported = shelf.page.last(AdapterExported)
+    assert exported.file_name == "ships-lora.zip" and unpack_adapter(exported.data) == files
+    assert shelf.page.all(Failed) == []
+
+
+def test_what_fits_is_told_by_the_open_model(opened: OpenedModel) -> None:
+    shelf = Shelf(opened)
+    shelf.send(ImportAdapter(as_files(adapter_files(opened))))
+    shape = model_shape(opened.files.config)
+    other = replace(opened.files.config, hidden_size=128)
+    assert model_shape(other) != shape
+    shelf.models.model = replace(opened, files=replace(opened.files, config=other))
+    kept = shelf.page.last(AdapterImported).adapter
+    shelf.send(RenameAdapter(kept.id, "Boats"))
+    (listed,) = shelf.page.last(AdapterList).adapters
+    assert (listed.name, listed.fits) == ("Boats", False)
+    shelf.models.model = None
+    shelf.send(SaveSampleAnswers(kept.id, (SampleAnswer("q", "a", "b"),)))
+    (listed,) = shelf.page.last(AdapterList).adapters
+    assert listed.fits is None and listed.sample_answers == (SampleAnswer("q", "a", "b"),)
+
+
+def test_hidden_and_brought_back(opened: OpenedModel) -> None:
+    shelf = Shelf(opened)
+    shelf.send(ImportAdapter(as_files(adapter_files(opened))))
+    kept = shelf.page.last(AdapterImported).adapter
+    shelf.send(DeleteAdapter(kept.id))
+    assert shelf.page.events[-2:] == [AdapterDeleted(kept.id, "ships"), AdapterList(())]
+    shelf.send(GetAdapter(kept.id))
+    assert shelf.page.last(Failed).subject == kept.id and shelf.page.last(Failed).where == "adapter"
+    shelf.send(RestoreAdapter(kept.id))
+    assert [info.id for info in shelf.page.last(AdapterList).adapters] == [kept.id]
+
+
+def test_what_cannot_be_taken_in_is_said_and_not_kept(opened: OpenedModel) -> None:
+    files = adapter_files(opened)
+    shelf = Shelf(opened)
+    config = files["adapter_config.json"].replace(b'"r": 2', b'"r": 3')
+    assert config != files["adapter_config.json"]
+    shelf.send(
+        ImportAdapter(as_files({**files, "adapter_config.json": config})),
+        ImportAdapter((*as_files(files, "a"), *as_files(files, "b"))),
+        ImportAdapter((named("notes.txt", "no adapter"),)),
+        ImportAdapter((named("ships.zip", b"no zip"),)),
+    )
+    wrong_rank, folders, none, no_zip = (event.message for event in shelf.page.all(Failed))
+    assert "q_proj" in wrong_rank and "2 folders: a, b" in folders and "notes.txt: wanted" in none and "zip" in no_zip
+    huge = FakeBlob(b"")
+    huge.size = MAX_ADAPTER_BYTES + 1
+    shelf.send(ImportAdapter((NamedBlob("huge.zip", huge),)))
+    assert "at most" in shelf.page.last(Failed).message
+    shelf.models.model = None
+    shelf.send(ImportAdapter(as_files(files)))
+    assert shelf.page.last(Failed).message == "An adapter is checked against the model, and none is open."
+    assert shelf.page.all(AdapterImported) == [] and len(shelf.page.all(Failed)) == 6

@@ -1,0 +1,145 @@
+"""The chat's model: brought to the GPU and given back, and the adapter that is on it or will be."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lora_lab.errors import LoraLabError
+from lora_lab.workers.model.opened import OpenedModel
+from lora_lab.workers.protocol import (
+    AdapterApplied,
+    ApplyAdapter,
+    Failed,
+    ModelProgress,
+    ModelReady,
+    ModelReleased,
+    OpenModel,
+    ReleaseModel,
+    RemoveAdapter,
+    WakeModel,
+)
+from lora_lab.workers.services import chat_model as chat_service
+from lora_lab.workers.services.chat_model import ChatModel
+from tests.unit.workers.helpers import Page
+from tests.unit.workers.services.helpers import FakeGpu, adapter_files, files_in, run_alone
+
+
+class FakeEngine:
+    """A GPU's model and the engine over it; `did` is what was done with them, in all of them together."""
+
+    did: list[str]
+    error: Exception | None
+    weights_bytes = 7
+
+    async def load_model(self, device: Any, files: Any, on_progress: Any) -> FakeEngine:
+        self.did.append("load")
+        on_progress(7, 7)
+        return self
+
+    def __call__(self, model: Any, tokenizer: Any, template: Any, *, context_length: int) -> FakeEngine:
+        assert model is self and context_length == 2048
+        return self
+
+    async def prepare(self, on_progress: Any) -> None:
+        if self.error:
+            raise self.error
+        on_progress(1, 1)
+
+    async def set_adapter(self, lora: Any, tensors: Any = None) -> None:
+        self.did.append(f"adapter of rank {lora.rank}" if lora else "no adapter")
+
+    def close(self) -> None:
+        self.did.append("close")
+
+    def release(self) -> None:
+        self.did.append("release")
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    fake = FakeEngine()
+    fake.did, fake.error = [], None
+    monkeypatch.setattr(chat_service, "load_model", fake.load_model)
+    monkeypatch.setattr(chat_service, "ChatEngine", fake)
+    return fake
+
+
+def service(gpu: bool = True) -> tuple[Page, ChatModel]:
+    page = Page()
+    return page, ChatModel(page, FakeGpu(SimpleNamespace(memory_in_use_bytes=9) if gpu else None))
+
+
+def test_the_weights_come_go_and_come_back_with_the_adapter(
+    engine: FakeEngine, tiny_model_folder: Path, opened: OpenedModel
+) -> None:
+    page, model = service()
+    adapter = ApplyAdapter("1", "Ships", adapter_files(opened))
+    run_alone(page, model, OpenModel(files=files_in(tiny_model_folder)), WakeModel(), adapter)
+    assert engine.did == ["load", "adapter of rank 2"] and model.chat is engine
+    assert page.events == [
+        ModelProgress("read", 0, 0), ModelProgress("gpu", 7, 7), ModelProgress("kernels", 1, 1), ModelReady(7, 9),
+        AdapterApplied("1", "Ships"),
+    ]  # fmt: skip
+    engine.did.clear()
+    run_alone(page, model, ReleaseModel(), ReleaseModel())
+    assert engine.did == ["close", "release"] and model.chat is None
+    assert page.events[-2:] == [ModelReleased(), ModelReleased()]
+    engine.did.clear()
+    run_alone(page, model, WakeModel(), RemoveAdapter(), ReleaseModel(), WakeModel())
+    assert engine.did == ["load", "adapter of rank 2", "no adapter", "close", "release", "load"]
+    assert page.all(Failed) == []
+
+
+def test_an_adapter_is_checked_also_while_the_weights_are_away(
+    engine: FakeEngine, tiny_model_folder: Path, opened: OpenedModel
+) -> None:
+    page, model = service()
+    bad = ApplyAdapter("2", "Bad", {**adapter_files(opened), "adapter_model.safetensors": b"none"})
+    run_alone(page, model, OpenModel(files=files_in(tiny_model_folder)), ReleaseModel())
+    for woken in (False, True):
+        if woken:
+            run_alone(page, model, WakeModel())
+        run_alone(page, model, bad)
+        assert (page.last(Failed).where, page.last(Failed).subject) == ("adapter", "2")
+    assert len(page.all(Failed)) == 2 and model.adapter is None and page.all(AdapterApplied) == []
+    # Before there is any model nothing is known that it could be held against.
+    page, model = service()
+    run_alone(page, model, bad)
+    assert page.events == [AdapterApplied("2", "Bad")]
+
+
+def test_another_model_drops_the_adapter(engine: FakeEngine, tiny_model_folder: Path, opened: OpenedModel) -> None:
+    page, model = service()
+    opens = OpenModel(files=files_in(tiny_model_folder))
+    run_alone(page, model, opens, ApplyAdapter("1", "Ships", adapter_files(opened)), opens)
+    assert model.adapter is None and page.all(AdapterApplied)[-1] == AdapterApplied(None)
+    assert engine.did == ["load", "adapter of rank 2", "close", "release", "load"]
+
+
+@pytest.mark.parametrize("why", ["gpu", "kernels"])
+def test_a_model_that_does_not_load_leaves_nothing_behind(
+    engine: FakeEngine, tiny_model_folder: Path, why: str
+) -> None:
+    page, model = service(gpu=why != "gpu")
+    engine.error = LoraLabError("There is no memory.")
+    run_alone(page, model, OpenModel(files=files_in(tiny_model_folder)))
+    said = "There is no GPU." if why == "gpu" else "There is no memory."
+    assert page.all(Failed) == [Failed("model", said)] and page.all(ModelReady) == []
+    assert model.chat is None and engine.did == ([] if why == "gpu" else ["load", "close", "release"])
+    engine.error = None
+    if why == "kernels":
+        run_alone(page, model, WakeModel())
+        assert page.events[-1] == ModelReady(7, 9)
+
+
+def test_without_files_there_is_nothing_to_wake(engine: FakeEngine) -> None:
+    page, model = service()
+    run_alone(page, model, WakeModel())
+    assert page.events == [Failed("model", "The chat has no model yet.")]
+    with pytest.raises(LoraLabError):
+        asyncio.run(model.engine())

@@ -1,0 +1,96 @@
+"""The model that is open: who is told when it leaves and when the next has come, and what is fetched without a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lora_lab.errors import ModelError
+from lora_lab.formats.byte_source import FileSource
+from lora_lab.workers.model.opened import OpenedModel
+from lora_lab.workers.protocol import Failed, ModelOpened, ModelProgress, NamedBlob, OpenModel
+from lora_lab.workers.services import models as model_service
+from lora_lab.workers.services.models import Models
+from tests.unit.workers.helpers import Page, named
+from tests.unit.workers.services.helpers import FakeGpu, FakeStores, files_in, run_alone
+
+
+class Told:
+    """Hears of the model that is open, once as a plain function and once as a coroutine."""
+
+    def __init__(self, page: Page, models: Models) -> None:
+        self.page, self.models = page, models
+        self.heard: list[tuple[str, bool, int]] = []
+        models.when_it_leaves(lambda: self.hear("leaves"), self.hear_slowly)
+        models.when_it_came(lambda: self.hear("came"))
+
+    def hear(self, what: str) -> None:
+        self.heard.append((what, self.models.model is not None, len(self.page.all(ModelOpened))))
+
+    async def hear_slowly(self) -> None:
+        self.hear("leaves, slowly")
+
+
+def test_who_has_to_do_with_it_is_told_in_order(tiny_model_folder: Path) -> None:
+    page = Page()
+    models = Models(page, FakeGpu(None), FakeStores(page))
+    told = Told(page, models)
+    files = files_in(tiny_model_folder)
+    run_alone(page, models, OpenModel(files=files, title="Mine"), OpenModel(files=files))
+    leaves = ("leaves", False), ("leaves, slowly", False)
+    assert told.heard == [
+        *((*one, 0) for one in leaves), ("came", True, 1), *((*one, 1) for one in leaves), ("came", True, 2),
+    ]  # fmt: skip
+    first, second = page.all(ModelOpened)
+    assert (first.title, first.built_in, first.files) == ("Mine", False, files)
+    assert second.title == second.name
+    assert page.events[0] == ModelProgress("read", 0, 0) and page.all(Failed) == []
+
+
+def test_files_that_are_none_leave_no_model_open(tiny_model_folder: Path, opened: OpenedModel) -> None:
+    page = Page()
+    models = Models(page, FakeGpu(), FakeStores(page))
+    told = Told(page, models)
+    models.model = opened
+    run_alone(page, models, OpenModel(files=(named("config.json", "{}"),)))
+    (failed,) = page.all(Failed)
+    assert failed.where == "model" and "config.json" in failed.message
+    assert models.model is None and [what for what, *_ in told.heard] == ["leaves", "leaves, slowly"]
+    with pytest.raises(ModelError, match="Training needs a model, and none is open"):
+        models.need_model("Training needs a model")
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_weights_of_the_site_are_fetched_only_for_a_gpu(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool
+) -> None:
+    site_model = SimpleNamespace(title="Tiny of the site", base_model="hub/tiny")
+    fetched: list[Any] = []
+
+    async def find_site_model(model_id: str | None) -> tuple[Any, set[str]]:
+        assert model_id == "tiny"
+        return site_model, {"digest"}
+
+    async def open_on_site(model: Any) -> list[FileSource]:
+        assert model is site_model
+        return [FileSource(path) for path in sorted(tiny_model_folder.iterdir()) if path.is_file()]
+
+    class Cache:
+        async def files(self, model: Any, known: set[str]) -> tuple[NamedBlob, ...]:
+            fetched.append((model, known))
+            return files_in(tiny_model_folder)
+
+    monkeypatch.setattr(model_service, "find_site_model", find_site_model)
+    monkeypatch.setattr(model_service, "open_on_site", open_on_site)
+    page = Page()
+    stores = FakeStores(page)
+    stores.cache = Cache()  # type: ignore[attr-defined]
+    models = Models(page, FakeGpu("device" if gpu else None), stores)
+    run_alone(page, models, OpenModel(model_id="tiny"))
+    assert fetched == ([(site_model, {"digest"})] if gpu else [])
+    (told,) = page.all(ModelOpened)
+    assert (told.title, told.built_in, bool(told.files)) == ("Tiny of the site", True, gpu)
+    assert models.model is not None and models.model.base_model == "hub/tiny"

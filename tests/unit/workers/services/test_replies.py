@@ -1,0 +1,179 @@
+"""Replies and comparisons: what is written with the adapter, what a stop ends, and errors on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lora_lab.config import SamplingConfig
+from lora_lab.errors import ModelError
+from lora_lab.generate.chat import Piece, ReplyStats
+from lora_lab.workers.protocol import (
+    ApplyAdapter,
+    ChatMessage,
+    Command,
+    Compare,
+    CompareDone,
+    ComparePiece,
+    Failed,
+    Logits,
+    Probe,
+    ReadLogits,
+    Reply,
+    ReplyDone,
+    ReplyPiece,
+    Sampling,
+    StopReply,
+)
+from lora_lab.workers.services import replies as reply_service
+from lora_lab.workers.services.replies import Replies
+from lora_lab.workers.wire.dispatch import Dispatcher
+from tests.unit.workers.helpers import Page
+
+HELLO = (ChatMessage("user", "Hello"),)
+REPLY = Reply(1, HELLO, Sampling())
+COMPARE = Compare("1", 2, Probe("Hello", HELLO, "Ahoy"))
+
+
+class FakeModel:
+    """The chat's model and its engine in one: it says `base` or `tuned` in two pieces."""
+
+    def __init__(self) -> None:
+        self.chat: FakeModel | None = self
+        self.adapter: ApplyAdapter | None = ApplyAdapter("1", "Ships", {})
+        self.error: Exception | None = None
+        self.tokenizer, self.model = self, "weights"
+        self.asked: list[tuple[SamplingConfig, float]] = []
+        self.last_stats: ReplyStats | None = None
+        self.stops = 0
+
+    async def engine(self) -> FakeModel:
+        if self.error:
+            raise self.error
+        return self
+
+    def encode(self, text: str) -> list[int]:
+        return [len(word) for word in text.split()]
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    async def reply(self, messages: Any, sampling: SamplingConfig, adapter_strength: float) -> AsyncIterator[Piece]:
+        assert messages == [{"role": "user", "content": "Hello"}]
+        self.asked.append((sampling, adapter_strength))
+        await asyncio.sleep(0)
+        self.stops = 0  # a stop that came before it had begun is forgotten, as by the engine itself
+        for text in ["tu", "ned "] if adapter_strength else ["ba", "se "]:
+            if self.stops:
+                break
+            yield Piece(text, 1)
+        self.last_stats = ReplyStats(3, 0, 2, 1.0, 8.0, "stopped" if self.stops else "stop")
+
+
+def answer(page: Page, model: FakeModel, *commands: Command) -> None:
+    """Have commands answered that come one right after the other."""
+
+    async def main() -> None:
+        dispatcher = Dispatcher(page, [Replies(page, model)])
+        await asyncio.gather(*(dispatcher.answer(command) for command in commands))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("change", "has_adapter", "strength"),
+    [
+        ({}, True, 1.0),
+        ({"strength": 0.5}, True, 0.5),
+        ({"strength": 0.5, "use_adapter": False}, True, 0.0),
+        ({"strength": 0.5}, False, 0.0),
+    ],
+)
+def test_a_reply_is_written_with_the_adapter_that_is_there(change: dict, has_adapter: bool, strength: float) -> None:
+    page, model = Page(), FakeModel()
+    model.adapter = model.adapter if has_adapter else None
+    answer(page, model, replace(REPLY, **change))
+    ((_, found),) = model.asked
+    assert found == strength
+    pieces = ["tu", "ned "] if strength else ["ba", "se "]
+    assert page.events == [
+        *(ReplyPiece(1, piece) for piece in pieces), ReplyDone(1, "".join(pieces), 3, 2, 8.0, 1.0, "stop"),
+    ]  # fmt: skip
+
+
+def test_settings_without_a_meaning_are_brought_into_their_range() -> None:
+    page, model = Page(), FakeModel()
+    wild = Sampling(0, -1.0, -5, 0.0, 2.0, 0.0)
+    answer(page, model, replace(REPLY, sampling=wild))
+    ((used, _),) = model.asked
+    assert (used.max_new_tokens, used.temperature, used.top_k) == (1, 0.0, 0)
+    assert (used.top_p, used.min_p, used.repetition_penalty) == (1e-6, 1.0, 0.01)
+
+
+def test_a_comparison_is_greedy_and_tells_both_answers() -> None:
+    page, model = Page(), FakeModel()
+    answer(page, model, COMPARE)
+    assert [(event.side, event.text, event.done) for event in page.all(ComparePiece)] == [
+        ("base", "ba", False), ("base", "se ", False), ("base", "", True),
+        ("tuned", "tu", False), ("tuned", "ned ", False), ("tuned", "", True),
+    ]  # fmt: skip
+    done = page.last(CompareDone)
+    assert (done.adapter_id, done.index) == ("1", 2) and done.answer is not None
+    assert (done.answer.base, done.answer.tuned, done.answer.reference) == ("base", "tuned", "Ahoy")
+    assert [(sampling.temperature, strength) for sampling, strength in model.asked] == [(0.0, 0.0), (0.0, 1.0)]
+
+
+@pytest.mark.parametrize("other", [None, ApplyAdapter("9", "Other", {})])
+def test_with_another_adapter_there_is_nothing_to_compare(other: ApplyAdapter | None) -> None:
+    page, model = Page(), FakeModel()
+    model.adapter = other
+    answer(page, model, COMPARE)
+    assert page.events == [CompareDone("1", 2, None)] and model.asked == []
+
+
+def test_a_model_that_does_not_come_ends_both_kinds_with_an_error() -> None:
+    page, model = Page(), FakeModel()
+    model.error = ModelError("no memory")
+    answer(page, model, REPLY, COMPARE, ReadLogits("a b", use_adapter=False))
+    assert page.events == [
+        Failed("chat", "no memory"), Failed("compare", "no memory", None, "1"), CompareDone("1", 2, None),
+        Failed("chat", "no memory"),
+    ]  # fmt: skip
+
+
+def test_a_stop_ends_what_came_before_it_and_nothing_after() -> None:
+    page, model = Page(), FakeModel()
+    answer(page, model, REPLY, COMPARE, replace(REPLY, turn=2), StopReply(), replace(REPLY, turn=3))
+    stopped, waited, after = page.all(ReplyDone)
+    # The first had begun when the stop came: its piece in flight is the last one.
+    assert (stopped.turn, stopped.text, stopped.finish_reason) == (1, "tu", "stopped")
+    assert waited == ReplyDone(2, "", 0, 0, 0.0, 0.0, "stopped")
+    assert page.all(CompareDone) == [CompareDone("1", 2, None)]
+    assert (after.turn, after.text, after.finish_reason) == (3, "tuned ", "stop")
+    assert len(model.asked) == 2
+
+
+def test_a_stop_without_a_model_is_nothing() -> None:
+    page, model = Page(), FakeModel()
+    model.chat = None
+    answer(page, model, StopReply())
+    assert page.events == [] and model.stops == 0
+
+
+@pytest.mark.parametrize("use_adapter", [True, False])
+def test_logits_are_those_of_the_text(monkeypatch: pytest.MonkeyPatch, use_adapter: bool) -> None:
+    async def logits(model: object, adapter: object, ids: list[int]) -> np.ndarray:
+        assert model == "weights" and (adapter is not None) is use_adapter
+        return np.arange(len(ids) * 3, dtype=np.float32).reshape(len(ids), 3)
+
+    monkeypatch.setattr(reply_service, "logits", logits)
+    page, model = Page(), FakeModel()
+    answer(page, model, ReadLogits("one three", use_adapter=use_adapter))
+    (told,) = page.events
+    assert isinstance(told, Logits) and told.token_ids == (3, 5) and told.vocab_size == 3
+    assert np.frombuffer(told.data, "<f4").tolist() == [0, 1, 2, 3, 4, 5]

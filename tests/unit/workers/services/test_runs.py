@@ -1,0 +1,288 @@
+"""Runs: one at a time, stopped wherever they are, their memory given back and what they learned kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lora_lab.errors import DeviceError, LoraLabError
+from lora_lab.train import StepDone, ValidationDone
+from lora_lab.workers.model.opened import OpenedModel
+from lora_lab.workers.protocol import (
+    Command,
+    Failed,
+    StartTraining,
+    StopTraining,
+    Storage,
+    TrainingDone,
+    TrainingState,
+    TrainingStep,
+    ValidationLoss,
+)
+from lora_lab.workers.services import runs as run_service
+from lora_lab.workers.services.runs import NOTHING_LEARNED, Runs
+from lora_lab.workers.wire.dispatch import Dispatcher
+from tests.unit.workers.helpers import SETTINGS, Page
+from tests.unit.workers.services.helpers import (
+    FakeDataset,
+    FakeDatasets,
+    FakeGpu,
+    FakeModels,
+    FakeStores,
+    adapter_files,
+    split_of,
+)
+
+START = StartTraining(SETTINGS)
+
+
+class FakeTrainer:
+    """A run of four steps; it breaks off after `good` of them."""
+
+    def __init__(self, good: int = 4) -> None:
+        self.steps_done, self.total_steps, self.good = 0, 4, good
+        self.memory = SimpleNamespace(recomputed_layers=1)
+        self.adapter = self
+        self._stop = False
+
+    async def to_tensors(self) -> dict:
+        return {}
+
+    def stop(self) -> None:
+        self._stop = True
+
+    async def run(self) -> AsyncIterator[StepDone | ValidationDone]:
+        while self.steps_done < self.total_steps and not self._stop:
+            if self.steps_done == self.good:
+                raise LoraLabError("the loss is no number")
+            self.steps_done += 1
+            yield StepDone(self.steps_done, 4, 3.0 / self.steps_done, 1.0, 1e-3, 10, 12, 100.0, 1.0, 1.0)
+        yield ValidationDone(self.steps_done, 2.0)
+
+
+class FakePlans:
+    """Plans of one run, which gets ready as soon as it may `go`; `did` is what was asked of it."""
+
+    def __init__(self) -> None:
+        self.trainer, self.did = FakeTrainer(), list[str]()
+        self.go = asyncio.Event()
+        self.go.set()
+        self.error: Exception | None = None
+
+    async def plan_run(self, *_: Any) -> Any:
+        return SimpleNamespace(trainer=self.trainer)
+
+    async def get_ready(self, trainer: object, seed: int, on_loaded: Any, on_compiled: Any) -> None:
+        on_compiled(1, 8)  # not told: the weights take longer
+        on_loaded(0, 50)
+        await self.go.wait()
+        if self.error:
+            raise self.error
+        on_loaded(50, 50)
+        on_compiled(8, 8)
+        self.did.append("ready")
+
+    def release(self, trainer: object) -> None:
+        assert trainer is self.trainer
+        self.did.append("released")
+
+
+class FakeAdapters:
+    """Adapters that only count how often they were told of."""
+
+    told = 0
+
+    async def tell_adapters(self) -> None:
+        self.told += 1
+
+
+class Desk:
+    """The service with its neighbours; a dataset of 20 rows is open."""
+
+    def __init__(self, opened: OpenedModel) -> None:
+        self.page, self.models, self.plans, self.adapters = Page(), FakeModels(opened), FakePlans(), FakeAdapters()
+        self.gpu, self.stores = FakeGpu(self), FakeStores(self.page)
+        self.datasets = FakeDatasets(FakeDataset(split_of(20)))
+        self.runs = Runs(
+            self.page, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans,
+        )  # fmt: skip
+        self.lost = False
+        self._dispatcher = Dispatcher(self.page, [self.runs])
+
+    def raise_if_lost(self) -> None:
+        if self.lost:
+            raise DeviceError("The GPU was lost.")
+
+    async def send(self, command: Command) -> None:
+        await self._dispatcher.answer(command)
+
+    @property
+    def states(self) -> list[tuple[str, float, float]]:
+        return [(event.state, event.done, event.total) for event in self.page.all(TrainingState)]
+
+    async def names(self) -> list[str]:
+        """What was kept is called."""
+        return [info.name for info in await self.stores.shelf.all()]
+
+
+At = Callable[[Callable[[Desk], Awaitable[None]]], Page]
+
+
+@pytest.fixture
+def at_desk(monkeypatch: pytest.MonkeyPatch, opened: OpenedModel) -> At:
+    monkeypatch.setattr(run_service, "write_adapter", lambda *_: adapter_files(opened))
+
+    def start(work: Callable[[Desk], Awaitable[None]]) -> Page:
+        async def main() -> Page:
+            desk = Desk(opened)
+            await work(desk)
+            assert not desk.runs.training and desk.runs.getting_ready is None
+            return desk.page
+
+        return asyncio.run(main())
+
+    return start
+
+
+def test_a_run_is_told_from_the_press_to_the_end_and_kept(at_desk: At) -> None:
+    async def work(desk: Desk) -> None:
+        await desk.send(START)
+        assert desk.plans.did == ["ready", "released"]
+        assert desk.datasets.asked == ["count for assistant", "show assistant"]
+        assert desk.states == [
+            ("loading", 0, 0), ("loading", 0, 50), ("compiling", 0, 0), ("compiling", 8, 8), ("training", 0, 4),
+            ("done", 0, 0),
+        ]  # fmt: skip
+        assert await desk.names() == ["ships, 4 steps"] and desk.adapters.told == 1
+
+    page = at_desk(work)
+    assert [event.step for event in page.all(TrainingStep)] == [1, 2, 3, 4]
+    assert page.all(ValidationLoss) == [ValidationLoss(4, 2.0)] and page.all(Failed) == []
+    done = page.events[-1]
+    assert isinstance(done, TrainingDone) and not done.stopped and page.all(Storage) == [Storage(True)]
+    assert done.adapter.loss_curve == ((1, 3.0), (2, 1.5), (3, 1.0), (4, 0.75)) and done.adapter.final_loss == 0.75
+    assert (done.adapter.rows, done.adapter.recomputed_layers, done.adapter.rank) == (20, 1, SETTINGS.rank)
+
+
+def test_a_second_press_is_one_run_and_a_stop_without_one_is_nothing(at_desk: At) -> None:
+    async def work(desk: Desk) -> None:
+        await desk.send(StopTraining())
+        assert desk.page.events == [] and desk.datasets.asked == []
+        await asyncio.gather(desk.send(START), desk.send(START))
+        assert len(desk.page.all(TrainingDone)) == 1 and desk.states.count(("loading", 0, 0)) == 1
+        desk.plans.trainer = FakeTrainer()
+        await desk.send(START)  # and the next press is the next run
+        assert len(desk.page.all(TrainingDone)) == 2
+
+    assert at_desk(work).all(Failed) == []
+
+
+@pytest.mark.parametrize("when", ["waiting", "counting", "getting ready", "training"])
+def test_a_stop_ends_a_run_wherever_it_is(at_desk: At, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    async def work(desk: Desk) -> None:
+        if when == "counting":
+
+            async def stopped(_: Any) -> bool:
+                await desk.send(StopTraining())
+                return False
+
+            monkeypatch.setattr(desk.datasets, "count_for", stopped)
+        if when == "getting ready":
+            desk.plans.go.clear()
+        run = asyncio.ensure_future(desk.send(START))
+        if when == "waiting":
+            assert desk.runs.asked_for(START)  # it has come, and not yet its turn
+            run.cancel()
+            await desk.send(StopTraining())
+            await desk.runs.start_training(START)
+        elif when == "getting ready":
+            while desk.runs.getting_ready is None:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await desk.send(StopTraining())
+        elif when == "training":
+            while not desk.page.all(TrainingStep):
+                await asyncio.sleep(0)
+            await desk.send(StopTraining())
+        await asyncio.gather(run, return_exceptions=True)
+        assert ("stopping", 0, 0) in desk.states
+        assert ("stop counting" in desk.datasets.asked) is (when in ("waiting", "counting"))
+        if when == "training":
+            assert desk.page.last(TrainingDone).stopped and (await desk.names()) == ["ships, 1 step"]
+            assert desk.states[-1] == ("done", 0, 0)
+        else:
+            assert desk.page.last(TrainingState) == TrainingState("idle", NOTHING_LEARNED)
+            assert await desk.names() == [] and desk.page.all(TrainingDone) == []
+        assert desk.plans.did == {"getting ready": ["released"], "training": ["ready", "released"]}.get(when, [])
+
+    assert at_desk(work).all(Failed) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("no model", "Training needs a model"),
+        ("no dataset", "Training needs a dataset"),
+        ("bad settings", "rank: "),
+        ("given up", "Training did not begin"),
+        ("bad rows", "2 rows cannot be used"),
+        ("nothing left", "No row has anything left"),
+    ],
+)
+def test_a_run_that_cannot_begin_says_why_and_takes_no_memory(at_desk: At, change: str, said: str) -> None:
+    async def work(desk: Desk) -> None:
+        command, dataset = START, desk.datasets.dataset
+        assert dataset is not None
+        if change == "no model":
+            desk.models.model = None
+        elif change == "no dataset":
+            desk.datasets.dataset = None
+        elif change == "bad settings":
+            command = replace(START, settings=replace(SETTINGS, rank=0))
+        elif change == "given up":
+            desk.datasets.can_count = False
+        elif change == "bad rows":
+            dataset.bad_rows = 2
+        else:
+            dataset.parts = split_of(0)
+        await desk.send(command)
+        assert desk.states == [("loading", 0, 0), ("error", 0, 0)] and desk.plans.did == []
+        if change == "bad rows":  # the control
+            await desk.send(replace(command, accept_problems=True))
+            assert len(desk.page.all(TrainingDone)) == 1
+
+    (failed,) = at_desk(work).all(Failed)
+    assert failed.where == "training" and failed.message.startswith(said) and failed.details is None
+
+
+@pytest.mark.parametrize("good", [0, 2])
+def test_what_was_learned_before_an_error_is_kept(at_desk: At, good: int) -> None:
+    async def work(desk: Desk) -> None:
+        desk.plans.trainer = FakeTrainer(good)
+        await desk.send(START)
+        assert desk.states[-1] == ("error", 0, 0) and desk.plans.did == ["ready", "released"]
+        assert await desk.names() == (["ships, 2 steps"] if good else [])
+        assert [event.stopped for event in desk.page.all(TrainingDone)] == ([True] if good else [])
+
+    page = at_desk(work)
+    assert page.events[-1] == Failed("training", "the loss is no number")
+
+
+@pytest.mark.parametrize("where", ["ready", "lost"])
+def test_memory_is_given_back_whatever_happens(at_desk: At, where: str) -> None:
+    async def work(desk: Desk) -> None:
+        desk.lost = where == "lost"  # then nothing can be read back
+        desk.plans.trainer = FakeTrainer(2)
+        desk.plans.error = KeyError("kernel") if where == "ready" else None
+        await desk.send(START)
+        assert desk.plans.did[-1] == "released" and await desk.names() == []
+
+    page = at_desk(work)
+    (failed,) = page.all(Failed)
+    assert ("'kernel'" if where == "ready" else "The GPU was lost.") in failed.message
+    assert page.all(TrainingDone) == [] and page.last(TrainingState).state == "error"
