@@ -72,9 +72,9 @@ def write_tiny_gguf(
 ) -> Path:
     """Write the model of a Hugging Face folder as GGUF and return the path.
 
-    Matrices are stored as `form`, or as `forms` says for a Hugging Face name; norms stay f32. `metadata` adds or replaces
-    entries (strings, bools, ints, floats), `leave_out` drops some. The hidden and intermediate sizes must be multiples of
-    32 for the block forms, of 256 for the K-quants and IQ4_XS.
+    Matrices are stored as `form`, or as `forms` says for a Hugging Face name; norms stay f32. `metadata` adds or
+    replaces entries (strings, bools, ints, floats), `leave_out` drops some. The hidden and intermediate sizes must be
+    multiples of 32 for the block forms, of 256 for the K-quants and IQ4_XS.
     """
     from gguf import GGMLQuantizationType, GGUFWriter
 

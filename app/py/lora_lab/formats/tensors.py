@@ -10,8 +10,8 @@ import numpy as np
 from .byte_source import ByteSource, FileFormatError
 from .quants import DECODERS
 
-# form: (elements in a block, bytes of a block). A row is a whole number of blocks. f16 scales and minima (d, m) and parts
-# of the block's quants, in the file's order; "6-bit" are 12 bytes with the scales (and minima) of the block's parts.
+# form: (elements in a block, bytes of a block). A row is a whole number of blocks. What a block holds is in the file's
+# order: d and m are its own scale and minimum in f16, "6-bit" the scales (and minima) of its parts in 12 bytes.
 BLOCK_SIZES = {
     "f32": (1, 4),
     "f16": (1, 2),

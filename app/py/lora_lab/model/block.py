@@ -14,7 +14,7 @@ from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope
 from ..ops.swiglu import swiglu
 from ..ops.tape import Tape
-from ..ops.weight import Weight
+from ..ops.weight import JoinedWeight, Weight
 
 Adapters = Mapping[tuple[int, tuple[str, ...]], LoraPair]  # by (layer index, names of the layers it is for)
 # attend(layer index, q, k, v) -> (rows, H * D): over the sequence in training, over a cache in chat.
@@ -26,7 +26,8 @@ class Block:
     """One layer's weights."""
 
     vectors: Mapping[str, Tensor]  # gains and the like, by Hugging Face's path inside the block: "input_layernorm"
-    linears: Mapping[tuple[str, ...], Weight]  # by ModelConfig.joined_names: layers that share their input are stacked
+    # By ModelConfig.joined_names: layers that share their input are stacked, or joined where their forms differ.
+    linears: Mapping[tuple[str, ...], Weight | JoinedWeight]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class Pass:
         return rmsnorm(self.tape, x, gain, self.config.rms_norm_eps, f"{layer}.{name}")
 
     def linears(self, layer: int, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> list[Tensor]:
-        """Return the results of layers that share x: one product, unless only some of them have an adapter.
+        """Return the results of layers that share x: one product, or one a form, unless only some have an adapter.
 
         `residual` is added to the result of a single layer.
         """
