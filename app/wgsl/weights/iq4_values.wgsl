@@ -1,7 +1,7 @@
 // What the nibbles of IQ4_NL and IQ4_XS stand for: 16 fixed values, as in formats/quants.py. Four nibbles, one in each
 // byte, are looked up at once and bit by bit: a table would be read from memory for each of them.
 // include: weights/bytes.wgsl
-fn choose(mask: u32, clear: u32, set: u32) -> u32 { return clear ^ (mask & (clear ^ set)); }
+fn choose(mask: u32, off: u32, on: u32) -> u32 { return off ^ (mask & (off ^ on)); }
 
 fn iq4_values(nibbles: u32) -> vec4f {
     let bit0 = (nibbles & 0x01010101u) * 255u;
