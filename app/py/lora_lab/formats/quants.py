@@ -34,7 +34,15 @@ def q3_k_scales(packed: np.ndarray) -> np.ndarray:
     return fields(packed[:, :8], 4, 8) | fields(packed[:, 8:], 2, 4) << np.uint8(4)
 
 
-def _f16(blocks: np.ndarray, at: int) -> np.ndarray:
+def iq4_xs_scales(packed: np.ndarray) -> np.ndarray:
+    """The 6 bytes of IQ4_XS -> scales (blocks, 8), int8."""
+    high = np.ascontiguousarray(packed[:, :2]).view("<u2") >> np.arange(0, 16, 2, dtype=np.uint16)
+    low = fields(packed[:, 2:], 4, 1)
+    return (low | (high & 3).astype(np.uint8) << np.uint8(4)).view(np.int8) - np.int8(32)
+
+
+def f16(blocks: np.ndarray, at: int) -> np.ndarray:
+    """The float16 that begins at byte `at` of each block, as float32 (blocks, 1)."""
     return np.ascontiguousarray(blocks[:, at : at + 2]).view("<f2").astype(np.float32)
 
 
@@ -50,15 +58,15 @@ def _by_part(scales: np.ndarray, quants: np.ndarray, minima: np.ndarray | None =
 
 
 def _q8_0(blocks: np.ndarray) -> np.ndarray:
-    return _f16(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
+    return f16(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
 
 
 def _q4_0(blocks: np.ndarray) -> np.ndarray:
-    return _f16(blocks, 0) * _f32(fields(blocks[:, 2:], 4, 16), 8)
+    return f16(blocks, 0) * _f32(fields(blocks[:, 2:], 4, 16), 8)
 
 
 def _q4_1(blocks: np.ndarray) -> np.ndarray:
-    return _f16(blocks, 0) * _f32(fields(blocks[:, 4:], 4, 16)) + _f16(blocks, 2)
+    return f16(blocks, 0) * _f32(fields(blocks[:, 4:], 4, 16)) + f16(blocks, 2)
 
 
 def _five_bits(high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -66,52 +74,49 @@ def _five_bits(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def _q5_0(blocks: np.ndarray) -> np.ndarray:
-    return _f16(blocks, 0) * _f32(_five_bits(blocks[:, 2:6], blocks[:, 6:]), 16)
+    return f16(blocks, 0) * _f32(_five_bits(blocks[:, 2:6], blocks[:, 6:]), 16)
 
 
 def _q5_1(blocks: np.ndarray) -> np.ndarray:
-    return _f16(blocks, 0) * _f32(_five_bits(blocks[:, 4:8], blocks[:, 8:])) + _f16(blocks, 2)
+    return f16(blocks, 0) * _f32(_five_bits(blocks[:, 4:8], blocks[:, 8:])) + f16(blocks, 2)
 
 
 def _iq4_nl(blocks: np.ndarray) -> np.ndarray:
-    return _f16(blocks, 0) * np.array(IQ4_VALUES, np.float32)[fields(blocks[:, 2:], 4, 16)]
+    return f16(blocks, 0) * np.array(IQ4_VALUES, np.float32)[fields(blocks[:, 2:], 4, 16)]
 
 
 def _q2_k(blocks: np.ndarray) -> np.ndarray:
-    scales = _f16(blocks, 80) * _f32(blocks[:, :16] & 0x0F)
-    minima = _f16(blocks, 82) * _f32(blocks[:, :16] >> 4)
+    scales = f16(blocks, 80) * _f32(blocks[:, :16] & 0x0F)
+    minima = f16(blocks, 82) * _f32(blocks[:, :16] >> 4)
     return _by_part(scales, _f32(fields(blocks[:, 16:80], 2, 32)), minima)
 
 
 def _q3_k(blocks: np.ndarray) -> np.ndarray:
     quants = fields(blocks[:, 32:96], 2, 32) | fields(blocks[:, :32], 1, 32) << np.uint8(2)
-    return _by_part(_f16(blocks, 108) * _f32(q3_k_scales(blocks[:, 96:108]), 32), _f32(quants, 4))
+    return _by_part(f16(blocks, 108) * _f32(q3_k_scales(blocks[:, 96:108]), 32), _f32(quants, 4))
 
 
 def _q4_k(blocks: np.ndarray) -> np.ndarray:
     scales, minima = k_scales(blocks[:, 4:16])
     quants = _f32(fields(blocks[:, 16:], 4, 32))
-    return _by_part(_f16(blocks, 0) * _f32(scales), quants, _f16(blocks, 2) * _f32(minima))
+    return _by_part(f16(blocks, 0) * _f32(scales), quants, f16(blocks, 2) * _f32(minima))
 
 
 def _q5_k(blocks: np.ndarray) -> np.ndarray:
     scales, minima = k_scales(blocks[:, 4:16])
     quants = _f32(fields(blocks[:, 48:], 4, 32) | fields(blocks[:, 16:48], 1, 32) << np.uint8(4))
-    return _by_part(_f16(blocks, 0) * _f32(scales), quants, _f16(blocks, 2) * _f32(minima))
+    return _by_part(f16(blocks, 0) * _f32(scales), quants, f16(blocks, 2) * _f32(minima))
 
 
 def _q6_k(blocks: np.ndarray) -> np.ndarray:
     quants = fields(blocks[:, :128], 4, 64) | fields(blocks[:, 128:192], 2, 32) << np.uint8(4)
     scales = blocks[:, 192:208].view(np.int8).astype(np.float32)
-    return _by_part(_f16(blocks, 208) * scales, _f32(quants, 32))
+    return _by_part(f16(blocks, 208) * scales, _f32(quants, 32))
 
 
 def _iq4_xs(blocks: np.ndarray) -> np.ndarray:
-    high = np.ascontiguousarray(blocks[:, 2:4]).view("<u2") >> np.arange(0, 16, 2, dtype=np.uint16)
-    low = blocks[:, 4:8, None] >> np.array([0, 4], np.uint8)
-    scales = (low.reshape(-1, 8) & 0x0F) | (high & 3).astype(np.uint8) << np.uint8(4)
-    quants = np.array(IQ4_VALUES, np.float32)[fields(blocks[:, 8:], 4, 16)]
-    return _by_part(_f16(blocks, 0) * _f32(scales, 32), quants)
+    scales = iq4_xs_scales(blocks[:, 2:8]).astype(np.float32)
+    return _by_part(f16(blocks, 0) * scales, np.array(IQ4_VALUES, np.float32)[fields(blocks[:, 8:], 4, 16)])
 
 
 DECODERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

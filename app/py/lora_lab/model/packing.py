@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..formats.quants import k_scales, q3_k_scales
+from ..formats.quants import f16, iq4_xs_scales, k_scales, q3_k_scales
 from ..formats.tensors import BLOCK_SIZES
 from ..gpu.plan import ceil_div
 from ..ops.weight import row_words
@@ -26,8 +26,10 @@ def pack(form: str, rows: np.ndarray) -> np.ndarray:
     elif form == "q3_k":
         packed = _pack_q3_k(blocks)
     elif form == "q6_k":
-        packed = np.zeros((len(blocks), 212), np.uint8)
-        packed[:, :210] = blocks
+        packed = np.concatenate([blocks[:, :208], f16(blocks, 208).view(np.uint8)], axis=1)
+    elif form == "iq4_xs":
+        scales = iq4_xs_scales(blocks[:, 2:8]).view(np.uint8)
+        packed = np.concatenate([f16(blocks, 0).view(np.uint8), scales, blocks[:, 8:]], axis=1)
     else:
         return rows
     return packed.reshape(len(rows), -1)
