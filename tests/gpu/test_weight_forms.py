@@ -59,7 +59,7 @@ def test_values_are_those_of_the_file(device: Device, form: str) -> None:
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form not in ("f32", "bf16")])
 def test_the_smallest_scales(device: Device, form: str) -> None:
-    """A float16 below 2^-14 is subnormal. WGSL allows a device to take it for zero; those that we know do not."""
+    """A float16 below 2^-14 is subnormal: a device that took it for zero would lose whole blocks of small weights."""
     columns = some_columns(form)[0]
     raw, _ = reference.random_weight(form, (3, columns), np.random.default_rng(0))
     raw = raw.copy()
