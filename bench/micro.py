@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.rows import Row, Work
+from bench.synthetic import random_rows
+from lora_lab.formats.byte_source import BytesSource
+from lora_lab.formats.tensors import BLOCK_SIZES, StoredTensor
 from lora_lab.gpu import Device, Plan, Pool, Tensor, Trace
 from lora_lab.gpu.kernel import Binding, Kernel
 from lora_lab.gpu.plan import ceil_div, grid_1d
+from lora_lab.model.weights import plan_weight, upload_weight
 from lora_lab.ops.elementwise import fill
 from lora_lab.ops.linear import product, product_backward
 from lora_lab.ops.step import StepBuffer, StepValues
 from lora_lab.ops.tape import Tape
-from lora_lab.ops.weight import BLOCKS, Weight, packed_words
+from lora_lab.ops.weight import Weight
 
 MATMUL_ROWS = (128, 512, 1024, 4096)
 COPY_BYTES = 256 << 20  # past every cache
@@ -111,18 +115,13 @@ async def bandwidth_gb_s(device: Device) -> float:
     return 2 * size / (ms * 1e6)
 
 
-def random_weight(device: Device, shape: tuple[int, int], form: str) -> Weight:
+async def random_weight(device: Device, shape: tuple[int, int], form: str) -> Weight:
     """Return a (out, in) weight of random values: zeros would let a GPU clock higher than it does in earnest."""
-    words = packed_words(form, shape)
-    random = np.random.default_rng(0)
-    data = random.integers(0, 2**32, words, dtype=np.uint32)
-    if form == "q4_1":
-        data.reshape(-1, BLOCKS[form][0])[:, 0] = 0x2C002C00  # scale and offset 2^-4, in float16
-    elif form == "f16":
-        data[:] = random.normal(0, 0.02, 2 * words).astype(np.float16).view(np.uint32)
-    else:
-        raise ValueError(f"the form is {form}; wanted q4_1 or f16")
-    return Weight(device.upload(data, f"{form} weight"), shape, form)
+    raw = random_rows(np.random.default_rng(0), shape, form)
+    stored = [StoredTensor(f"{form} weight", shape, form, BytesSource(raw.data, form), 0, raw.size)]
+    (weight,) = plan_weight(device, stored).pieces
+    await upload_weight(weight, stored)
+    return weight
 
 
 def random_matrix(device: Device, shape: tuple[int, int]) -> Tensor:
@@ -191,19 +190,26 @@ class Products:
 
 
 async def measure_products(
-    device: Device, shapes: list[tuple[int, int]], rows: tuple[int, ...] = MATMUL_ROWS,
-    forms: tuple[str, ...] = ("q4_1", "f16"),
+    device: Device, shapes: list[tuple[int, int]], rows: Sequence[int] = MATMUL_ROWS,
+    forms: Sequence[str] = ("q4_1", "f16"), say: Callable[[Row], None] = lambda _: None,
 ) -> tuple[list[Row], list[str]]:  # fmt: skip
-    """Return the rows of every (in, out) shape, form and direction, and what was left out and why."""
+    """Return the rows of every (in, out) shape, form and direction, and what was left out and why.
+
+    `say` hears of each row at once.
+    """
     products, found = Products(device), []
     for ins, outs in shapes:
         for form in forms:
-            weight = random_weight(device, (outs, ins), form)
+            if ins % BLOCK_SIZES[form][0]:
+                products.left_out.append(f"{form}: a row of {ins} is no whole number of blocks")
+                continue
+            weight = await random_weight(device, (outs, ins), form)
             for m in rows:
                 for backward in (False, True):
                     row = await products.rows(m, weight, backward)
                     if row is not None:
                         found.append(row)
+                        say(row)
             weight.tensor.buffer.destroy()
     products.close()
     return found, products.left_out

@@ -13,11 +13,13 @@ import platform
 import sys
 from pathlib import Path
 
-from bench.rows import kernel_table, table
+from bench.micro import measure_products
+from bench.rows import Row, kernel_table, table
 from bench.suite import Options, run_all
 from lora_lab.errors import LoraLabError
 from lora_lab.formats.byte_source import sources_from_path
-from lora_lab.gpu import open_device
+from lora_lab.formats.tensors import FORMS
+from lora_lab.gpu import Device, open_device
 from lora_lab.model.files import open_model
 
 IN_PYODIDE = sys.platform == "emscripten"
@@ -30,6 +32,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", metavar="NAME", help="a .gguf file or a model's folder; or tiny, for a try")
     parser.add_argument("--quick", action="store_true", help="leave out the curves and the 1,000 steps")
     parser.add_argument("--profile", action="store_true", help="also the time by kernel")
+    parser.add_argument("--forms", metavar="A,B", help="only products, with weights of these forms; or all")
+    parser.add_argument("--sizes", default="2048,8192,1152,3072", metavar="N,M", help="their numbers of ins and outs")
+    parser.add_argument("--rows", default="512,4096", metavar="N,M", help="their numbers of rows")
     parser.add_argument("--commit", default="unknown", help="which state of the project this is")
     return parser.parse_args(arguments)
 
@@ -47,6 +52,34 @@ def host_name() -> str:
     return f"CPython {platform.python_version()}, wgpu-native"
 
 
+async def compare_forms(device: Device, asked: argparse.Namespace, out: Path) -> None:
+    """Time products of every pair of the sizes asked for, and print them side by side, a column a form."""
+    forms = FORMS if asked.forms == "all" else asked.forms.lower().split(",")
+    unknown = [form for form in forms if form not in FORMS]
+    if unknown:
+        raise LoraLabError(f"--forms: {', '.join(unknown)}; wanted some of {', '.join(FORMS)}")
+    sizes, rows = ([int(number) for number in text.split(",")] for text in (asked.sizes, asked.rows))
+    shapes = [(ins, outs) for ins in sizes for outs in sizes]
+
+    def say(row: Row) -> None:
+        print(f"{row.name}: {row.value:,.4g} {row.unit}, {row.more['ms']:.4g} ms", flush=True)
+
+    found, left_out = await measure_products(device, shapes, rows, forms, say)
+    result = {"adapter": device.info.name, "commit": asked.commit, "host": host_name(), "left_out": left_out}
+    out.write_text(json.dumps({**result, "rows": [row.to_json() for row in found]}, indent=1) + "\n")
+    for line in dict.fromkeys(left_out):
+        print(f"Left out: {line}")
+    by_product: dict[str, dict[str, float]] = {}
+    for row in found:
+        _, shape, form, *direction = row.name.split()
+        by_product.setdefault(" ".join([shape, *direction]), {})[form] = row.more["ms"]
+    print(f"\n| ms (over {forms[0]}) | {' | '.join(forms)} |\n|{'---|' * (len(forms) + 1)}")
+    for name, times in by_product.items():
+        first = times.get(forms[0], float("nan"))
+        cells = [f"{times[form]:.3f} ({times[form] / first:.2f})" if form in times else "-" for form in forms]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
 async def main(arguments: list[str]) -> None:
     """Measure, writing what is known after each part, and print the table."""
     asked = parse(arguments)
@@ -61,6 +94,9 @@ async def main(arguments: list[str]) -> None:
     device = await open_device()
     if device.info.is_software:
         print(f"{device.info.name} is a software device: its times say nothing about a GPU.")
+    if asked.forms:
+        await compare_forms(device, asked, out)
+        return
 
     def save(result: dict) -> None:
         out.write_text(json.dumps(result, indent=1) + "\n")

@@ -6,7 +6,7 @@ import numpy as np
 
 from lora_lab.config import ModelConfig
 from lora_lab.formats.byte_source import BytesSource
-from lora_lab.formats.tensors import StoredTensor, row_size_bytes
+from lora_lab.formats.tensors import BLOCK_SIZES, StoredTensor, row_size_bytes
 from lora_lab.model.checks import EMBEDDING, needed_shapes
 from lora_lab.model.families import llama
 from lora_lab.model.files import ModelFiles, TokenizerFiles
@@ -24,6 +24,13 @@ TINY = llama.make_config(
     bos_token_id=1, eos_token_ids=(2,),
 )  # fmt: skip
 
+# What the f16 numbers of a block are, by where they begin, so that its values lie between about -0.03 and 0.03.
+SCALES = {
+    "q8_0": {0: 0.00027}, "q4_0": {0: 0.0043}, "q4_1": {0: 0.0043, 2: -0.0323}, "q5_0": {0: 0.0021},
+    "q5_1": {0: 0.0021, 2: -0.0323}, "iq4_nl": {0: 0.0003}, "q2_k": {80: 0.0015, 82: 0.0022}, "q3_k": {108: 0.0003},
+    "q4_k": {0: 7e-5, 2: 5e-4}, "q5_k": {0: 3.4e-5, 2: 5e-4}, "q6_k": {208: 8e-6}, "iq4_xs": {0: 8e-6},
+}  # fmt: skip
+
 
 def random_model(config: ModelConfig, form: str = "q4_1", embedding_form: str = "q8_0", seed: int = 0) -> ModelFiles:
     """Return a model whose weights are about N(0, 0.02^2) in the given forms, gains being 1."""
@@ -31,7 +38,7 @@ def random_model(config: ModelConfig, form: str = "q4_1", embedding_form: str = 
     tensors: dict[str, StoredTensor] = {}
 
     def matrix(name: str, shape: tuple[int, int], form: str) -> None:
-        raw = _random_rows(random, shape, form)
+        raw = random_rows(random, shape, form)
         tensors[name] = StoredTensor(name, shape, form, BytesSource(raw.tobytes(), name), 0, raw.size, None)
 
     def gain(name: str, size: int) -> None:
@@ -46,16 +53,15 @@ def random_model(config: ModelConfig, form: str = "q4_1", embedding_form: str = 
     return ModelFiles(config, tensors, TokenizerFiles({}, None, {}), config.name)
 
 
-def _random_rows(random: np.random.Generator, shape: tuple[int, int], form: str) -> np.ndarray:
+def random_rows(random: np.random.Generator, shape: tuple[int, int], form: str) -> np.ndarray:
+    """Return a matrix as a file has it, uint8, every quant random."""
     rows, columns = shape
-    if form in ("f32", "f16"):
-        values = random.normal(0, 0.02, shape).astype(np.float32 if form == "f32" else np.float16)
-        return values.view(np.uint8).reshape(-1)
+    if form in ("f32", "f16", "bf16"):
+        values = random.normal(0, 0.02, shape).astype(np.float16 if form == "f16" else np.float32)
+        words = values.view(np.uint16)
+        return (words[:, 1::2].copy() if form == "bf16" else words).view(np.uint8).reshape(-1)
     raw = random.integers(0, 256, (rows * row_size_bytes(form, columns),), dtype=np.uint8)
-    if form == "q4_1":
-        blocks = raw.reshape(-1, 20)
-        blocks[:, :4] = np.array([0.0043, -0.0323], np.float16).view(np.uint8)  # 15 steps from -0.032 to 0.032
-    else:
-        blocks = raw.reshape(-1, 34)
-        blocks[:, :2] = np.array([0.00027], np.float16).view(np.uint8)
+    blocks = raw.reshape(-1, BLOCK_SIZES[form][1])
+    for at, value in SCALES[form].items():
+        blocks[:, at : at + 2] = np.array([value], np.float16).view(np.uint8)
     return raw

@@ -36,9 +36,28 @@ def directional_derivative(
 # --- weights ---
 
 
+# Of the forms whose values the `gguf` package decodes for us: (elements, bytes of a block, where its f16 scale and, if
+# it has one, its f16 minimum begin, how large they have to be for values of about 0.3).
+GGUF_BLOCKS = {
+    "q5_0": (32, 22, (0,), 0.03), "q5_1": (32, 24, (0, 2), 0.02), "iq4_nl": (32, 18, (0,), 0.004),
+    "q2_k": (256, 84, (80, 82), 0.02), "q3_k": (256, 110, (108,), 0.007), "q4_k": (256, 144, (0, 2), 0.001),
+    "q5_k": (256, 176, (0, 2), 0.0005), "q6_k": (256, 210, (208,), 0.0002), "iq4_xs": (256, 136, (0,), 0.0003),
+}  # fmt: skip
+
+
 def random_weight(form: str, shape: tuple[int, int], rng: np.random.Generator) -> tuple[Array, Array]:
     """Return (raw rows as a file holds them, uint8 (out, row bytes); their values, float64 (out, in))."""
     rows, columns = shape
+    if form in GGUF_BLOCKS:
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        elements, size, scales, std = GGUF_BLOCKS[form]
+        raw = rng.integers(0, 256, (rows * columns // elements, size), dtype=np.uint8)
+        for at in scales:
+            raw[:, at : at + 2] = rng.normal(0, std, (len(raw), 1)).astype(np.float16).view(np.uint8)
+        raw = raw.reshape(rows, -1)
+        return raw, dequantize(raw, GGMLQuantizationType[form.upper()]).astype(np.float64)
     if form in ("f32", "f16", "bf16"):
         values = rng.normal(0, 0.3, shape).astype(np.float32)
         if form == "f16":

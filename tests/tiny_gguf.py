@@ -33,6 +33,21 @@ def permute(weight: np.ndarray, num_heads: int) -> np.ndarray:
     return weight.reshape(num_heads, 2, rows // num_heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
+def encode(rows: np.ndarray, form: str) -> np.ndarray:
+    """Return float32 rows as a file stores them in `form`: uint8 (rows, row bytes), or the numbers of a plain form.
+
+    By ggml's own quantisers, which the `libgguf` package brings; `gguf` has them for a few forms only.
+    """
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize
+    from libgguf import quantize_rows
+
+    kind, rows = GGMLQuantizationType[form.upper()], np.ascontiguousarray(rows)
+    if form in ("f32", "f16", "bf16"):
+        return quantize(rows, kind)
+    return np.asarray(quantize_rows(rows, kind)).view(np.uint8).reshape(len(rows), -1)
+
+
 def gguf_name(name: str) -> str:
     """Return llama.cpp's name of a Hugging Face tensor."""
     fixed = {
@@ -57,12 +72,11 @@ def write_tiny_gguf(
 ) -> Path:
     """Write the model of a Hugging Face folder as GGUF and return the path.
 
-    Matrices are stored as `form` ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"), or as `forms` says for a Hugging Face
-    name; norms stay f32. `metadata` adds or replaces entries (strings, bools, ints, floats), `leave_out` drops some.
-    The hidden and intermediate sizes must be multiples of 32 for the block forms.
+    Matrices are stored as `form`, or as `forms` says for a Hugging Face name; norms stay f32. `metadata` adds or
+    replaces entries (strings, bools, ints, floats), `leave_out` drops some. The hidden and intermediate sizes must be
+    multiples of 32 for the block forms, of 256 for the K-quants and IQ4_XS.
     """
     from gguf import GGMLQuantizationType, GGUFWriter
-    from gguf.quants import quantize
 
     model: ModelFiles = asyncio.run(open_model(sources_from_path(hf_folder)))
     config = model.config
@@ -108,7 +122,7 @@ def write_tiny_gguf(
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             weight = permute(weight, config.num_heads if "q_proj" in name else config.num_kv_heads)
         chosen = (forms or {}).get(name, form if weight.ndim == 2 else "f32")
-        stored = quantize(np.ascontiguousarray(weight), GGMLQuantizationType[chosen.upper()])
+        stored = encode(weight, chosen)
         writer.add_tensor(gguf_name(name), stored, raw_dtype=GGMLQuantizationType[chosen.upper()])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

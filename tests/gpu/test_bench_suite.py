@@ -14,6 +14,8 @@ import pytest
 from bench.micro import random_matrix, random_weight
 from bench.rows import check_result
 from bench.suite import Options, run_all
+from bench.synthetic import random_rows
+from lora_lab.formats.tensors import FORMS, dequantize
 from lora_lab.gpu import Device, Pool, Tensor
 from lora_lab.gpu.plan import Trace
 from lora_lab.ops.elementwise import fill
@@ -107,5 +109,14 @@ def test_random_inputs_fill_the_whole_matrix(device: Device) -> None:
     assert np.isfinite(values).all()
     assert 0.99 < values.std() < 1.01
     assert values[2, -1] == values.reshape(-1)[values.size - 1 - (1 << 20)]
-    with pytest.raises(ValueError, match="the form is q8_0; wanted q4_1 or f16"):
-        random_weight(device, (32, 32), "q8_0")
+
+
+def test_random_weights_of_every_form_are_small_and_never_the_same(device: Device) -> None:
+    """As in a model: a GPU's clock, and so its time, depends on the values."""
+    for form in FORMS:
+        weight = asyncio.run(random_weight(device, (8, 256), form))
+        assert weight.form == form
+        weight.tensor.buffer.destroy()
+        values = dequantize(form, random_rows(np.random.default_rng(0), (8, 256), form), (8, 256))
+        assert 0.01 < values.std() < 0.04, form
+        assert np.abs(values).max() < 0.1, form

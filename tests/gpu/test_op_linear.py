@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,7 +19,7 @@ from lora_lab.ops.linear import LoraPair, linear
 from lora_lab.ops.matmul import matmul
 from lora_lab.ops.step import StepValues
 from lora_lab.ops.tiling import Tiling
-from lora_lab.ops.weight import Weight
+from lora_lab.ops.weight import BLOCKS, JoinedWeight, Weight
 from tests import reference
 from tests.close import OP_TOLERANCE, assert_close, check_op, run_op
 
@@ -30,19 +30,34 @@ RANKS = (0, 1, 3, 16)
 
 
 def width(form: str) -> int:
-    """A row that no tile divides: 9 quads, or 3 blocks of 32."""
-    return 36 if form in ("f32", "f16", "bf16") else 96
+    """A row that no tile divides: 9 quads, or 3 blocks of 32; where blocks have 256 columns, one."""
+    return {4: 36, 256: 256}.get(BLOCKS[form][1], 96)
+
+
+@contextmanager
+def weights_on(
+    device: Device, forms: Sequence[str], widths: Sequence[int], columns: int, seed: int = 0
+) -> Iterator[tuple[Weight | JoinedWeight, np.ndarray]]:
+    """Bring stacked random weights to the GPU by way of a file's bytes; yield them and all their values in float64."""
+    rng, stored, values = np.random.default_rng(seed), [], []
+    for index, (form, width) in enumerate(zip(forms, widths, strict=True)):
+        raw, exact = reference.random_weight(form, (width, columns), rng)
+        source = BytesSource(raw.tobytes(), "weights")
+        stored.append(StoredTensor(f"weight {index}", (width, columns), form, source, 0, raw.size))
+        values.append(exact)
+    weight = plan_weight(device, stored)
+    asyncio.run(upload_weight(weight, stored))
+    yield weight, np.concatenate(values)
+    for piece in weight.pieces:
+        piece.tensor.buffer.destroy()
 
 
 @contextmanager
 def weight_on(device: Device, form: str, shape: tuple[int, int], seed: int = 0) -> Iterator[tuple[Weight, np.ndarray]]:
-    """Bring a random weight to the GPU by way of a file's bytes; yield it and its values in float64."""
-    raw, values = reference.random_weight(form, shape, np.random.default_rng(seed))
-    stored = StoredTensor("weight", shape, form, BytesSource(raw.tobytes(), "weights"), 0, raw.size)
-    weight = plan_weight(device, [stored])
-    asyncio.run(upload_weight(weight, [stored]))
-    yield weight, values
-    weight.tensor.storage.destroy()  # type: ignore[union-attr]
+    """Bring one random weight to the GPU; yield it and its values in float64."""
+    with weights_on(device, [form], [shape[0]], shape[1], seed) as (weight, values):
+        assert isinstance(weight, Weight)
+        yield weight, values
 
 
 @pytest.mark.parametrize(

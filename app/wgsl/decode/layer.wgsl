@@ -14,9 +14,10 @@
 // multiply the weights, so that an adapter costs what it computes and not what it waits for. A token is one long chain of
 // waiting, for memory and for code too: what is needed is asked for at once, and the code is short.
 // COLUMNS results a workgroup (norm_swiglu: as many of gate and of up); its invocations split the sums, which are fixed
-// trees: same input, same bits. Widths are multiples of COLUMNS, but for the lm_head's.
+// trees: same input, same bits. Widths are multiples of COLUMNS, but for the lm_head's. norm_linear makes the results from
+// `first` to `columns` - 1, those whose weights are stored in one form: the weight has rows for these alone.
 struct Params {
-    columns: u32, inner: u32, eps: f32, b_in: u32, a_out: u32, start1: u32, start2: u32,
+    columns: u32, inner: u32, eps: f32, b_in: u32, a_out: u32, start1: u32, start2: u32, first: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
@@ -258,10 +259,10 @@ fn embed(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) l
 @compute @workgroup_size(ALL)
 fn norm_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32,
                @builtin(num_workgroups) groups: vec3u) {
-    let workgroup = group.y * groups.x + group.x;
-    let column0 = workgroup * COLUMNS;
+    let row0 = (group.y * groups.x + group.x) * COLUMNS;
+    let column0 = params.first + row0;
     let quads = params.inner / 4u;
-    let last = params.columns - 1u;
+    let last = params.columns - params.first - 1u;
     var results: Results;
     if (lane < LANES) {
         var square = 0.0;
@@ -269,8 +270,8 @@ fn norm_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
             let quad = min(lane + trip * LANES, quads - 1u);
             let value = x[quad] * select(0.0, 1.0, lane + trip * LANES < quads);
             let own_gain = gain[quad];
-            let near = four_words(column0, last, quad, quads);
-            let far = four_words(column0 + 4u, last, quad, quads);
+            let near = four_words(row0, last, quad, quads);
+            let far = four_words(row0 + 4u, last, quad, quads);
             let a = value * own_gain;
             square += dot(value, value);
             results.s0 += four_dots(a, near, quad);
@@ -278,7 +279,7 @@ fn norm_linear(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_in
         }
         squares[lane] = square;
     } else if (HELPERS > 0u) {
-        results = share_of_b_u(lane - LANES, workgroup);
+        results = share_of_b_u(lane - LANES, column0 / COLUMNS);
     }
     add_up(lane, results);
     if (lane < COLUMNS) {

@@ -9,10 +9,12 @@
 // A chunk of the loss works on the trained rows only: those from chunk_start on, as many as step.loss_rows leaves.
 // Layers that share their input may be one product (q, k and v; gate and up). Their results, and the gradients of those,
 // then lie one layer behind another: output n of row r is at base + r * width + n - start of the layer that n is of, and
-// each layer has its own R columns of lora_in. `weight_row0` picks one layer out of a joined weight.
+// each layer has its own R columns of lora_in. `weight_row0` picks one layer out of a joined weight. Of layers in weights of
+// different forms a product makes some: `rank0` and `lora_row0` say where its ranks begin in lora_in, and (forward) its
+// rows in lora_weight.
 struct Params {
     rows: u32, columns: u32, inner: u32, outs: u32, rank: u32, rank_total: u32, accumulate: u32, chunk_start: u32,
-    part: u32, y_size: u32, weight_row0: u32, start1: u32, start2: u32, base1: u32, base2: u32,
+    part: u32, y_size: u32, weight_row0: u32, rank0: u32, lora_row0: u32, start1: u32, start2: u32, base1: u32, base2: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl

@@ -24,8 +24,9 @@ fn lora_in_at(row: u32, r: u32) -> f32 { return lora_in[row * params.rank_total 
 // Four values of the adapter's right factor for rank r: B's rows in forward, A's columns in backward.
 fn lora_columns(column: u32, r: u32) -> vec4f {
     let last = params.columns - 1u;
-    return vec4f(lora_weight[min(column, last) * params.rank + r], lora_weight[min(column + 1u, last) * params.rank + r],
-                 lora_weight[min(column + 2u, last) * params.rank + r], lora_weight[min(column + 3u, last) * params.rank + r]);
+    let at = params.lora_row0 * params.rank + r;
+    return vec4f(lora_weight[at + min(column, last) * params.rank], lora_weight[at + min(column + 1u, last) * params.rank],
+                 lora_weight[at + min(column + 2u, last) * params.rank], lora_weight[at + min(column + 3u, last) * params.rank]);
 }
 
 fn lora_row(column: u32, r: u32) -> vec4f {
@@ -102,8 +103,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
     }
     let near = layer_of(column0);
     let far = layer_of(min(column0 + 4u, last));
-    let near0 = near.index * params.rank;
-    let far0 = far.index * params.rank;
+    let near0 = params.rank0 + near.index * params.rank;
+    let far0 = params.rank0 + far.index * params.rank;
     let near_at = near.base + column0 - near.start;
     let far_at = far.base + column0 + 4u - far.start;
     let count = params.columns - column0;

@@ -10,7 +10,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     let column0 = (group.y * groups.x + group.x) * OUTPUTS;
     let quads = params.inner / 4u;
     let last = params.columns - 1u;
-    let lora0 = layer_of(min(column0, last)).index * params.rank;
+    let lora0 = params.rank0 + layer_of(min(column0, last)).index * params.rank;
     var acc = vec4f(0.0);
     for (var quad = lane; quad < quads; quad += LANES) {
         let a = x[quad];
@@ -21,10 +21,11 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     }
     for (var r = lane; r < params.rank; r += LANES) {
         let u = lora_in[lora0 + r];
-        acc += u * vec4f(lora_weight[min(column0, last) * params.rank + r],
-                         lora_weight[min(column0 + 1u, last) * params.rank + r],
-                         lora_weight[min(column0 + 2u, last) * params.rank + r],
-                         lora_weight[min(column0 + 3u, last) * params.rank + r]);
+        let at = params.lora_row0 * params.rank + r;
+        acc += u * vec4f(lora_weight[at + min(column0, last) * params.rank],
+                         lora_weight[at + min(column0 + 1u, last) * params.rank],
+                         lora_weight[at + min(column0 + 2u, last) * params.rank],
+                         lora_weight[at + min(column0 + 3u, last) * params.rank]);
     }
     partial[lane] = acc;
     workgroupBarrier();

@@ -30,15 +30,14 @@ fn lora_in_four(row: u32, r: u32) -> vec4f {
     return value;
 }
 
-fn b_at(column: u32, r: u32, first: u32) -> f32 {
+fn b_at(row: u32, r: u32, first: u32) -> f32 {
     if (r < first || r >= first + params.rank) { return 0.0; }
-    return lora_weight[column * params.rank + r - first];
+    return lora_weight[row * params.rank + r - first];
 }
 
-// B of an output for ranks r .. r + 3; its layer's ranks begin at `first`, all others are zero.
-fn b_four(column: u32, r: u32, first: u32) -> vec4f {
-    return vec4f(b_at(column, r, first), b_at(column, r + 1u, first), b_at(column, r + 2u, first),
-                 b_at(column, r + 3u, first));
+// Row `row` of B for ranks r .. r + 3; its layer's ranks begin at `first`, all others are zero.
+fn b_four(row: u32, r: u32, first: u32) -> vec4f {
+    return vec4f(b_at(row, r, first), b_at(row, r + 1u, first), b_at(row, r + 2u, first), b_at(row, r + 3u, first));
 }
 
 // A of a rank for four columns.

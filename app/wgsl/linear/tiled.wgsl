@@ -181,7 +181,7 @@ fn lora_in_quad(row: u32, rows: u32, r: u32) -> vec4f {
 // Ranks r .. r + 3 of an output: zero where output and rank are of different layers.
 fn b_quad(column: u32, r: u32) -> vec4f {
     if (column >= params.columns) { return vec4f(0.0); }
-    return b_four(column, r, layer_of(column).index * params.rank);
+    return b_four(params.lora_row0 + column, r, params.rank0 + layer_of(column).index * params.rank);
 }
 
 fn a_quad(r: u32, quad: u32) -> vec4f {
@@ -275,8 +275,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 // include: linear/multiply.wgsl
     }
     // Only the ranks of the layers that this tile is of; the first part of a sum takes them.
-    let rank_first = layer_of(column0).index * params.rank / 4u * 4u;
-    let rank_end = (layer_of(min(column0 + 63u, params.columns - 1u)).index + 1u) * params.rank;
+    let rank_first = (params.rank0 + layer_of(column0).index * params.rank) / 4u * 4u;
+    let rank_end = params.rank0 + (layer_of(min(column0 + 63u, params.columns - 1u)).index + 1u) * params.rank;
     for (var r = rank_first; r < select(0u, rank_end, group.z == 0u); r += SPAN) {
         workgroupBarrier();
         put_lora_forward(r + depth0, depth0, lane, rows, row0, column0);

@@ -24,9 +24,9 @@ fn lora_in_four(row: u32, r: u32) -> vec4f {
     return lora_in[(row * params.rank_total + r) / 4u];
 }
 
-fn b_four(column: u32, r: u32, first: u32) -> vec4f {
+fn b_four(row: u32, r: u32, first: u32) -> vec4f {
     if (r < first || r >= first + params.rank) { return vec4f(0.0); }
-    return lora_weight[(column * params.rank + r - first) / 4u];
+    return lora_weight[(row * params.rank + r - first) / 4u];
 }
 
 fn a_four(r: u32, quad: u32) -> vec4f { return lora_weight[r * (params.columns / 4u) + quad]; }

@@ -1,6 +1,5 @@
 // GGUF Q4_1: blocks of 32 columns, w = scale * quant + low. A block is 5 words, as in the file: scale and low (f16
 // each), then 16 bytes; byte j holds column j in its low nibble and column j + 16 in its high one.
-// Q4_0 (w = scale * (quant - 8)) is brought to this form at load with low = -8 * scale, which is exact.
 @group(0) @binding(2) var<storage, read> weight: array<u32>;
 fn weight_words(row: u32, quad: u32, quads_per_row: u32) -> vec4u {
     let block = (row * (quads_per_row >> 3u) + (quad >> 3u)) * 5u;

@@ -1,15 +1,14 @@
-// GGUF Q8_0: blocks of 32 columns, w = scale * quant. On the GPU a block is 9 words: the scale (f16, low half), then
-// 32 signed bytes. The file's blocks of 34 bytes are widened to this at load.
+// GGUF Q8_0: blocks of 32 columns, w = scale * quant. On the GPU two blocks of a row are 17 words: both scales (f16), then
+// 8 words of signed bytes each. A row of an odd number of blocks ends with half a pair, its second scale unused.
+// include: weights/bytes.wgsl
 @group(0) @binding(2) var<storage, read> weight: array<u32>;
 fn weight_words(row: u32, quad: u32, quads_per_row: u32) -> vec4u {
-    let block = (row * (quads_per_row >> 3u) + (quad >> 3u)) * 9u;
-    return vec4u(weight[block], weight[block + 1u + (quad & 7u)], 0u, 0u);
+    let pair = row * (((quads_per_row >> 3u) * 17u + 1u) >> 1u) + (quad >> 4u) * 17u;
+    return vec4u(weight[pair], weight[pair + 1u + (quad & 15u)], 0u, 0u);
 }
 
 fn weight_values(words: vec4u, quad: u32) -> vec4f {
-    let packed = bitcast<i32>(words.y);
-    let quants = vec4i(packed << 24u, packed << 16u, packed << 8u, packed) >> vec4u(24u);
-    return unpack2x16float(words.x).x * vec4f(quants);
+    return unpack2x16float(words.x >> ((quad & 8u) << 1u)).x * signed_bytes(words.y);
 }
 
 fn weight_quad(row: u32, quad: u32, quads_per_row: u32) -> vec4f {

@@ -1,4 +1,4 @@
-"""GGUF headers, quantised forms and row permutation against the `gguf` package, and damaged files."""
+"""GGUF headers, sizes and row permutation against the `gguf` package, and damaged files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
+from gguf import GGUFReader, GGUFWriter
 from gguf.constants import GGML_QUANT_SIZES
-from gguf.quants import dequantize, quantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,38 +29,14 @@ def read(data: bytes) -> GgufFile:
 # ---------------------------------------------------------------------------------------------------- forms
 
 
-@pytest.mark.parametrize("form", tensor_forms.FORMS)
-def test_decodes_as_the_package_does(form: str) -> None:
-    kind = GGMLQuantizationType[form.upper()]
-    rows = (np.random.default_rng(1).normal(size=(37, 96)) * 3).astype(np.float32)
-    rows[3] = 0  # a block without any scale
-    stored = quantize(rows, kind)
-    raw = np.frombuffer(stored.tobytes(), dtype=np.uint8)
-    assert raw.size == 37 * tensor_forms.row_size_bytes(form, 96)
-    decoded = tensor_forms.dequantize(form, raw, (37, 96))
-    np.testing.assert_array_equal(decoded, dequantize(stored, kind), strict=True)
-    # The control: what was stored is what comes back, up to the form's step. A scale of half the size would show.
-    step = {"f32": 0, "f16": 1e-3, "bf16": 1e-2, "q8_0": 0.05, "q4_0": 0.8, "q4_1": 0.5}[form]
-    assert np.abs(decoded - rows).max() <= step * np.abs(rows).max()
-
-
-@pytest.mark.parametrize("form", ["q8_0", "q4_0", "q4_1"])
-def test_decodes_any_bytes_as_the_package_does(form: str) -> None:
-    """All values of the quants and many scales, not only those that the package's quantiser produces."""
-    block_bytes = tensor_forms.BLOCK_SIZES[form][1]
-    raw = np.random.default_rng(2).integers(0, 256, size=(500, block_bytes), dtype=np.uint8)
-    raw[:, 1] &= 0b10111011  # the high byte of the scale: keep it finite
-    if form == "q4_1":
-        raw[:, 3] &= 0b10111011
-    expected = dequantize(raw, GGMLQuantizationType[form.upper()])
-    np.testing.assert_array_equal(tensor_forms.dequantize(form, raw, (500, 32)), expected, strict=True)
-
-
 def test_sizes_that_do_not_fit_are_errors() -> None:
     with pytest.raises(FileFormatError, match="a row of 33 elements cannot be q4_0; wanted a multiple of 32"):
         tensor_forms.row_size_bytes("q4_0", 33)
-    with pytest.raises(FileFormatError, match="form q6_k are not supported"):
-        tensor_forms.row_size_bytes("q6_k", 256)
+    with pytest.raises(FileFormatError, match="a row of 576 elements cannot be q6_k; wanted a multiple of 256"):
+        tensor_forms.row_size_bytes("q6_k", 576)
+    for form in ("iq2_xxs", "tq1_0", "mxfp4"):
+        with pytest.raises(FileFormatError, match=f"form {form} are not supported; wanted one of f32, .*, iq4_xs"):
+            tensor_forms.row_size_bytes(form, 256)
     with pytest.raises(FileFormatError, match=r"33 bytes for a q8_0 tensor of shape \(1, 32\); wanted 34"):
         tensor_forms.dequantize("q8_0", np.zeros(33, np.uint8), (1, 32))
 
@@ -80,6 +55,8 @@ def test_unpermuting_undoes_the_converter(heads: int, head_dim: int, columns: in
 def test_the_table_of_types_is_the_packages() -> None:
     table = {int(kind): (kind.name.lower(), *sizes) for kind, sizes in GGML_QUANT_SIZES.items()}
     assert {number: table[number] for number in gguf_format.TENSOR_TYPES} == gguf_format.TENSOR_TYPES
+    ours = {form: sizes for form, *sizes in gguf_format.TENSOR_TYPES.values()}
+    assert {form: tuple(ours[form]) for form in tensor_forms.FORMS} == tensor_forms.BLOCK_SIZES
 
 
 # ---------------------------------------------------------------------------------------------------- headers

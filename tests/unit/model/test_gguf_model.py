@@ -168,9 +168,9 @@ def test_a_gguf_with_forms_that_we_cannot_compute_with(quantizable: Path, tmp_pa
     for name in (b"blk.0.ffn_up.weight", b"blk.1.ffn_up.weight"):
         at = data.index(name) + len(name) + 4 + 2 * 8
         assert data[at] == 2
-        data = data[:at] + bytes([20]) + data[at + 1 :]  # iq4_nl: blocks of the same size
+        data = data[:at] + bytes([39]) + data[at + 1 :]  # mxfp4: blocks of a byte less
     path.write_bytes(data)
-    expected = "tiny.gguf: model.layers.0.mlp.up_proj.weight and 1 more tensors are stored as IQ4_NL; wanted one of"
+    expected = "tiny.gguf: model.layers.0.mlp.up_proj.weight and 1 more tensors are stored as MXFP4; wanted one of"
     assert [problem.startswith(expected) for problem in problems_of(path)] == [True]
 
 

@@ -8,15 +8,26 @@ from math import prod
 import numpy as np
 
 from .byte_source import ByteSource, FileFormatError
+from .quants import DECODERS
 
-# form: (elements in a block, bytes of a block). A row is a whole number of blocks.
+# form: (elements in a block, bytes of a block). A row is a whole number of blocks. What a block holds is in the file's
+# order: d and m are its own scale and minimum in f16, "6-bit" the scales (and minima) of its parts in 12 bytes.
 BLOCK_SIZES = {
     "f32": (1, 4),
     "f16": (1, 2),
     "bf16": (1, 2),
-    "q8_0": (32, 34),  # f16 scale, 32 int8
-    "q4_0": (32, 18),  # f16 scale, 16 bytes of two quants each: low halves are elements 0-15, high halves 16-31
-    "q4_1": (32, 20),  # f16 scale, f16 minimum, 16 bytes as in q4_0
+    "q8_0": (32, 34),  # d, 32 int8
+    "q4_0": (32, 18),  # d, 16 bytes of two quants each: low halves are elements 0-15, high halves 16-31
+    "q4_1": (32, 20),  # d, m, 16 bytes as in q4_0
+    "q5_0": (32, 22),  # d, the fifth bits of all elements (u32), 16 bytes as in q4_0
+    "q5_1": (32, 24),  # d, m, fifth bits, 16 bytes
+    "iq4_nl": (32, 18),  # as q4_0, but a quant is the number of one of 16 fixed values
+    "q2_k": (256, 84),  # 16 bytes of scale and minimum, 64 of quants, d, m
+    "q3_k": (256, 110),  # 32 bytes of third bits, 64 of the lower ones, 6-bit scales, d
+    "q4_k": (256, 144),  # d, m, 6-bit scales and minima, 128 bytes of quants
+    "q5_k": (256, 176),  # d, m, 6-bit scales and minima, 32 bytes of fifth bits, 128 of the lower ones
+    "q6_k": (256, 210),  # 128 bytes of the lower four bits, 64 of the upper two, 16 int8 scales, d
+    "iq4_xs": (256, 136),  # d, u16 and 4 bytes of 6-bit scales, 128 bytes of quants as in iq4_nl
 }
 FORMS = tuple(BLOCK_SIZES)
 
@@ -27,7 +38,7 @@ class StoredTensor:
 
     name: str
     shape: tuple[int, ...]  # row-major, [out, in] for a linear layer
-    form: str  # one of FORMS, or another format's own name for what we cannot compute with (e.g. "q6_k", "i64")
+    form: str  # one of FORMS, or another format's own name for what we cannot compute with (e.g. "iq2_xxs", "i64")
     source: ByteSource
     offset: int  # bytes from the start of the source
     size_bytes: int
@@ -75,21 +86,7 @@ def dequantize(form: str, raw: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
     if form == "bf16":
         return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
 
-    blocks = raw.reshape(-1, BLOCK_SIZES[form][1])
-    scale = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype(np.float32)
-    if form == "q8_0":
-        values = scale * blocks[:, 2:].view(np.int8).astype(np.float32)
-    elif form == "q4_0":
-        values = scale * (_nibbles(blocks[:, 2:]).astype(np.float32) - np.float32(8))
-    else:  # q4_1
-        minimum = np.ascontiguousarray(blocks[:, 2:4]).view("<f2").astype(np.float32)
-        values = scale * _nibbles(blocks[:, 4:]).astype(np.float32) + minimum
-    return values.reshape(shape)
-
-
-def _nibbles(packed: np.ndarray) -> np.ndarray:
-    """(blocks, 16) bytes -> (blocks, 32) numbers 0-15: all low halves, then all high halves."""
-    return np.concatenate([packed & 0x0F, packed >> 4], axis=1)
+    return DECODERS[form](raw.reshape(-1, BLOCK_SIZES[form][1])).reshape(shape)
 
 
 def unpermute_rows(raw_rows: np.ndarray, num_heads: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..ops.linear import LoraPair, linear, linear_joined
 from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope
 from ..ops.tape import Tape
-from ..ops.weight import Weight
+from ..ops.weight import JoinedWeight, Weight
 
 Adapters = Mapping[tuple[int, tuple[str, ...]], LoraPair]  # by (layer index, names of the layers it is for)
 # attend(layer index, q, k, v) -> (rows, H * D): over the sequence in training, over a cache in chat.
@@ -35,7 +35,8 @@ class Block:
 
     # Gains and biases by Hugging Face's name inside the block: "input_layernorm.weight".
     vectors: Mapping[str, Tensor]
-    linears: Mapping[tuple[str, ...], Weight]  # by ModelConfig.joined_names: layers that share their input are stacked
+    # By ModelConfig.joined_names: layers that share their input are stacked, or joined where their forms differ.
+    linears: Mapping[tuple[str, ...], Weight | JoinedWeight]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Pass:
         return reshaped(self.tape, normed, x.shape)
 
     def linears(self, layer: int, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> list[Tensor]:
-        """Return the results of layers that share x: one product, unless only some of them have an adapter.
+        """Return the results of layers that share x: one product, or one a form, unless only some have an adapter.
 
         `residual` is added to the result of a single layer.
         """

@@ -9,6 +9,7 @@ from ..gpu.plan import Tensor, Trace, ceil_div
 from ..ops import decode
 from ..ops.decode import NO_GROUP, Group, Scratch
 from ..ops.tape import Tape
+from ..ops.weight import JoinedWeight, Weight
 from .families import family_of
 from .families.family import DecodeRoles
 from .lora import Adapter
@@ -29,6 +30,9 @@ def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
     if not device.use_workgroup_memory or config.head_dim % 8 or config.head_dim // 4 > decode.MIN_LANES:
         return False
     if config.hidden_size % decode.COLUMNS or config.intermediate_size % decode.COLUMNS:
+        return False
+    mlp_in = config.joined_names[2]  # gate and up are one dispatch, which reads one form
+    if any(isinstance(block.linears[mlp_in], JoinedWeight) for block in model.blocks):
         return False
     if decode.workgroup_bytes(adapter is not None) > limits.max_workgroup_storage_size:
         return False
@@ -115,6 +119,11 @@ class PackedAdapter:
         self.buffer.destroy()
 
 
+def _one(weight: Weight | JoinedWeight) -> Weight:
+    assert isinstance(weight, Weight), "can_decode was asked first"
+    return weight
+
+
 def _roles(model: Model) -> DecodeRoles:
     roles = family_of(model.config).DECODE
     assert roles is not None, "can_decode was asked first"
@@ -147,8 +156,8 @@ def decode_logits(
         qkv = decode.norm_linear(scratch, x, gain, eps, weights[attention_in], widths, here)
         of_o, of_mlp, of_down = (group(i, names) for names in (attention_out, mlp_in, mlp_out))
         attended = decode.attention(scratch, qkv, table, *caches(i), of_o)
-        x = decode.add_linear(scratch, attended, x.x, weights[attention_out], of_o, of_mlp, attended=True)
+        x = decode.add_linear(scratch, attended, x.x, _one(weights[attention_out]), of_o, of_mlp, attended=True)
         gain = block.vectors[f"{roles.mlp_norm}.weight"]
-        h = decode.norm_swiglu(scratch, x, gain, eps, weights[mlp_in], of_mlp, of_down)
-        x = decode.add_linear(scratch, h, x.x, weights[mlp_out], of_down, group(i + 1, attention_in))
+        h = decode.norm_swiglu(scratch, x, gain, eps, _one(weights[mlp_in]), of_mlp, of_down)
+        x = decode.add_linear(scratch, h, x.x, _one(weights[mlp_out]), of_down, group(i + 1, attention_in))
     return decode.norm_linear(scratch, x, model.norm, eps, model.lm_head, (model.lm_head.shape[0],), NO_GROUP)

@@ -14,7 +14,7 @@ from ..ops.embedding import embedding
 from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope_table
 from ..ops.tape import Tape
-from ..ops.weight import Weight
+from ..ops.weight import JoinedWeight, Weight
 from .block import Adapters, Attend, Block, Pass
 from .checks import EMBEDDING, LM_HEAD
 from .families import family_of
@@ -61,7 +61,8 @@ class Model:
     def _buffers(self) -> list:
         tensors = [self.embedding.tensor, self.norm, self.lm_head.tensor]
         for block in self.blocks:
-            tensors += [*block.vectors.values(), *(weight.tensor for weight in block.linears.values())]
+            pieces = [piece for weight in block.linears.values() for piece in weight.pieces]
+            tensors += [*block.vectors.values(), *(piece.tensor for piece in pieces)]
         return list({id(t.buffer): t.buffer for t in tensors}.values())
 
 
@@ -73,8 +74,12 @@ def plan_model(device: Device, files: ModelFiles) -> Model:
     config, stored = files.config, files.tensors
     _check_dimensions(config)
 
-    def matrix(*names: str) -> Weight:
-        return plan_weight(device, [stored[name] for name in names])
+    def table(name: str) -> Weight:
+        (piece,) = plan_weight(device, [stored[name]]).pieces
+        return piece
+
+    def stacked(layer: int, names: tuple[str, ...]) -> Weight | JoinedWeight:
+        return plan_weight(device, [stored[name] for name in _weight_names(config, layer, names)])
 
     def gain(name: str) -> Tensor:
         (size,) = stored[name].shape
@@ -83,11 +88,12 @@ def plan_model(device: Device, files: ModelFiles) -> Model:
     family, blocks = family_of(config), []
     for i in range(config.num_layers):
         vectors = {name: gain(f"model.layers.{i}.{name}") for name in family.block_vectors(config)}
-        linears = {names: matrix(*_weight_names(config, i, names)) for names in config.joined_names}
+        linears = {names: stacked(i, names) for names in config.joined_names}
         blocks.append(Block(vectors, linears))
-    table = matrix(EMBEDDING)
+    tokens = table(EMBEDDING)
     untied = LM_HEAD in stored and not config.tie_word_embeddings
-    return Model(device, config, files, table, blocks, gain(family.FINAL_NORM), matrix(LM_HEAD) if untied else table)
+    lm_head = table(LM_HEAD) if untied else tokens
+    return Model(device, config, files, tokens, blocks, gain(family.FINAL_NORM), lm_head)
 
 
 async def load_model(device: Device, files: ModelFiles, on_progress: Progress | None = None) -> Model:
@@ -111,7 +117,7 @@ async def fill_model(model: Model, on_progress: Progress | None = None) -> None:
         if on_progress:
             on_progress(done, total)
 
-    async def fill(weight: Weight, *names: str) -> None:
+    async def fill(weight: Weight | JoinedWeight, *names: str) -> None:
         await upload_weight(weight, [stored[name] for name in names], count)
 
     async def fill_gain(gain: Tensor, name: str) -> None:

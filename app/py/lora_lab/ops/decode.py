@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..gpu.kernel import Kernel, kernel
 from ..gpu.plan import Tensor, Trace, ceil_div, grid_1d
 from .tape import Tape
-from .weight import Weight
+from .weight import JoinedWeight, Weight, runs
 
 NONE = 0xFFFFFFFF
 COLUMNS = 8  # results of a workgroup, as in decode/layer.wgsl; widths are multiples of it
@@ -149,12 +149,12 @@ def _starts(widths: Sequence[int]) -> list[int]:
 
 
 def _params(
-    columns: int, inner: int, eps: float, widths: Sequence[int], here: Group, coming: Group
+    columns: int, inner: int, eps: float, widths: Sequence[int], here: Group, coming: Group, first: int = 0
 ) -> dict[str, int | float]:
     starts = _starts(widths)
     return {
         "columns": columns, "inner": inner, "eps": eps, "b_in": here.b, "a_out": coming.a,
-        "start1": starts[0], "start2": starts[1],
+        "start1": starts[0], "start2": starts[1], "first": first,
     }  # fmt: skip
 
 
@@ -173,17 +173,23 @@ def embed(scratch: Scratch, token: Tensor, table: Weight, coming: Group) -> Half
 
 
 def norm_linear(
-    scratch: Scratch, given: Half, gain: Tensor, eps: float, weight: Weight, widths: Sequence[int], here: Group
-) -> Tensor:
-    """Return (1, sum of widths): the layers' results, one behind another, for rmsnorm(x) as their input."""
+    scratch: Scratch, given: Half, gain: Tensor, eps: float, weight: Weight | JoinedWeight, widths: Sequence[int],
+    here: Group,
+) -> Tensor:  # fmt: skip
+    """Return (1, sum of widths): the layers' results, one behind another, for rmsnorm(x) as their input.
+
+    One dispatch for each piece of the weight.
+    """
     columns, inner = weight.shape
     y = scratch.trace.tensor((1, columns), "norm_linear")
-    params = _params(columns, inner, eps, widths, here, NO_GROUP)
-    tensors = scratch.tensors(weight=weight.tensor, x=given.x, gain=gain, y=y, parts=given.parts)
-    flops = 2.0 * columns * (inner + 4 * here.layer_quads)
-    grid = grid_1d(ceil_div(columns, COLUMNS))
-    step = scratch.kernel("norm_linear", weight, here, given, NO_GROUP)
-    scratch.trace.dispatch(step, tensors, params, grid, flops)
+    for run in runs(weight, widths):
+        first, last = sum(widths[: run.first]), sum(widths[: run.last])
+        params = _params(last, inner, eps, widths, here, NO_GROUP, first)
+        tensors = scratch.tensors(weight=run.weight.tensor, x=given.x, gain=gain, y=y, parts=given.parts)
+        flops = 2.0 * (last - first) * (inner + 4 * here.layer_quads)
+        grid = grid_1d(ceil_div(last - first, COLUMNS))
+        step = scratch.kernel("norm_linear", run.weight, here, given, NO_GROUP)
+        scratch.trace.dispatch(step, tensors, params, grid, flops)
     return y
 
 

@@ -5,7 +5,8 @@
 
 The adapter's share is the same product with its inner sum made longer by R, so it costs almost nothing. Layers that
 share their input (q, k and v; gate and up) are one product over their stacked weights: fewer and wider ones fill a GPU
-better.
+better. Where a file stores them in different forms, each run of layers of one form is a product of its own, which makes
+its part of the joined result; u, du, dA and dB are still made for all of them at once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..gpu.plan import Tensor, ceil_div, grid_1d
 from .matmul import Matrix, Product, matmul, products
 from .tape import Tape
 from .tiling import tiling
-from .weight import Weight
+from .weight import JoinedWeight, Weight, runs
 
 NO_CHUNK = 0xFFFFFFFF
 REPLACE, ADD, ADD_RESIDUAL = 0, 1, 2  # what a result does to what is there
@@ -71,10 +72,17 @@ class Outputs:
             for index, (width, base) in enumerate(zip(self.widths, self.bases, strict=False))
         ]
 
+    def some(self, y: Tensor, first: int, last: int) -> tuple[Outputs, Tensor]:
+        """Return layers `first` to `last - 1` alone, and the part of y that holds their results."""
+        if last - first == len(self.widths):
+            return self, y
+        part, base = Outputs(self.rows, self.widths[first:last]), self.bases[first]
+        return part, Tensor((part.bases[-1],), y.storage, y.offset + 4 * base, f"{y.label}.{first}", y.requires_grad)
+
 
 def linear(
-    tape: Tape, x: Tensor, weight: Weight, lora: LoraPair | None = None, label: str = "linear", first_row: int = 0,
-    width: int | None = None, residual: Tensor | None = None,
+    tape: Tape, x: Tensor, weight: Weight | JoinedWeight, lora: LoraPair | None = None, label: str = "linear",
+    first_row: int = 0, width: int | None = None, residual: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Return y (rows, out). x: (rows, in); weight: (out, in), frozen; `lora` the layer's adapter, if it has one.
 
@@ -88,9 +96,10 @@ def linear(
 
 
 def linear_joined(
-    tape: Tape, x: Tensor, weight: Weight, widths: Sequence[int], lora: LoraPair | None = None, label: str = "joined"
-) -> list[Tensor]:
-    """Return the results (rows, width) of up to three layers that share x, as one product.
+    tape: Tape, x: Tensor, weight: Weight | JoinedWeight, widths: Sequence[int], lora: LoraPair | None = None,
+    label: str = "joined",
+) -> list[Tensor]:  # fmt: skip
+    """Return the results (rows, width) of up to three layers that share x, as one product for each piece of the weight.
 
     weight: (sum of widths, in), the layers' weights stacked; `lora` stacks their adapters of equal rank likewise. All
     widths are multiples of 4. The results, and later their gradients, are parts of one tensor.
@@ -108,8 +117,8 @@ def _is_trained(lora: LoraPair | None) -> bool:
 
 
 def _linear(
-    tape: Tape, x: Tensor, weight: Weight, lora: LoraPair | None, y: Tensor, outputs: Outputs, first_row: int,
-    residual: Tensor | None = None,
+    tape: Tape, x: Tensor, weight: Weight | JoinedWeight, lora: LoraPair | None, y: Tensor, outputs: Outputs,
+    first_row: int, residual: Tensor | None = None,
 ) -> None:  # fmt: skip
     u = None
     if lora is not None:
@@ -125,8 +134,8 @@ def _linear(
 
 
 def linear_backward(
-    tape: Tape, dy: Tensor, x: Tensor, weight: Weight, lora: LoraPair | None, u: Tensor | None, outputs: Outputs,
-    first_row: int = 0,
+    tape: Tape, dy: Tensor, x: Tensor, weight: Weight | JoinedWeight, lora: LoraPair | None, u: Tensor | None,
+    outputs: Outputs, first_row: int = 0,
 ) -> None:  # fmt: skip
     """Give x its gradient (rows, in) and add to dA (R, in) and dB (out, R). The weight is frozen and gets none."""
     du = None
@@ -194,29 +203,57 @@ def product_backward(
 
 
 def _forward(
-    tape: Tape, x: Tensor, weight: Weight, y: Tensor, outputs: Outputs, u: Tensor | None, b: Tensor | None,
-    chunk_start: int, first_row: int, residual: Tensor | None = None,
+    tape: Tape, x: Tensor, weight: Weight | JoinedWeight, y: Tensor, outputs: Outputs, u: Tensor | None,
+    b: Tensor | None, chunk_start: int, first_row: int, residual: Tensor | None = None,
 ) -> None:  # fmt: skip
-    inner, outs = weight.shape[1], sum(outputs.widths)
+    inner = weight.shape[1]
     if x.shape[-1] != inner:
-        raise ValueError(f"{x.label} is {x.shape}; {weight.tensor.label} takes (rows, {inner})")
-    size = outputs.bases[-1]
-    call = _Call(tape, "forward", "x", x, weight, outputs, u, b, outs, inner, size, chunk_start, first_row, residual)
+        raise ValueError(f"{x.label} is {x.shape}; {weight.pieces[0].tensor.label} takes (rows, {inner})")
     mode = REPLACE if residual is None else ADD_RESIDUAL
-    if x.rows == 1 and chunk_start == NO_CHUNK:
-        step = kernel("linear/row", "forward", (("LANES", tape.device.lanes(64)),), (weight.loader,))
-        call.dispatch(step, y, grid_1d(ceil_div(outs, 4)), inner, mode)
-    else:
-        call.tiled(y, mode)
+    for run in runs(weight, outputs.widths, first_row):
+        part, own_y = outputs.some(y, run.first, run.last)
+        share, outs, size = None, sum(part.widths), part.bases[-1]
+        if u is not None and b is not None:
+            share = _Share(u, b, b.shape[-1], run.first * b.shape[-1], outputs.starts[run.first])
+        call = _Call(
+            tape, "forward", "x", x, run.weight, part, share, outs, inner, size, chunk_start, run.row, residual
+        )  # fmt: skip
+        if x.rows == 1 and chunk_start == NO_CHUNK:
+            step = kernel("linear/row", "forward", (("LANES", tape.device.lanes(64)),), (run.weight.loader,))
+            call.dispatch(step, own_y, grid_1d(ceil_div(outs, 4)), inner, mode)
+        else:
+            call.tiled(own_y, mode)
 
 
 def _backward(
-    tape: Tape, dy: Tensor, weight: Weight, dx: Tensor, outputs: Outputs, du: Tensor | None, a: Tensor | None,
-    accumulate: bool, chunk_start: int, first_row: int,
+    tape: Tape, dy: Tensor, weight: Weight | JoinedWeight, dx: Tensor, outputs: Outputs, du: Tensor | None,
+    a: Tensor | None, accumulate: bool, chunk_start: int, first_row: int,
 ) -> None:  # fmt: skip
-    ins, outs = weight.shape[1], sum(outputs.widths)
-    call = _Call(tape, "backward", "dy", dy, weight, outputs, du, a, ins, outs, dx.size, chunk_start, first_row)
-    call.tiled(dx, ADD if accumulate else REPLACE)
+    share = None
+    if du is not None and a is not None:
+        share = _Share(du, a, du.shape[-1] // len(outputs.widths))
+    for run in runs(weight, outputs.widths, first_row):
+        part, own_dy = outputs.some(dy, run.first, run.last)
+        ins, outs = weight.shape[1], sum(part.widths)
+        call = _Call(
+            tape, "backward", "dy", own_dy, run.weight, part, share, ins, outs, dx.size, chunk_start, run.row
+        )  # fmt: skip
+        call.tiled(dx, ADD if accumulate else REPLACE)
+        accumulate, share = True, None  # the first one has brought the whole adapter's share
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What the adapter adds to a product: `rank` columns of `lora_in` for each layer, and the other factor.
+
+    Those of the product's first layer are the columns from `rank0` and, in forward, the rows of B from `row0` on.
+    """
+
+    lora_in: Tensor  # u, or du
+    lora_weight: Tensor  # B, or A
+    rank: int
+    rank0: int = 0
+    row0: int = 0
 
 
 @dataclass(frozen=True)
@@ -229,8 +266,7 @@ class _Call:
     left: Tensor  # x, or dy
     weight: Weight
     outputs: Outputs
-    lora_in: Tensor | None  # u, or du
-    lora_weight: Tensor | None  # B, or A
+    share: _Share | None
     columns: int  # of the result
     inner: int  # terms of its sums
     y_size: int  # floats of the result
@@ -266,29 +302,28 @@ class _Call:
 
     def _is_odd(self) -> bool:
         """Say whether some row of outputs or of ranks begins where no vector of four does."""
-        widths = self.outputs.widths
-        rank_total = self.lora_in.shape[-1] if self.lora_in is not None else 0
-        return any(width % 4 for width in (*widths, rank_total // len(widths)))
+        rank = self.share.rank if self.share else 0
+        return any(width % 4 for width in (*self.outputs.widths, rank))
 
     def dispatch(self, step: Kernel, y: Tensor, grid: tuple[int, ...], part: int, accumulate: int) -> None:
         """Record one kernel call that writes y."""
-        outputs, rank = self.outputs, 0
-        rank_total = self.lora_in.shape[-1] if self.lora_in is not None else 0
-        if rank_total:
-            rank = rank_total // len(outputs.widths)
+        outputs, share = self.outputs, self.share
         outs = sum(outputs.widths)
         starts = [*outputs.starts[1:-1], outs, outs]
         bases = [*outputs.bases[1:-1], 0, 0]
+        rank = share.rank if share else 0
         params = {
             "rows": outputs.rows, "columns": self.columns, "inner": self.inner, "outs": outs, "rank": rank,
-            "rank_total": rank_total, "accumulate": accumulate, "chunk_start": self.chunk_start, "part": part,
-            "y_size": self.y_size, "weight_row0": self.first_row, "start1": starts[0], "start2": starts[1],
-            "base1": bases[0], "base2": bases[1],
+            "rank_total": share.lora_in.shape[-1] if share else 0, "accumulate": accumulate,
+            "chunk_start": self.chunk_start, "part": part, "y_size": self.y_size, "weight_row0": self.first_row,
+            "rank0": share.rank0 if share else 0, "lora_row0": share.row0 if share else 0,
+            "start1": starts[0], "start2": starts[1], "base1": bases[0], "base2": bases[1],
         }  # fmt: skip
         tape = self.tape
         assert tape.step is not None
         # Without an adapter or a residual something has to be bound in its place, and is never read.
         tensors = {"step": tape.step, "weight": self.weight.tensor, self.left_name: self.left, "y": y,
-                   "lora_in": self.lora_in or self.left, "lora_weight": self.lora_weight or self.left,
+                   "lora_in": share.lora_in if share else self.left,
+                   "lora_weight": share.lora_weight if share else self.left,
                    "residual": self.residual or self.left}  # fmt: skip
         tape.dispatch(step, tensors, params, grid, 2.0 * outputs.rows * self.columns * (self.inner + rank))

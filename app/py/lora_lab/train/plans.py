@@ -26,6 +26,7 @@ from ..ops.cross_entropy import cross_entropy
 from ..ops.elementwise import fill
 from ..ops.step import StepBuffer, StepValues
 from ..ops.tape import Tape
+from ..ops.weight import JoinedWeight, Weight
 
 MAX_PLANS = 12  # built batch shapes kept at once; the one used longest ago goes first
 NORM_OFFSET = 256  # bytes: loss and norm are bound apart, and a binding's offset must be aligned
@@ -252,7 +253,7 @@ class TrainPlans:
     def shape_keys(self, shape: Shape, grad_enabled: bool = True) -> list[PipelineKey]:
         """Return the pipelines of a shape's plan: those of a few layers, since all layers of a kind need the same."""
         blocks = self.model.blocks
-        kinds = {tuple(weight.form for weight in block.linears.values()): block for block in blocks[1:-1]}
+        kinds = {tuple(_kind(weight) for weight in block.linears.values()): block for block in blocks[1:-1]}
         few = dict.fromkeys([blocks[0], *kinds.values(), blocks[-1]])  # nothing before the first one is trained
         return pipeline_keys(self._trace_keeping_all(shape, grad_enabled, replace(self.model, blocks=list(few))))
 
@@ -299,6 +300,10 @@ class TrainPlans:
     def _own_buffers(self) -> list[Buffer]:
         own = [self.inputs.buffer, self.grads, self.m, self.v, self.stats, self.reports]
         return [*own, self.table.buffer, self.step.buffer]
+
+
+def _kind(weight: Weight | JoinedWeight) -> tuple:
+    return tuple((piece.form, piece.shape) for piece in weight.pieces)
 
 
 def _traced_settings(config: TrainConfig) -> tuple:
