@@ -128,6 +128,16 @@ def rope_frequencies(head_dim: int, theta: float, scaling: Mapping[str, Any] | N
             low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
             kept = min(max((turns - low) / (high - low), 0.0), 1.0)
             frequency = kept * frequency + (1 - kept) * frequency / scaling["factor"]
+        if scaling and kind == "yarn":
+            # The channel whose wave turns `turns` times within the old context, as a real number.
+            def channel(turns: float) -> float:
+                old = scaling["original_max_position_embeddings"]
+                return head_dim / 2 * math.log(old / (2 * math.pi * turns)) / math.log(theta)
+
+            first = max(math.floor(channel(scaling["beta_fast"])), 0)
+            last = min(math.ceil(channel(scaling["beta_slow"])), head_dim - 1)
+            slowed = min(max((d - first) / max(last - first, 0.001), 0.0), 1.0)
+            frequency = (1 - slowed) * frequency + slowed * frequency / scaling["factor"]
         frequencies.append(frequency)
     return np.array(frequencies)
 

@@ -11,7 +11,7 @@ import { dropAnywhere } from "./files.js";
 import { WorkerLink } from "./loader.js";
 import { showProblem, toast } from "./problems.js";
 import { addPiece, failAnswer, finishAnswer, hideResult, renameResult, setUpResult, showResult } from "./result.js";
-import { readSettings, setUpSettings, showFieldProblems, suggest } from "./settings.js";
+import { offerTargets, readSettings, setUpSettings, showFieldProblems, suggest } from "./settings.js";
 import { setUpStrip } from "./setup.js";
 import { listenToPhases, pagePhase, reached } from "./startup.js";
 import { isRunning, state, update } from "./store.js";
@@ -109,6 +109,7 @@ train.on("model_opened", (event) => {
   opening -= 1;
   if (opening) return;
   update({ model: event, modelProgress: null, modelProblem: null });
+  offerTargets(event.targets);
   if (state.gpu.state === "found") reached("ready_ms");
   chatCanStart();
   chatOpens();

@@ -75,8 +75,17 @@ export function readSettings() {
   for (const [name, id] of Object.entries(choices)) settings[name] = byId(id).value;
   settings.shuffle = byId("set-shuffle").checked;
   settings.save_memory = byId("set-save-memory").checked;
-  settings.targets = [...document.querySelectorAll("[name=targets]:checked")].map((box) => box.value);
+  settings.targets = [...document.querySelectorAll("label:not([hidden]) > [name=targets]:checked")].map((box) => box.value);
   return problems.length ? { problems } : { settings };
+}
+
+/** Offer the layers that the open model has, all of them chosen; one that it shares with the last model stays as it was. */
+export function offerTargets(names) {
+  for (const box of document.querySelectorAll("[name=targets]")) {
+    const offered = names.includes(box.value);
+    if (box.closest("label").hidden === offered) box.checked = offered;
+    box.closest("label").hidden = !offered;
+  }
 }
 
 /** The settings to read a dataset with, null where the person has set none that matters then. */

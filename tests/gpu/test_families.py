@@ -156,6 +156,17 @@ def test_a_converted_gguf_is_the_same_model(device: Device, tmp_path: Path, fami
         loaded.release()
 
 
+def test_yarn_survives_a_gguf(device: Device, tmp_path: Path) -> None:
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+    folder = write_tiny_family(tmp_path / "yarn", "qwen2", rope_parameters=rope)
+    model, converted = load(device, folder), load(device, convert(folder, tmp_path / "yarn.gguf"))
+    tokens = np.random.default_rng(0).integers(0, VOCAB_SIZE, 40).tolist()
+    assert model.config.rope_scaling is not None
+    assert_close(run(logits(converted, None, tokens)), run(logits(model, None, tokens)), 1e-6)
+    for loaded in (model, converted):
+        loaded.release()
+
+
 # --- training and chat ---
 
 

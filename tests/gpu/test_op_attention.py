@@ -281,7 +281,7 @@ SCALINGS = {
     "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                "original_max_position_embeddings": 256},
     "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "beta_fast": 32.0,
-             "beta_slow": 1.0, "attention_factor": 1.1386},
+             "beta_slow": 1.0, "attention_factor": 1.0},
 }  # fmt: skip
 
 

@@ -13,8 +13,11 @@ from math import inf
 from typing import Any, Literal, get_args
 
 # Names that linear layers have in the families here, in the order of the data; which of them a model has, its family
-# says. The names are Hugging Face's.
+# says. The names are Hugging Face's; the seven of most families come first in what is chosen by default.
 TARGET_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ALL_LAYERS = (
+    "q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj",
+)  # fmt: skip
 
 Schedule = Literal["cosine", "linear", "constant"]
 Masking = Literal["assistant", "last", "all"]  # what of a conversation is trained
@@ -219,7 +222,8 @@ ALPHA = Setting(
 TARGETS = Setting(
     "targets", "Layers that get an adapter", "target modules", "All of them learn most; fewer take less memory.",
     TARGET_LAYERS, tuple, default_words="all-linear", metavar="LAYERS",
-    choices=_choices(TARGET_LAYERS, "query", "key", "value", "attention out", "MLP gate", "MLP up", "MLP down"),
+    choices=_choices(ALL_LAYERS, "query", "key", "value", "query, key and value", "attention out", "MLP gate", "MLP up",
+                     "MLP gate and up", "MLP down"),
 )
 
 # --------------------------------------------------------------------------------------------------- the run

@@ -182,8 +182,16 @@ def truncate(name: str, size_bytes: int) -> Callable[[Path], None]:
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "another architecture": (
-        spoil_config(model_type="qwen2", architectures=["Qwen2ForCausalLM"]),
-        "config.json: model_type is 'qwen2'; wanted 'llama', the only architecture so far",
+        spoil_config(model_type="gpt_neox", architectures=["GPTNeoXForCausalLM"]),
+        "config.json: model_type is 'gpt_neox'; wanted one of 'llama', 'mistral', 'qwen2'",
+    ),
+    "a mixture of experts": (
+        spoil_config(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]),
+        "config.json: model_type is 'qwen3_moe', a mixture of experts, which is not supported; wanted one of 'llama'",
+    ),
+    "a model that sees": (
+        spoil_config(model_type="qwen2_5_vl"),
+        "config.json: model_type is 'qwen2_5_vl', a model that sees pictures, which is not supported; wanted one of",
     ),
     "no language model": (
         spoil_config(architectures=["LlamaForSequenceClassification"]),
@@ -197,8 +205,8 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
         "config.json: quantization_config is of the method 'bitsandbytes', which is not supported",
     ),
     "yarn": (
-        spoil_config(rope_parameters={"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}),
-        "config.json: rope_parameters is of the type 'yarn'; wanted one of default, linear, llama3",
+        spoil_config(rope_parameters={"rope_type": "yarn", "factor": "4", "rope_theta": 1e4}),
+        "config.json: rope_parameters.factor is '4'; wanted a positive number",
     ),
     "dynamic, the old way": (
         spoil_config(rope_scaling={"type": "dynamic", "factor": 2.0}),
@@ -214,7 +222,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "partial rotation": (
         spoil_config(rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
-        "config.json: partial_rotary_factor is 0.5; only 1 is supported",
+        "config.json: partial_rotary_factor turns 8 of 16 channels; wanted all of them",
     ),
     "theta": (spoil_config(rope_parameters={"rope_theta": "1e4"}), "config.json: rope_theta is '1e4'; wanted a"),
     "no hidden size": (spoil_config(hidden_size=None), "config.json: hidden_size is None; wanted a whole number"),

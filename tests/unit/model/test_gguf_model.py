@@ -139,10 +139,15 @@ def test_linear_rope_is_read_as_llama_cpp_reads_it(
     ("metadata", "message"),
     [
         ({"general.type": "adapter"}, "this is a LoRA adapter in GGUF form; wanted a model"),
-        ({"general.architecture": "qwen2"}, "general.architecture is 'qwen2'; wanted 'llama', the only architecture"),
+        ({"general.architecture": "gptneox"}, "general.architecture is 'gptneox'; wanted one of 'llama', 'qwen2'"),
+        ({"general.architecture": "mamba2"}, "general.architecture is 'mamba2', a state space model, which is not"),
         ({"llama.expert_count": 8}, "llama.expert_count is 8; mixtures of experts are not supported"),
         ({"split.count": 3}, "this is one of 3 parts of a split model; wanted one file"),
-        ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'; wanted none or linear"),
+        ({"llama.rope.scaling.type": "ntk"}, "llama.rope.scaling.type is 'ntk'; wanted none, linear, yarn or longrope"),
+        (
+            {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0},
+            "llama.rope.scaling.original_context_length is None; wanted a positive number",
+        ),
         ({"llama.rope.scaling.factor": -2.0}, "llama.rope.scaling.factor is -2.0; wanted a positive number"),
         ({"llama.rope.scale_linear": "2"}, "llama.rope.scale_linear is '2'; wanted a positive number"),
         ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8; wanted the head size, 16"),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from lora_lab.settings import ROWS, TARGET_LAYERS, Bounds, Setting, small
+from lora_lab.settings import ALL_LAYERS, ROWS, TARGET_LAYERS, Bounds, Setting, small
 
 
 class Options(Protocol):
@@ -82,9 +82,9 @@ def targets(text: str) -> tuple[str, ...]:
     names = {name for name in text.replace(",", " ").split() if name}
     if names == {"all-linear"}:
         return TARGET_LAYERS
-    unknown = sorted(names - set(TARGET_LAYERS))
+    unknown = sorted(names - set(ALL_LAYERS))
     if unknown or not names:
         raise argparse.ArgumentTypeError(
-            f"{', '.join(unknown) or 'nothing'} found; wanted all-linear or some of {', '.join(TARGET_LAYERS)}"
+            f"{', '.join(unknown) or 'nothing'} found; wanted all-linear or some of {', '.join(ALL_LAYERS)}"
         )
-    return tuple(name for name in TARGET_LAYERS if name in names)
+    return tuple(name for name in ALL_LAYERS if name in names)
