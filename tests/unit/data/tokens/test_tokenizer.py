@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from lora_lab.data.tokens.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
 from lora_lab.data.tokens.token_table import TokenTable
+from lora_lab.data.tokens.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
 from lora_lab.errors import ModelError
 from lora_lab.model.files import TokenizerFiles
 from tests.unit.data.helpers import llama2_like_files, llama3_like_files, smollm2_files
