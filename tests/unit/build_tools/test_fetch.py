@@ -19,7 +19,7 @@ from typing import BinaryIO
 import pytest
 
 from build_tools.base import ROOT, BuildError, FileHashes, atomic_writer, hash_bytes, remove_stale_partials
-from build_tools.fetch import Downloads, Fetcher, Part, PypiMember, Report, Source, SourceError, UrlSource
+from build_tools.fetch import Downloads, Fetcher, Part, PypiMember, PypiMembers, Report, Source, SourceError, UrlSource
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hash_bytes(CONTENT)

@@ -166,7 +166,7 @@ class StreamDecoder:
             if is_first and data.startswith(b" "):
                 # A space that encoding puts in front of a text is none of the text's.
                 text = self._tokenizer.decode([token_id])
-                data = data if text.startswith(" ") else text.encode("utf-8")
+                data = data if text == data.decode("utf-8", "replace") else text.encode("utf-8")
             return self._utf8.decode(data)
         self._window.append(token_id)
         return self._new_text(final=False)

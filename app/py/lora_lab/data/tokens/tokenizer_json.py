@@ -15,6 +15,9 @@
 - other normalizers and pre-tokenizers, and added tokens that must be single words, are refused: no supported family
   uses them, and what they differ in is not known.
 
+One difference is left. Added tokens that are `normalized` (old files of Llama 2's kind have such) are spelled with the
+space in front in Rust; JavaScript takes one without it too when nothing else stands between two of them.
+
 Decoding is done in Python for both hosts (see token_decoders.py).
 """
 
