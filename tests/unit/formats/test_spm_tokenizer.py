@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.formats.gguf_tokenizer import build_tokenizer_json, end_token_ids, special_tokens
@@ -206,3 +208,30 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], message: str) -> Non
     tokenizer_json, problems = build_tokenizer_json(metadata_of(True) | change)
     assert not tokenizer_json.get("model")
     assert [problem.startswith(message) for problem in problems] == [True]
+
+
+SIZE = 1300
+SPOILED = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 2**40),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.text(max_size=5), max_size=3),
+    st.lists(st.integers(0, 9), max_size=3).map(np.array),
+    st.sampled_from([np.full(SIZE, np.nan), np.zeros(SIZE, bool), np.arange(SIZE), np.zeros((SIZE, 2))]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_spoiled_metadata_is_refused_or_read(data: st.DataObject) -> None:
+    metadata = dict(metadata_of(True))
+    for key in data.draw(st.lists(st.sampled_from([*sorted(metadata), "general.name"]), min_size=1, max_size=2)):
+        metadata[key] = data.draw(SPOILED)
+    tokenizer_json, problems = build_tokenizer_json(metadata)
+    assert all(problems)
+    special_tokens(metadata)
+    end_token_ids(metadata, tokenizer_json)
+    if not problems:
+        assert load(tokenizer_json).encode("a b")

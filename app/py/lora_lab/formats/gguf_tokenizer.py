@@ -35,7 +35,7 @@ def build_tokenizer_json(metadata: dict[str, Any]) -> tuple[dict[str, Any], list
     Control tokens become special added tokens, user-defined ones added tokens that are not special. Tokens that are
     marked unused (padding of the embedding) are left out: no text may turn into them.
     """
-    kind = metadata.get("tokenizer.ggml.model", "missing")
+    kind = _kind(metadata)
     if kind not in ("gpt2", "llama"):
         found = kind if kind == "missing" else repr(kind)
         problem = f"tokenizer.ggml.model is {found}; wanted 'gpt2' (byte-level BPE) or 'llama' (SentencePiece)"
@@ -74,6 +74,10 @@ def build_tokenizer_json(metadata: dict[str, Any]) -> tuple[dict[str, Any], list
     return tokenizer_json, problems
 
 
+def _kind(metadata: dict[str, Any]) -> str:
+    return str(metadata.get("tokenizer.ggml.model", "missing"))  # a damaged file may have anything there
+
+
 def _list_problems(metadata: dict[str, Any], *names: str) -> list[str]:
     return [
         f"tokenizer.ggml.{name} is missing; wanted a list of strings"
@@ -85,7 +89,7 @@ def _list_problems(metadata: dict[str, Any], *names: str) -> list[str]:
 def _added_tokens(metadata: dict[str, Any], tokens: list[str], types: np.ndarray) -> list[dict[str, Any]]:
     # Whether white space behind a token belongs to it stands in no GGUF; llama.cpp goes by the model's name, as here.
     name = str(metadata.get("general.name", "")).lower()
-    is_phi3 = metadata["tokenizer.ggml.model"] == "llama" and ("phi-3" in name or "phi3" in name)
+    is_phi3 = _kind(metadata) == "llama" and ("phi-3" in name or "phi3" in name)
     return [
         {
             "id": token_id,
@@ -184,7 +188,7 @@ def _tokens(metadata: dict[str, Any]) -> list[str]:
 
 def token_id(metadata: dict[str, Any], name: str, num_tokens: int) -> int | None:
     """Return `tokenizer.ggml.<name>_token_id`, None when it is missing or no token has it."""
-    assumed = _SPM_IDS.get(name) if metadata.get("tokenizer.ggml.model") == "llama" else None
+    assumed = _SPM_IDS.get(name) if _kind(metadata) == "llama" else None
     value = metadata.get(f"tokenizer.ggml.{name}_token_id", assumed)
     return value if type(value) is int and 0 <= value < num_tokens else None
 
