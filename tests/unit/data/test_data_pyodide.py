@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import subprocess
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,17 @@ from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import StreamDecoder, load_tokenizer
 from lora_lab.train.schedule import run_layout
 from tests.unit.data.corpus.cases import CASES
-from tests.unit.data.helpers import ROOT, llama2_like_files, node_binary, read_template, run, smollm2_files
+from tests.unit.data.helpers import ROOT, llama2_like_files, nfc_files, node_binary, read_template, run, smollm2_files
 from tests.unit.data.hostile_text import hostile_texts
 
 pytestmark = pytest.mark.unit
+
+# Combining marks of this Python's Unicode, and the blocks in which newer versions have more.
+NEW_BLOCKS = (0x0890, 0x1AC0, 0x10D60, 0x10EF8, 0x11F40, 0x1E4E8)
+MARKS = [chr(code) for code in range(0x300, 0x1E900) if unicodedata.combining(chr(code))]
+MARKS += [chr(code) for start in NEW_BLOCKS for code in range(start, start + 16)]
+random.Random(7).shuffle(MARKS)
+RUNS_OF_MARKS = [f"e\u0301{''.join(MARKS[at : at + 30])}" for at in range(0, len(MARKS), 30)]
 
 PROGRAM = """
 import dataclasses, json, sys, time, types
@@ -134,6 +143,13 @@ def test_pyodide_gives_the_examples_that_cpython_gives(node_modules: Path) -> No
             "template": read_template("mistral_like"),
             "jsonl": sample,
             "texts": texts[:200],
+        },
+        # What Unicode knows of combining marks is another version's here than in CPython and in Rust.
+        {
+            "object": nfc_files(),
+            "template": read_template("marked_chatml"),
+            "jsonl": sample,
+            "texts": [*texts[:50], *RUNS_OF_MARKS],
         },
     ]
     sent = [{**order, "files": dataclasses.asdict(order["object"]), "object": None} for order in orders]

@@ -156,8 +156,9 @@ def test_linear_rope_is_read_as_llama_cpp_reads_it(
         ({"llama.feed_forward_length": 96}, "model.layers.0.mlp.gate_proj.weight is (192, 64); the model's settings"),
         ({"llama.block_count": 1}, "model.layers.1.input_layernorm.weight, model.layers.1.mlp.down_proj.weight"),
         ({"llama.block_count": 3}, "model.layers.2.input_layernorm.weight is missing; wanted (64,)"),
-        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model is SentencePiece ('llama'); wanted 'gpt2'"),
-        ({"tokenizer.ggml.pre": "tekken"}, "tokenizer.ggml.pre is 'tekken', a way to split text that is not supported"),
+        ({"tokenizer.ggml.model": "rwkv"}, "tokenizer.ggml.model is 'rwkv'; wanted 'gpt2' (byte-level BPE) or 'llama'"),
+        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.scores is missing; wanted"),
+        ({"tokenizer.ggml.pre": "viking"}, "tokenizer.ggml.pre is 'viking', a way to split text that is not supported"),
     ],
     ids=str,
 )

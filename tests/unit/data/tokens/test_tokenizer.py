@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 
+from lora_lab.data.tokens.token_table import TokenTable
 from lora_lab.data.tokens.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
-from lora_lab.data.tokens.tokenizer_json import TokenTable
 from lora_lab.errors import ModelError
 from lora_lab.model.files import TokenizerFiles
-from tests.unit.data.helpers import llama2_like_files, llama3_like_files, smollm2_files
+from tests.unit.data.helpers import llama2_like_files, llama3_like_files, nfc_files, smollm2_files
 from tests.unit.data.hostile_text import hostile_texts
 
 pytestmark = pytest.mark.unit
@@ -76,7 +76,11 @@ def test_token_ends_are_none_where_they_cannot_be_told(tokenizer: Tokenizer) -> 
     assert tokenizer.token_ends("Hello there", ids) is not None
     assert tokenizer.token_ends("Hello there!", ids) is None  # other text than the tokens'
     spaced = load_tokenizer(llama2_like_files())
-    assert spaced.token_ends("a b", spaced.encode("a b")) is None
+    assert spaced.token_ends("a\u2581b", spaced.encode("a\u2581b")) is None  # its spelling of a space, in the text
+    assert spaced.token_ends("a b", spaced.encode("a b", add_special_tokens=True)) is None
+    composed = load_tokenizer(nfc_files())
+    assert composed.token_ends("e\u0301", composed.encode("e\u0301")) is None
+    assert composed.token_ends("\u00e9", composed.encode("\u00e9")) is not None
 
 
 @pytest.mark.parametrize("make_files", [smollm2_files, llama3_like_files, llama2_like_files])

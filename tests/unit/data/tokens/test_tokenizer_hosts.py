@@ -14,6 +14,7 @@ from lora_lab.data.tokens.tokenizer_json import rewrite_for_javascript
 from lora_lab.errors import ModelError
 from lora_lab.model.files import TokenizerFiles
 from tests.unit.data.helpers import (
+    javascript_tokens,
     llama2_like_files,
     llama3_like_files,
     run_node_tokenizer,
@@ -37,7 +38,7 @@ def test_same_tokens_in_both_hosts(make_files: Callable[[], TokenizerFiles], cou
     tokenizer = load_tokenizer(files)
     texts = hostile_texts(count, seed=20)
     assert len(set(texts)) > 0.8 * count
-    javascript = run_node_tokenizer(rewrite_for_javascript(files.tokenizer_json), texts)
+    javascript = javascript_tokens(files, texts)
     pairs = [(text, tokenizer.encode(text), theirs) for text, theirs in zip(texts, javascript, strict=True)]
     different = [(text, ours, theirs) for text, ours, theirs in pairs if ours != theirs]
     assert not different, f"{len(different)} of {count} differ, first: {different[:3]}"
@@ -86,7 +87,9 @@ def test_byte_level_decoding_gives_the_text_back() -> None:
     [
         {"type": "Whitespace"},
         {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True},
-        {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False},
+        {"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": False},
+        {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": True},
+        {"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated", "invert": False},
         {"type": "Sequence", "pretokenizers": [{"type": "Punctuation", "behavior": "Isolated"}]},
     ],
 )

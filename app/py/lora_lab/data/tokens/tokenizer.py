@@ -1,8 +1,8 @@
 """Text <-> token numbers, the same in both hosts, and text out of a stream of tokens.
 
 CPython uses `tokenizers` on the model's tokenizer.json as it is; Pyodide uses `@huggingface/tokenizers`, which the
-worker has put on `globalThis.loraLabTokenizers`, on a rewritten one (see tokenizer_json.py). Tests hold the two
-against each other on thousands of hostile strings.
+worker has put on `globalThis.loraLabTokenizers`, on a rewritten one (see tokenizer_json.py) and on texts made ready for
+it (see javascript_text.py). Tests hold the two against each other on thousands of hostile strings.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lora_lab.data.tokens.tokenizer_json import TokenTable, rewrite_for_javascript
+from lora_lab.data.tokens.javascript_text import JavaScriptText
+from lora_lab.data.tokens.token_table import TokenTable
+from lora_lab.data.tokens.tokenizer_json import rewrite_for_javascript
 from lora_lab.errors import ModelError
 from lora_lab.formats.tokenizer_files import TokenizerFiles
 
-# Nothing but a Llama-2-like tokenizer needs to look back; a window this long is cut even at a broken character.
+# For tokenizers of whose tokens no bytes can be told; a window this long is cut even at a broken character.
 _STREAM_WINDOW = 64
 
 
@@ -43,7 +45,7 @@ class Tokenizer(Protocol):
         """Return the name of a token in the vocabulary's own spelling, None when there is none."""
 
     def token_bytes(self, token_id: int) -> bytes | None:
-        """Return the bytes a token stands for, None when the tokenizer is not byte-level."""
+        """Return the bytes a token stands for, a space in front included; None when one token alone does not tell."""
 
     def lost_bytes(self, text: str) -> bytes:
         """Return the bytes of a text for which there is no token: encoding drops them."""
@@ -68,7 +70,6 @@ class _BaseTokenizer:
         named = (self._table.token_ids.get(token) for token in files.special_tokens.values())
         self.special_ids = self._table.special_ids | {token_id for token_id in named if token_id is not None}
         self.end_of_text_id = self._table.token_ids.get(files.special_tokens.get("eos_token") or "")
-        self._sizes_bytes: np.ndarray | None = None
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
         raise NotImplementedError
@@ -86,20 +87,13 @@ class _BaseTokenizer:
         return self._table.tokens[token_id] if 0 <= token_id < self.vocab_size else None
 
     def token_bytes(self, token_id: int) -> bytes | None:
-        return self._table.token_bytes(token_id) if self._table.is_byte_level else None
+        return self._table.token_bytes(token_id)
 
     def lost_bytes(self, text: str) -> bytes:
         return self._table.lost_bytes(_well_formed(text))
 
     def token_ends(self, text: str, ids: Sequence[int]) -> np.ndarray | None:
-        if not self._table.is_byte_level:
-            return None
-        if self._sizes_bytes is None:
-            self._sizes_bytes = self._table.sizes_bytes()
-        ends = np.cumsum(self._sizes_bytes[np.asarray(ids, np.int64)], dtype=np.int64)
-        size_bytes = len(_well_formed(text).encode("utf-8"))
-        # A post-processor that adds tokens of its own, or a lost character, would shift everything.
-        return ends if (int(ends[-1]) if len(ends) else 0) == size_bytes else None
+        return self._table.token_ends(_well_formed(text), ids)
 
 
 class _RustTokenizer(_BaseTokenizer):
@@ -130,11 +124,12 @@ class _JavaScriptTokenizer(_BaseTokenizer):
             self._js = js.loraLabTokenizers.Tokenizer.new(js.JSON.parse(rewritten), js.JSON.parse("{}"))
         except JsException as error:
             raise ModelError(f"tokenizer.json cannot be read: {error}") from error
+        self._ready = JavaScriptText(files.tokenizer_json)
         self._plain = js.JSON.parse('{"add_special_tokens": false}')
         self._special = js.JSON.parse('{"add_special_tokens": true}')
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        ids: Any = self._js.encode(text, self._special if add_special_tokens else self._plain).ids
+        ids: Any = self._js.encode(self._ready(text), self._special if add_special_tokens else self._plain).ids
         return list(ids.to_py())
 
 
@@ -157,7 +152,8 @@ class StreamDecoder:
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._window: list[int] = []  # only for tokenizers that are not byte-level
+        self._is_first = True
+        self._window: list[int] = []  # only for tokenizers of whose tokens no bytes can be told
         self._shown = 0  # tokens at the window's start whose text is out already
 
     def push(self, token_id: int) -> str:
@@ -166,6 +162,11 @@ class StreamDecoder:
             return ""
         data = self._tokenizer.token_bytes(token_id)
         if data is not None:
+            is_first, self._is_first = self._is_first, False
+            if is_first and data.startswith(b" "):
+                # A space that encoding puts in front of a text is none of the text's.
+                text = self._tokenizer.decode([token_id])
+                data = data if text == data.decode("utf-8", "replace") else text.encode("utf-8")
             return self._utf8.decode(data)
         self._window.append(token_id)
         return self._new_text(final=False)
