@@ -134,6 +134,19 @@ def test_each_draw_is_the_references(device: Device, name: str, vocab: int) -> N
     assert np.count_nonzero(found != wanted) <= 1
 
 
+@pytest.mark.parametrize("tiled", [True, False])
+def test_a_vocabulary_of_gemmas_size(device: Device, monkeypatch: pytest.MonkeyPatch, tiled: bool) -> None:
+    """llvmpipe leaves loops after 65,535 rounds: all settings at once take 66 passes over 262,144 tokens."""
+    monkeypatch.setattr(device, "use_workgroup_memory", tiled)
+    vocab, draws = 262_144, 6
+    logits = (2 * np.random.default_rng(0).normal(size=(draws, vocab))).astype(np.float32)
+    with sampler_of(device, vocab, draws) as sampler:
+        values = [StepValues(seed=1, draw=i, **{"temperature": 1.0, **SETTINGS["all"]}) for i in range(draws)]
+        found = sampler.draw(logits, values, SEEN)
+    p = [reference.sampling_probabilities(row, SEEN, **SETTINGS["all"]) for row in logits]
+    assert list(found) == [reference.draw(p[i], 1, i) for i in range(draws)]
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_thousands_of_draws_have_the_right_distribution(device: Device, name: str) -> None:
     """Pearson's chi-squared over 3,000 draws, and no token from outside the kept set."""

@@ -11,10 +11,11 @@
 // then lie one layer behind another: output n of row r is at base + r * width + n - start of the layer that n is of, and
 // each layer has its own R columns of lora_in. `weight_row0` picks one layer out of a joined weight. Of layers in weights of
 // different forms a product makes some: `rank0` and `lora_row0` say where its ranks begin in lora_in, and (forward) its
-// rows in lora_weight.
+// rows in lora_weight. Of a matrix that is too large for one binding a product makes some outputs: they begin `base0` into a
+// row of `stride` (0: as many as the layer has outputs).
 struct Params {
     rows: u32, columns: u32, inner: u32, outs: u32, rank: u32, rank_total: u32, accumulate: u32, chunk_start: u32,
-    part: u32, y_size: u32, weight_row0: u32, rank0: u32, lora_row0: u32, start1: u32, start2: u32, base1: u32, base2: u32,
+    part: u32, y_size: u32, weight_row0: u32, rank0: u32, lora_row0: u32, base0: u32, stride: u32, start1: u32, start2: u32, base1: u32, base2: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl
@@ -34,8 +35,9 @@ fn layer_of(n: u32) -> Layer {
     let third = n >= params.start2;
     let start = select(select(0u, params.start1, second), params.start2, third);
     let end = select(select(params.start1, params.start2, second), params.outs, third);
-    let base = select(select(0u, params.base1, second), params.base2, third);
-    return Layer(select(0u, 1u, second) + select(0u, 1u, third), start, end - start, base);
+    let base = select(select(params.base0, params.base1, second), params.base2, third);
+    let width = select(end - start, params.stride, params.stride > 0u);
+    return Layer(select(0u, 1u, second) + select(0u, 1u, third), start, width, base);
 }
 
 // Where output n of a row lies among results or their gradients.

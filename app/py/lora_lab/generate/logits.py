@@ -34,7 +34,8 @@ async def logits(model: Model, adapter: Adapter | None, token_ids: Sequence[int]
         positions = device.upload(np.arange(length, dtype=np.uint32), "positions")
         table = model.rope_table(length)
         hidden_buffer = device.create_buffer(4 * length * config.hidden_size, "hidden states")
-        rows_out = min(CHUNK_ROWS, length)
+        most = device.limits.max_storage_buffer_binding_size // (4 * config.vocab_size)
+        rows_out = max(1, min(CHUNK_ROWS, length, most))
         out_buffer = device.create_buffer(4 * rows_out * config.vocab_size, "logits")
         buffers += [tokens.buffer, positions.buffer, table.buffer, hidden_buffer, out_buffer]
         step.write(StepValues(strength=strength))
@@ -51,8 +52,8 @@ async def logits(model: Model, adapter: Adapter | None, token_ids: Sequence[int]
         await device.submit_measured(plans[-1])
 
         result = np.empty((length, config.vocab_size), np.float32)
-        for start in range(0, length, CHUNK_ROWS):
-            count = min(CHUNK_ROWS, length - start)
+        for start in range(0, length, rows_out):
+            count = min(rows_out, length - start)
             tape = Tape(device, step.tensor, grad_enabled=False)
             rows = Tensor((count, config.hidden_size), hidden_buffer, 4 * start * config.hidden_size, "hidden states")
             out = Tensor((count, config.vocab_size), out_buffer, 0, "logits")

@@ -27,6 +27,9 @@ def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
     config, limits = model.config, device.limits
     if family_of(config).DECODE is None or config.layers:
         return False
+    largest = max(model.embedding.tensor.size_bytes, model.lm_head.tensor.size_bytes)
+    if largest > limits.max_storage_buffer_binding_size:  # they are bound as a whole here
+        return False
     if not device.use_workgroup_memory or config.head_dim % 8 or config.head_dim // 4 > decode.MIN_LANES:
         return False
     if config.hidden_size % decode.COLUMNS or config.intermediate_size % decode.COLUMNS:

@@ -56,7 +56,8 @@ def cross_entropy(
     if target is not None:
         fill(tape, target[0], 0.0)  # rows that are not trained get no gradient
     assert tape.step is not None
-    chunk = chunk_rows(max_rows)
+    most = tape.device.limits.max_storage_buffer_binding_size // (4 * lm_head.shape[0])
+    chunk = min(chunk_rows(max_rows), max(1, most))  # of a vocabulary of 262,144 and a binding of 128 MiB, 128 rows
     for start in range(0, max_rows, chunk):
         count = min(chunk, max_rows - start)
         hidden = tape.tensor((count, x.shape[-1]), "trained rows")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..gpu.kernel import kernel
 from ..gpu.plan import Tensor, grid_1d
 from .tape import Tape
-from .weight import Weight
+from .weight import Weight, binding_parts
 
 
 def embedding(tape: Tape, tokens: Tensor, table: Weight, scale: float = 1.0) -> Tensor:
@@ -14,10 +14,11 @@ def embedding(tape: Tape, tokens: Tensor, table: Weight, scale: float = 1.0) -> 
     The table is frozen, so there is no backward.
     """
     x = tape.tensor((tokens.size, table.shape[1]), "embedding")
-    tape.dispatch(
-        kernel("embedding", "forward", includes=(table.loader,)),
-        {"weight": table.tensor, "tokens": tokens, "x": x},
-        {"rows": tokens.size, "quads_per_row": table.shape[1] // 4, "scale": scale},
-        grid_1d(tokens.size),
-    )
+    for first, part in binding_parts(table, tape.device.limits.max_storage_buffer_binding_size):
+        params = {
+            "rows": tokens.size, "quads_per_row": table.shape[1] // 4, "scale": scale, "first": first,
+            "count": part.shape[0],
+        }  # fmt: skip
+        tensors = {"weight": part.tensor, "tokens": tokens, "x": x}
+        tape.dispatch(kernel("embedding", "forward", includes=(table.loader,)), tensors, params, grid_1d(tokens.size))
     return x

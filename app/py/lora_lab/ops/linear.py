@@ -12,7 +12,7 @@ its part of the joined result; u, du, dA and dB are still made for all of them a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate as running_sum
 
@@ -21,10 +21,12 @@ from ..gpu.plan import Tensor, ceil_div, grid_1d
 from .matmul import Matrix, Product, matmul, products
 from .tape import Tape
 from .tiling import tiling
-from .weight import JoinedWeight, Weight, runs
+from .weight import JoinedWeight, Weight, binding_parts, runs
 
 NO_CHUNK = 0xFFFFFFFF
 REPLACE, ADD, ADD_RESIDUAL = 0, 1, 2  # what a result does to what is there
+# Terms of a sum in one dispatch on a software device: llvmpipe leaves loops without a word after 65,535 rounds.
+LOOP_TERMS = 1 << 15
 ALIGN = 64  # floats: where a binding may begin on every device
 
 
@@ -190,16 +192,42 @@ def _spanning(a: Tensor, b: Tensor) -> Tensor:
 
 
 def product(tape: Tape, x: Tensor, weight: Weight, y: Tensor, chunk_start: int = NO_CHUNK) -> None:
-    """y (rows, out) = x WT. With `chunk_start`, only the rows that step.loss_rows leaves from there on."""
-    _forward(tape, x, weight, y, Outputs(x.rows, (weight.shape[0],)), None, None, chunk_start, 0)
+    """y (rows, out) = x WT. With `chunk_start`, only the rows that step.loss_rows leaves from there on.
+
+    The matrix may be larger than one binding can be: then each part of it makes its columns of y.
+    """
+    parts = binding_parts(weight, tape.device.limits.max_storage_buffer_binding_size)
+    if len(parts) == 1:
+        _forward(tape, x, weight, y, Outputs(x.rows, (weight.shape[0],)), None, None, chunk_start, 0)
+        return
+    for first, part in parts:
+        outs, inner = part.shape
+        outputs, stride = Outputs(x.rows, (outs,)), weight.shape[0]
+        call = _Call(
+            tape, "forward", "x", x, part, outputs, None, outs, inner, y.size, chunk_start, 0, base0=first,
+            stride=stride,
+        )  # fmt: skip
+        call.forward(y, REPLACE)
 
 
 def product_backward(
     tape: Tape, dy: Tensor, weight: Weight, dx: Tensor, accumulate: bool = False, chunk_start: int = NO_CHUNK
 ) -> None:
-    """dx (rows, in) (=|+=) dy W."""
-    outputs = Outputs(dy.rows, (weight.shape[0],))
-    _backward(tape, dy, weight, dx, outputs, None, None, accumulate, chunk_start, 0)
+    """dx (rows, in) (=|+=) dy W; each part of a matrix that is too large for one binding adds its share."""
+    most_rows = None if tape.device.use_workgroup_memory else LOOP_TERMS
+    parts = binding_parts(weight, tape.device.limits.max_storage_buffer_binding_size, most_rows)
+    if len(parts) == 1:
+        _backward(tape, dy, weight, dx, Outputs(dy.rows, (weight.shape[0],)), None, None, accumulate, chunk_start, 0)
+        return
+    for first, part in parts:
+        outs, inner = part.shape
+        outputs, stride = Outputs(dy.rows, (outs,)), weight.shape[0]
+        call = _Call(
+            tape, "backward", "dy", dy, part, outputs, None, inner, outs, dx.size, chunk_start, 0, base0=first,
+            stride=stride,
+        )  # fmt: skip
+        call.tiled(dx, ADD if accumulate else REPLACE)
+        accumulate = True
 
 
 def _forward(
@@ -218,11 +246,7 @@ def _forward(
         call = _Call(
             tape, "forward", "x", x, run.weight, part, share, outs, inner, size, chunk_start, run.row, residual
         )  # fmt: skip
-        if x.rows == 1 and chunk_start == NO_CHUNK:
-            step = kernel("linear/row", "forward", (("LANES", tape.device.lanes(64)),), (run.weight.loader,))
-            call.dispatch(step, own_y, grid_1d(ceil_div(outs, 4)), inner, mode)
-        else:
-            call.tiled(own_y, mode)
+        call.forward(own_y, mode)
 
 
 def _backward(
@@ -273,6 +297,17 @@ class _Call:
     chunk_start: int
     first_row: int
     residual: Tensor | None = None
+    base0: int = 0  # where its outputs begin in a row of `stride`, where they are some of a row's (stride 0: all)
+    stride: int = 0
+
+    def forward(self, y: Tensor, accumulate: int) -> None:
+        """Make the result, a single row by a kernel of its own."""
+        if self.left.rows == 1 and self.chunk_start == NO_CHUNK:
+            lanes = (("LANES", self.tape.device.lanes(64)),)
+            step = kernel("linear/row", "forward", lanes, (self.weight.loader,))
+            self.dispatch(step, y, grid_1d(ceil_div(self.columns, 4)), self.inner, accumulate)
+        else:
+            self.tiled(y, accumulate)
 
     def tiled(self, y: Tensor, accumulate: int) -> None:
         """Make the result by the device's tiled kernel; a very long sum in parts that are added afterwards."""
@@ -283,6 +318,8 @@ class _Call:
             return
         room = tape.device.limits.max_workgroup_storage_size
         form = tiling(rows, columns, self.inner, room, self.entry == "forward")
+        if self.stride and self.entry == "forward":  # parts would be added up over all of y
+            form = replace(form, parts=1)
         lanes = min(128, max(64, form.tile_rows))
         constants = (("TILE_ROWS", form.tile_rows), ("LANES", lanes), ("SLICES", form.slices))
         access = "linear/scalars" if self._is_odd() else "linear/vectors"
@@ -303,7 +340,7 @@ class _Call:
     def _is_odd(self) -> bool:
         """Say whether some row of outputs or of ranks begins where no vector of four does."""
         rank = self.share.rank if self.share else 0
-        return any(width % 4 for width in (*self.outputs.widths, rank))
+        return any(width % 4 for width in (*self.outputs.widths, rank, self.base0, self.stride))
 
     def dispatch(self, step: Kernel, y: Tensor, grid: tuple[int, ...], part: int, accumulate: int) -> None:
         """Record one kernel call that writes y."""
@@ -317,6 +354,7 @@ class _Call:
             "rank_total": share.lora_in.shape[-1] if share else 0, "accumulate": accumulate,
             "chunk_start": self.chunk_start, "part": part, "y_size": self.y_size, "weight_row0": self.first_row,
             "rank0": share.rank0 if share else 0, "lora_row0": share.row0 if share else 0,
+            "base0": self.base0, "stride": self.stride,
             "start1": starts[0], "start2": starts[1], "base1": bases[0], "base2": bases[1],
         }  # fmt: skip
         tape = self.tape

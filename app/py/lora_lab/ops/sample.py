@@ -6,6 +6,9 @@ from ..gpu.kernel import kernel
 from ..gpu.plan import Tensor
 from .tape import Tape
 
+PASSES = 70  # over the vocabulary, at most
+LOOP_ROUNDS = 1 << 15
+
 
 def sample(trace: Tape, logits: Tensor, seen: Tensor, token: Tensor, drawn: Tensor) -> None:
     """token (1), u32, is drawn from logits (1, V) by the sampling values of the step buffer; logits are overwritten.
@@ -17,6 +20,10 @@ def sample(trace: Tape, logits: Tensor, seen: Tensor, token: Tensor, drawn: Tens
     tensors = {"step": trace.step, "logits": logits, "seen": seen, "token": token, "drawn": drawn}
     # One workgroup goes through the whole vocabulary: as many invocations as the device gives it.
     device = trace.device
-    lanes = min(1024, device.limits.max_invocations_per_workgroup) if device.use_workgroup_memory else 256
+    most = min(1024, device.limits.max_invocations_per_workgroup)
+    lanes = most if device.use_workgroup_memory else 256
+    # A pass for each bit of two thresholds, and a few more: llvmpipe leaves a kernel's loops after 65,535 rounds.
+    while lanes < most and PASSES * logits.size > LOOP_ROUNDS * lanes:
+        lanes *= 2
     step = kernel("sample", "draw", (("LANES", 1 << (lanes.bit_length() - 1)),))
     trace.dispatch(step, tensors, {"columns": logits.size}, (1,), 100.0 * logits.size)

@@ -35,6 +35,28 @@ class Weight:
         return (self,)
 
 
+PART_ROWS = 64  # parts of a weight begin at multiples of it: then every form's begin where a binding may
+
+
+def binding_parts(weight: Weight, most_bytes: int, most_rows: int | None = None) -> list[tuple[int, Weight]]:
+    """Return the weight as (first row, part), each part small enough for one binding; mostly it is the only one.
+
+    `most_rows` limits the parts' rows too.
+    """
+    rows, columns = weight.shape
+    if weight.tensor.size_bytes <= most_bytes and (most_rows is None or rows <= most_rows):
+        return [(0, weight)]
+    row_bytes = weight.tensor.size_bytes // rows
+    count = max(1, min(most_bytes // row_bytes, most_rows or rows) // PART_ROWS) * PART_ROWS
+    parts = []
+    for first in range(0, rows, count):
+        shape = (min(count, rows - first), columns)
+        place, label = weight.tensor.offset + first * row_bytes, f"{weight.tensor.label} from {first}"
+        tensor = Tensor((shape[0] * row_bytes // 4,), weight.tensor.storage, place, label)
+        parts.append((first, Weight(tensor, shape, weight.form)))
+    return parts
+
+
 @dataclass(frozen=True, eq=False)
 class JoinedWeight:
     """The weights of layers that share their input and are stored in different forms.
