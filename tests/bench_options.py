@@ -30,6 +30,7 @@ RUNS: dict[str, list[list[str]]] = {
     ],
     "build.py bench-bundle": [["--out", "OUT"]],
     "build.py bench-docs": [["RESULT"]],
+    "build.py settings-docs": [[]],
     "build.py clean": [[], ["--all"]],
 }
 

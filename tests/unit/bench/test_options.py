@@ -20,7 +20,7 @@ import build
 import build_tools.site
 from bench import baseline, startup
 from bench import run as suite_run
-from build_tools import bench, bench_bundle, bench_docs
+from build_tools import bench, bench_bundle, bench_docs, settings_docs
 from build_tools.base import ROOT
 from tests.bench_options import RUNS, commands_of, options_used, parser_of
 
@@ -241,6 +241,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         (bench, "run_baseline", lambda out, options: asked.update(baseline_quick=options.quick) or out),
         (bench_bundle, "bundle_files", lambda: {"run.sh": b"#!/bin/sh\n"}),
         (bench_docs, "PAGE", tmp_path / "docs" / "performance.md"), (bench_docs, "ROOT", tmp_path),
+        (settings_docs, "PAGE", tmp_path / "docs" / "settings.md"), (settings_docs, "ROOT", tmp_path),
     ]  # fmt: skip
     for owner, name, value in stand_ins:
         monkeypatch.setattr(owner, name, value)
@@ -287,6 +288,9 @@ def test_build(
         assert out.stat().st_size > 0
     elif command == "bench-docs":
         assert re.search(r"bench: results/r\.json", (tmp_path / "docs" / "performance.md").read_text())
+    elif command == "settings-docs":
+        written, page = tmp_path / "docs" / "settings.md", ROOT / "docs" / "settings.md"
+        assert written.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
     elif command == "clean":
         assert not (tmp_path / "dist").exists()
         assert not (tmp_path / "cache" / "bench").exists()
