@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lora_lab.config import ModelConfig
+from lora_lab.formats.hf_config import HfConfig
+from lora_lab.model.families import of_model_type
 from tests.tiny_model import CHAT_TEMPLATE, build_tokenizer
 
 VOCAB_SIZE, WINDOW = 384, 16
@@ -56,6 +59,19 @@ IN_GGUF: dict[str, dict[str, Any]] = {
     "gemma2": {"query_pre_attn_scalar": 32},
     "gemma3": {"query_pre_attn_scalar": 32},
 }
+
+
+def tiny_config(family: str, **changes: Any) -> ModelConfig:
+    """Return the settings of a family's tiny model, as they are read from its config.json."""
+    import transformers
+
+    kind, particular = FAMILIES[family]
+    written = HfConfig(getattr(transformers, kind)(**{**_SMALL, **particular, **changes}).to_dict(), {})
+    found = of_model_type(written.get("model_type"))
+    assert not isinstance(found, str), found
+    config = found.read_hf(written, family)
+    assert config is not None, written.problems
+    return config
 
 
 def write_tiny_family(folder: Path, family: str, seed: int = 0, init_std: float = 0.08, **changes: Any) -> Path:
