@@ -51,6 +51,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
              "original_max_position_embeddings": 800, "short_factor": [1.0 + 0.05 * i for i in range(12)],
              "long_factor": [1.0 + 0.5 * i for i in range(12)]}},
     ),
+    "lfm2": (
+        "Lfm2Config",
+        {"layer_types": ["conv", "conv", "full_attention", "conv", "full_attention"], "num_hidden_layers": 5,
+         "intermediate_size": 120, "block_ffn_dim_multiplier": 1.1, "block_multiple_of": 32},
+    ),
 }  # fmt: skip
 
 # What GGUF does not carry, as its readers take it.
@@ -90,7 +95,8 @@ def write_tiny_family(folder: Path, family: str, seed: int = 0, init_std: float 
                 # About 1 for those that multiply by their gain, about 0 for those that multiply by 1 + gain.
                 parameter.copy_(parameter + 0.2 * noise)
             else:
-                parameter.copy_((0.3 if name.endswith(".bias") else init_std) * noise)
+                large = name.endswith((".bias", "conv.conv.weight"))
+                parameter.copy_((0.3 if large else init_std) * noise)
     model.generation_config = transformers.GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -64,20 +65,20 @@ def hollow_model(device: Device, form: str, config: ModelConfig) -> Model:
         words = packed_words(form, padded)
         return Weight(Tensor((words,), device.plan_buffer(4 * words, "weight")), shape, form)
 
-    def vector(size: int) -> Tensor:
-        return Tensor((size,), device.plan_buffer(4 * size, "vector"))
+    def vector(shape: tuple[int, ...]) -> Tensor:
+        return Tensor(shape, device.plan_buffer(4 * prod(shape), "vector"))
 
-    def stacked(names: tuple[str, ...]) -> Weight:
-        shapes = [config.linear_shape(name) for name in names]
+    def stacked(layer: int, names: tuple[str, ...]) -> Weight:
+        shapes = [config.linear_shape(layer, name) for name in names]
         return weight((sum(shape[0] for shape in shapes), shapes[0][1]))
 
-    def block() -> Block:
-        vectors = {name: vector(size) for name, size in family_of(config).block_vectors(config).items()}
-        return Block(vectors, {names: stacked(names) for names in config.joined_names})
+    def block(layer: int) -> Block:
+        vectors = {name: vector(shape) for name, shape in family_of(config).block_vectors(config, layer).items()}
+        return Block(vectors, {names: stacked(layer, names) for names in config.joined_names(layer)})
 
     table = weight((config.vocab_size, hidden))
-    blocks = [block() for _ in range(config.num_layers)]
-    return Model(device, config, None, table, blocks, vector(hidden), table)  # type: ignore[arg-type]
+    blocks = [block(layer) for layer in range(config.num_layers)]
+    return Model(device, config, None, table, blocks, vector((hidden,)), table)  # type: ignore[arg-type]
 
 
 def trace_everything(device: Device, form: str, config: ModelConfig) -> Iterator[Trace]:
