@@ -257,8 +257,9 @@ class TrainPlans:
         blocks = self.model.blocks
         last = len(blocks) - 1
         kinds = {_kind(blocks[i]): i for i in range(1, last)}
-        few = dict.fromkeys([0, *kinds.values(), last])  # nothing before the first one is trained
-        return pipeline_keys(self._trace_keeping_all(shape, grad_enabled, list(few)))
+        first = min(layer for layer, _ in self.adapter.places)  # nothing before it is trained
+        few = sorted({0, first, *kinds.values(), last})
+        return pipeline_keys(self._trace_keeping_all(shape, grad_enabled, few))
 
     async def batch_plan(self, shape: Shape, grad_enabled: bool = True, on_progress: Progress | None = None) -> Plan:
         """Return the plan of a shape, built at its first use."""

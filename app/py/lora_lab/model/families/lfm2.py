@@ -75,11 +75,8 @@ def _mlp_width(config: HfConfig, width: int) -> int:
     """Return the MLP's width: two thirds of what is written, times a factor and rounded up, unless that is off."""
     if not config.flag("block_auto_adjust_ff_dim", True):
         return width
-    width = int(2 * width / 3)
-    if config.get("block_ffn_dim_multiplier", 1.0) is None:
-        return width
     multiple = config.size("block_multiple_of", 256)
-    width = int(config.positive("block_ffn_dim_multiplier", 1.0) * width)
+    width = int(config.positive("block_ffn_dim_multiplier", 1.0) * int(2 * width / 3))
     return (width + multiple - 1) // multiple * multiple
 
 
