@@ -79,9 +79,8 @@ class Found:
 def product_shapes(config: ModelConfig) -> list[tuple[int, int]]:
     """Return (in, out) of each product of the model's layers, those that share their input joined, and of its head."""
     shapes = []
-    for names in config.joined_names:
-        outs = sum(config.linear_shape(name)[0] for name in names)
-        shapes.append((config.linear_shape(names[0])[1], outs))
+    for group in dict.fromkeys(group for i in range(config.num_layers) for group in config.layer_linears(i)):
+        shapes.append((group[0].in_size, sum(linear.out_size for linear in group)))
     return [*shapes, (config.hidden_size, config.vocab_size)]
 
 

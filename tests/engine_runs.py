@@ -50,8 +50,9 @@ def random_tensors(model: Model, config: LoraConfig, seed: int = 0, b_std: float
     rng = np.random.default_rng(seed)
     tensors = {}
     for layer in range(model.config.num_layers):
-        for name in config.targets:
-            out_size, in_size = model.config.linear_shape(name)
+        own = model.config.names_in(layer)
+        for name in (target for target in config.targets if target in own):
+            out_size, in_size = model.config.linear_shape(layer, name)
             key = f"base_model.model.{model.config.module_path(layer, name)}"
             bound = in_size**-0.5
             tensors[f"{key}.lora_A.weight"] = rng.uniform(-bound, bound, (config.rank, in_size)).astype(np.float32)

@@ -7,6 +7,7 @@ everywhere: B batch, T tokens, C channels, H heads, D head size, V vocabulary, R
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -222,6 +223,31 @@ def attention_backward(
         "k": join(ds.swapaxes(-1, -2) @ qs * scale, kv_heads),
         "v": join(p.swapaxes(-1, -2) @ do, kv_heads),
     }
+
+
+def _short_conv_matrices(weight: Array, positions: Array) -> Array:
+    """Return (channels, rows, rows): what each filter does to the rows, text by text, one impulse after another."""
+    channels, rows = len(weight), len(positions)
+    begins = [*np.flatnonzero(positions == 0), rows]
+    matrices = np.zeros((channels, rows, rows))
+    for c in range(channels):
+        for first, end in itertools.pairwise(begins):
+            for t, impulse in enumerate(np.eye(end - first)):
+                matrices[c, first:end, first + t] = np.convolve(impulse, weight[c, ::-1])[: end - first]
+    return matrices
+
+
+def short_conv(bcx: Array, weight: Array, positions: Array) -> Array:
+    """C * (causal convolution of B * x). Positions that restart at 0 begin a new text."""
+    b, c, x = np.split(bcx, 3, axis=1)
+    return c * np.einsum("ctu,uc->tc", _short_conv_matrices(weight, positions), b * x)
+
+
+def short_conv_backward(dy: Array, bcx: Array, weight: Array, positions: Array) -> Array:
+    b, c, x = np.split(bcx, 3, axis=1)
+    matrices = _short_conv_matrices(weight, positions)
+    du = np.einsum("ctu,tc->uc", matrices, dy * c)
+    return np.concatenate([du * x, dy * np.einsum("ctu,uc->tc", matrices, b * x), du * b], axis=1)
 
 
 def swiglu(gate: Array, up: Array) -> Array:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lora_lab.config import ModelConfig
+from lora_lab.formats.hf_config import HfConfig
+from lora_lab.model.families import of_model_type
 from tests.tiny_model import CHAT_TEMPLATE, build_tokenizer
 
 VOCAB_SIZE, WINDOW = 384, 16
@@ -48,6 +51,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
              "original_max_position_embeddings": 800, "short_factor": [1.0 + 0.05 * i for i in range(12)],
              "long_factor": [1.0 + 0.5 * i for i in range(12)]}},
     ),
+    "lfm2": (
+        "Lfm2Config",
+        {"layer_types": ["conv", "conv", "full_attention", "conv", "full_attention"], "num_hidden_layers": 5,
+         "intermediate_size": 120, "block_ffn_dim_multiplier": 1.1, "block_multiple_of": 32},
+    ),
 }  # fmt: skip
 
 # What GGUF does not carry, as its readers take it.
@@ -56,6 +64,19 @@ IN_GGUF: dict[str, dict[str, Any]] = {
     "gemma2": {"query_pre_attn_scalar": 32},
     "gemma3": {"query_pre_attn_scalar": 32},
 }
+
+
+def tiny_config(family: str, **changes: Any) -> ModelConfig:
+    """Return the settings of a family's tiny model, as they are read from its config.json."""
+    import transformers
+
+    kind, particular = FAMILIES[family]
+    written = HfConfig(getattr(transformers, kind)(**{**_SMALL, **particular, **changes}).to_dict(), {})
+    found = of_model_type(written.get("model_type"))
+    assert not isinstance(found, str), found
+    config = found.read_hf(written, family)
+    assert config is not None, written.problems
+    return config
 
 
 def write_tiny_family(folder: Path, family: str, seed: int = 0, init_std: float = 0.08, **changes: Any) -> Path:
@@ -74,7 +95,8 @@ def write_tiny_family(folder: Path, family: str, seed: int = 0, init_std: float 
                 # About 1 for those that multiply by their gain, about 0 for those that multiply by 1 + gain.
                 parameter.copy_(parameter + 0.2 * noise)
             else:
-                parameter.copy_((0.3 if name.endswith(".bias") else init_std) * noise)
+                large = name.endswith((".bias", "conv.conv.weight"))
+                parameter.copy_((0.3 if large else init_std) * noise)
     model.generation_config = transformers.GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)

@@ -1,8 +1,8 @@
 """Every kernel that the engine can ask for compiles with Tint (Chromium) and with naga (Firefox, wgpu-native).
 
 Naga is laxer about uniform control flow, so what runs natively need not run in a browser. The kernels come from traces
-of whole models in every weight form, for GPUs and for software devices, so a variant cannot be forgotten: each entry
-point in app/wgsl has to turn up.
+of whole models, in every weight form and of every family, for GPUs and for software devices, so a variant cannot be
+forgotten: each entry point in app/wgsl has to turn up.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
 
 from build_tools.environment import search_path
-from lora_lab.config import LoraConfig, TrainConfig
+from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
 from lora_lab.generate.plans import PREFILL_SIZES, GenerationPlans
 from lora_lab.gpu import Device, Tensor, Trace
 from lora_lab.gpu.kernel import Kernel
 from lora_lab.model import Adapter, Model
 from lora_lab.model.block import Block
 from lora_lab.model.decode import PackedAdapter
-from lora_lab.model.families import llama
+from lora_lab.model.families import family_of, llama
 from lora_lab.ops.tiling import Tiling
 from lora_lab.ops.weight import BLOCKS, Weight, packed_words
 from lora_lab.train.plans import TrainPlans
+from tests.tiny_families import FAMILIES, tiny_config
 
 ROOT = Path(__file__).parents[2]
 WGSL = ROOT / "app" / "wgsl"
@@ -44,13 +46,18 @@ FORMS_IN_TILES = ("f32", "q4_1", "q5_k")
 Wanted = dict[tuple[Kernel, tuple[str, ...]], None]  # in order of first use
 
 
-def hollow_model(device: Device, form: str, head_dim: int) -> Model:
-    """A model of one layer whose weights take no memory: enough to trace, not to run."""
+def small_llama(head_dim: int) -> ModelConfig:
+    """A Llama of one layer."""
     heads, kv_heads = (2, 2) if head_dim > 64 else (4, 2)
-    config = llama.make_config(
+    return llama.make_config(
         vocab_size=96, hidden_size=64, intermediate_size=96, num_layers=1, num_heads=heads, num_kv_heads=kv_heads,
         head_dim=head_dim, rms_norm_eps=1e-5, rope_theta=1e4, max_position_embeddings=512, tie_word_embeddings=True,
     )  # fmt: skip
+
+
+def hollow_model(device: Device, form: str, config: ModelConfig) -> Model:
+    """A model whose weights take no memory: enough to trace, not to run."""
+    hidden = config.hidden_size
 
     def weight(shape: tuple[int, int]) -> Weight:
         block = BLOCKS[form][1]
@@ -58,35 +65,41 @@ def hollow_model(device: Device, form: str, head_dim: int) -> Model:
         words = packed_words(form, padded)
         return Weight(Tensor((words,), device.plan_buffer(4 * words, "weight")), shape, form)
 
-    gain = Tensor((64,), device.plan_buffer(256, "gain"))
-    table = weight((96, 64))
+    def vector(shape: tuple[int, ...]) -> Tensor:
+        return Tensor(shape, device.plan_buffer(4 * prod(shape), "vector"))
 
-    def stacked(names: tuple[str, ...]) -> Weight:
-        shapes = [config.linear_shape(name) for name in names]
+    def stacked(layer: int, names: tuple[str, ...]) -> Weight:
+        shapes = [config.linear_shape(layer, name) for name in names]
         return weight((sum(shape[0] for shape in shapes), shapes[0][1]))
 
-    linears = {names: stacked(names) for names in config.joined_names}
-    block = Block(dict.fromkeys(llama.block_vectors(config), gain), linears)
-    return Model(device, config, None, table, [block], gain, table)  # type: ignore[arg-type]
+    def block(layer: int) -> Block:
+        vectors = {name: vector(shape) for name, shape in family_of(config).block_vectors(config, layer).items()}
+        return Block(vectors, {names: stacked(layer, names) for names in config.joined_names(layer)})
+
+    table = weight((config.vocab_size, hidden))
+    blocks = [block(layer) for layer in range(config.num_layers)]
+    return Model(device, config, None, table, blocks, vector((hidden,)), table)  # type: ignore[arg-type]
 
 
-def trace_everything(device: Device, form: str, head_dim: int) -> Iterator[Trace]:
+def trace_everything(device: Device, form: str, config: ModelConfig) -> Iterator[Trace]:
     """Yield the traces of training, validation, the optimizer and generation."""
-    model = hollow_model(device, form, head_dim)
-    adapter = Adapter(device, model.config, LoraConfig(rank=3))
+    model = hollow_model(device, form, config)
+    adapter = Adapter(device, config, LoraConfig(rank=3, targets=config.linear_names))
     training = TrainPlans(model, adapter, TrainConfig(), (2, 160))
     yield training.trace_batch((2, 160))
     yield training.trace_batch((2, 160), grad_enabled=False)
     # A rank that four divides, so that rows are read as vectors, and layers of which only some have an adapter.
-    partly = Adapter(device, model.config, LoraConfig(rank=4, targets=("q_proj", "gate_proj", "up_proj")))
+    targets = config.chosen_linears(("q_proj", "gate_proj", "up_proj", "qkv_proj"))
+    partly = Adapter(device, config, LoraConfig(rank=4, targets=targets))
     some = TrainPlans(model, partly, TrainConfig(), (2, 160))
     yield some.trace_batch((2, 160))
     yield training._trace_zero()
     yield training._trace_update()
+    packs = family_of(config).DECODE is not None
     chat = GenerationPlans(model, 64)
     for size in (1, *PREFILL_SIZES):
         for applied in (None, adapter):
-            packed = PackedAdapter(model, applied) if applied and size == 1 else None
+            packed = PackedAdapter(model, applied) if applied and size == 1 and packs else None
             yield chat._trace(size, applied, packed)
             if packed is not None:
                 yield packed.trace()
@@ -110,39 +123,42 @@ def kernels(device: Device) -> Wanted:
             replace(device.limits, max_workgroup_storage_size=EVERYWHERE_BYTES, max_invocations_per_workgroup=256),
         )
 
-        def collect(form: str, head_dim: int) -> None:
-            for trace in trace_everything(device, form, head_dim):
+        def collect(form: str, config: ModelConfig) -> None:
+            for trace in trace_everything(device, form, config):
                 found.update(dict.fromkeys((d.kernel, tuple(d.tensors)) for d in trace.dispatches))
 
         for gpu_kernels in (True, False):
             patch.setattr(device, "use_workgroup_memory", gpu_kernels)
             for form in BLOCKS:
-                collect(form, 64)
+                collect(form, small_llama(64))
             for head_dim in HEAD_DIMS:
-                collect("f32", head_dim)
+                collect("f32", small_llama(head_dim))
+            for family in FAMILIES:
+                collect("f32", tiny_config(family))
+            collect("f32", tiny_config("gemma2", head_dim=256))
         patch.setattr(device, "use_workgroup_memory", True)
         for low in (0, 64):  # LoRA's products in their other tiles
             with pytest.MonkeyPatch.context() as split:
                 split.setattr("lora_lab.ops.matmul.LOW", low)
                 split.setattr("lora_lab.ops.matmul.FEW_WORKGROUPS", 0)
-                collect("f32", 64)
+                collect("f32", small_llama(64))
         for tiles in TILINGS:
             patch.setattr("lora_lab.ops.linear.tiling", lambda *_, tiles=tiles: tiles)
             for form in FORMS_IN_TILES:
-                collect(form, 64)
+                collect(form, small_llama(64))
     assert device.num_buffers == before
     return found
 
 
 def test_every_entry_point_is_among_them(kernels: Wanted) -> None:
-    """What no trace asks for is either dead or untested. `copy` belongs to `logits`; `add` is what tests build on."""
+    """What no trace asks for is either dead or untested. `copy` belongs to `logits`."""
     written = {
         (path.relative_to(WGSL).with_suffix("").as_posix(), entry)
         for path in WGSL.rglob("*.wgsl")
         for entry in re.findall(r"@compute[^{]*?fn (\w+)", path.read_text(encoding="utf-8"))
     }
     traced = {(kernel.name.split()[0], kernel.entry) for kernel, _ in kernels}
-    assert written - traced <= {("elementwise", "copy"), ("elementwise", "add")}
+    assert written - traced <= {("elementwise", "copy")}
     assert traced <= written
 
 

@@ -24,12 +24,17 @@ class LinearLayer:
     in_size: int
 
 
+Groups = tuple[tuple[LinearLayer, ...], ...]
+
+
 @dataclass(frozen=True)
 class LayerConfig:
     """What may differ from layer to layer."""
 
     window: int | None = None  # how many positions a token sees, its own among them; None: all before it
     rope: int | None = 0  # which of ModelConfig.ropes turns its queries and keys; None: none does
+    linears: Groups | None = None  # where it has others than ModelConfig.linears
+    conv_taps: int = 0  # of the short convolution that it has in place of attention; 0: it has attention
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class ModelConfig:
     max_position_embeddings: int
     tie_word_embeddings: bool
     # Every linear layer of a block, in the order in which data passes them; those that share their input stand together
-    # and can be one product.
-    linears: tuple[tuple[LinearLayer, ...], ...]
+    # and can be one product. Layers may have others of their own.
+    linears: Groups
     # Which of them PEFT adapts where an adapter's file says none.
     peft_targets: tuple[str, ...]
     # Hugging Face's `rope_scaling` (or the scaling half of `rope_parameters`); None means plain RoPE.
@@ -98,36 +103,53 @@ class ModelConfig:
         """Return what is particular to a layer."""
         return self.layers[index] if self.layers else LayerConfig()
 
+    def layer_linears(self, index: int) -> Groups:
+        """Return a layer's linear layers, as `linears` has them."""
+        own = self.layer(index).linears
+        return self.linears if own is None else own
+
+    def joined_names(self, index: int) -> tuple[tuple[str, ...], ...]:
+        """Return the names of a layer's linear layers, those that share their input together."""
+        return tuple(tuple(linear.name for linear in group) for group in self.layer_linears(index))
+
+    def names_in(self, index: int) -> tuple[str, ...]:
+        """Return the names of a layer's linear layers, in the order in which data passes them."""
+        return tuple(linear.name for group in self.layer_linears(index) for linear in group)
+
     @property
     def linear_names(self) -> tuple[str, ...]:
-        """The names of a block's linear layers, in the order in which data passes them."""
-        return tuple(linear.name for group in self.linears for linear in group)
-
-    @property
-    def joined_names(self) -> tuple[tuple[str, ...], ...]:
-        """The same, those that share their input together."""
-        return tuple(tuple(linear.name for linear in group) for group in self.linears)
+        """The names of the linear layers of all layers, in the order in which data passes them."""
+        found: list[str] = []
+        kinds = {layer.linears: index for index, layer in enumerate(self.layers)} or {None: 0}
+        for index in kinds.values():
+            at = len(found)
+            for name in reversed(self.names_in(index)):  # a new one goes before the one that follows it
+                if name in found:
+                    at = found.index(name)
+                else:
+                    found.insert(at, name)
+        return tuple(found)
 
     def chosen_linears(self, names: Collection[str]) -> tuple[str, ...]:
-        """Return those of `names` that a block has, in the order in which data passes them."""
+        """Return those of `names` that the model has, in the order in which data passes them."""
         return tuple(name for name in self.linear_names if name in names)
 
-    def linear(self, name: str) -> LinearLayer:
-        """Return a block's linear layer by its name. KeyError when there is none."""
-        for group in self.linears:
+    def linear(self, index: int, name: str) -> LinearLayer:
+        """Return a layer's linear layer by its name. KeyError when there is none."""
+        for group in self.layer_linears(index):
             for linear in group:
                 if linear.name == name:
                     return linear
-        raise KeyError(f"{name}: a block of {self.name} has {', '.join(self.linear_names)}")
+        raise KeyError(f"{name}: layer {index} of {self.name} has {', '.join(self.names_in(index))}")
 
-    def linear_shape(self, name: str) -> tuple[int, int]:
-        """Return (out, in) of one of `linear_names`."""
-        linear = self.linear(name)
+    def linear_shape(self, index: int, name: str) -> tuple[int, int]:
+        """Return (out, in) of one of a layer's linear layers."""
+        linear = self.linear(index, name)
         return linear.out_size, linear.in_size
 
     def module_path(self, layer_index: int, name: str) -> str:
         """Return Hugging Face's module path of a linear layer, e.g. `model.layers.0.self_attn.q_proj`."""
-        return f"model.layers.{layer_index}.{self.linear(name).module}"
+        return f"model.layers.{layer_index}.{self.linear(layer_index, name).module}"
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,27 @@ def test_attention_of_a_segment_is_attention_of_its_own() -> None:
     assert_close(packed[2:], second, 1e-15)
 
 
+def test_short_conv_of_several_texts() -> None:
+    positions = np.array([0, 1, 2, 3, 0, 0, 1])
+    weight, bcx, dy = normal(2, 3), normal(7, 6), normal(7, 2)
+    dbcx = reference.short_conv_backward(dy, bcx, weight, positions)
+    check(lambda bcx: reference.short_conv(bcx, weight, positions), {"bcx": dbcx}, {"bcx": bcx}, dy)
+
+
+def test_short_conv_is_torchs() -> None:
+    """The causal part of a padded convolution, each channel for itself; a text of its own where one begins."""
+    import torch
+
+    weight, bcx = normal(4, 3), normal(9, 12)
+    b, c, x = np.split(bcx, 3, axis=1)
+    for first, last in ((0, 5), (5, 9)):
+        u = torch.tensor((b * x)[first:last].T[None])
+        convolved = torch.nn.functional.conv1d(u, torch.tensor(weight[:, None]), padding=2, groups=4)
+        wanted = c[first:last] * convolved[0, :, : last - first].numpy().T
+        found = reference.short_conv(bcx, weight, np.array([0, 1, 2, 3, 4, 0, 1, 2, 3]))
+        assert_close(found[first:last], wanted, 1e-14)
+
+
 def test_swiglu() -> None:
     inputs, dy = {"gate": normal(3, 4), "up": normal(3, 4)}, normal(3, 4)
     check(reference.swiglu, reference.swiglu_backward(dy, **inputs), inputs, dy)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from .gguf import GgufFile
 from .rope_scaling import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS
 from .tensors import StoredTensor
@@ -36,6 +38,17 @@ class GgufSettings:
             self.problems.append(f"{name} is {found}; wanted a positive number")
             return 1
         return value
+
+    def of_layers(self, key: str) -> list[int]:
+        """Return an array with a whole number of at least 0 for each layer; [], and a problem, where it is none."""
+        name, wanted = f"{self.architecture}.{key}", self.get("block_count")
+        found = self.gguf.metadata.get(name)
+        values = np.asarray(found).tolist() if _is_whole_numbers(found) else []
+        if not values or len(values) != wanted or min(values) < 0:
+            shown = str(found)[:80]
+            self.problems.append(f"{name} is {shown}; wanted {wanted} whole numbers of at least 0, one a layer")
+            return []
+        return values
 
     def refuse_parts_and_experts(self) -> None:
         """Note what no family here can do: a model in several files, and a mixture of experts."""
@@ -77,12 +90,20 @@ class GgufSettings:
 class GgufNames:
     """How a family's tensors are called in GGUF: names of the whole model, and inside a layer, without the ending.
 
-    `permuted` are those whose rows llama.cpp has interleaved head by head, with the number of heads.
+    `permuted` are those whose rows llama.cpp has interleaved head by head, with the number of heads. `convolutions` are
+    filters (channels, taps), which Hugging Face's files have as (channels, 1, taps).
     """
 
     whole: Mapping[str, str]
     layer: Mapping[str, str]
     permuted: Mapping[str, int] = field(default_factory=dict)
+    convolutions: tuple[str, ...] = ()
+
+
+def _is_whole_numbers(found: Any) -> bool:
+    if isinstance(found, np.ndarray):
+        return found.ndim == 1 and np.issubdtype(found.dtype, np.integer)
+    return isinstance(found, list) and all(type(value) is int for value in found)
 
 
 def rename_tensors(gguf: GgufFile, names: GgufNames) -> tuple[dict[str, StoredTensor], list[str]]:
@@ -101,6 +122,8 @@ def rename_tensors(gguf: GgufFile, names: GgufNames) -> tuple[dict[str, StoredTe
         if match and match[2] in names.layer:
             new_name = f"model.layers.{match[1]}.{names.layer[match[2]]}.{match[3]}"
             permutation = names.permuted.get(match[2])
+            if match[2] in names.convolutions and len(tensor.shape) == 2:
+                tensor = replace(tensor, shape=(tensor.shape[0], 1, tensor.shape[1]))
         if new_name in renamed:
             problems.append(f"{old_names[new_name]} and {name} are both {new_name}; wanted one of them")
             continue

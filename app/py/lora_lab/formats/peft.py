@@ -36,8 +36,9 @@ def expected_shapes(lora: LoraConfig, model: ModelConfig) -> dict[str, tuple[int
     """Return the shape of every tensor that an adapter of this kind has, by PEFT key, layer after layer."""
     shapes = {}
     for index in range(model.num_layers):
-        for name in lora.targets:
-            out_size, in_size = model.linear_shape(name)
+        own = model.names_in(index)
+        for name in (target for target in lora.targets if target in own):
+            out_size, in_size = model.linear_shape(index, name)
             shapes[tensor_key(model, index, name, "A")] = (lora.rank, in_size)
             shapes[tensor_key(model, index, name, "B")] = (out_size, lora.rank)
     return shapes
@@ -52,7 +53,7 @@ def write_adapter(
     """Return the three files of an adapter directory by name.
 
     `tensors` are float32 under PEFT's keys. AdapterError when they are not exactly the pairs that `lora` says, the
-    same for every layer of the model.
+    same for every layer of the model that has them.
     """
     problems = _writing_problems(tensors, lora, model)
     if problems:

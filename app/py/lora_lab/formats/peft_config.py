@@ -121,8 +121,8 @@ def _resolve_targets(
     reached = {path for path in paths if _matches(target_modules, path) and not _matches(exclude_modules, path)}
 
     problems = []
-    layers = range(model.num_layers)
-    targets = tuple(name for name in model.linear_names if any(linear[i, name] in reached for i in layers))
+    chosen = {name for (_, name), path in linear.items() if path in reached}
+    targets = model.chosen_linears(chosen)
     if not reached:
         problems.append(f"target_modules {_short(target_modules)} reaches no layer of this model")
     for path in _OTHER_PATHS:
@@ -138,7 +138,7 @@ def _resolve_targets(
 
 
 def _linear_paths(model: ModelConfig) -> dict[tuple[int, str], str]:
-    return {(i, name): model.module_path(i, name) for i in range(model.num_layers) for name in model.linear_names}
+    return {(i, name): model.module_path(i, name) for i in range(model.num_layers) for name in model.names_in(i)}
 
 
 def _is_quick(pattern: str, model: ModelConfig) -> bool:

@@ -79,7 +79,9 @@ class GenerationPlans:
             values.past, values.last_row = past, len(part) - 1
             self.step.write(values)
             device.write(self.seen.buffer, 0, seen)
-            await self._run(await self._plan(size, adapter_on))
+            plan = await self._plan(size, adapter_on)
+            cache.will_hold(past + len(part))
+            await self._run(plan)
             cache.tokens += part
 
     async def decode(self, past: int, adapter_on: bool, values: StepValues) -> None:
@@ -92,6 +94,7 @@ class GenerationPlans:
             self.device.write(self.positions.buffer, 0, np.array([past], np.uint32))
         values.past, values.last_row = past, 0
         self.step.write(values)
+        self.cache.will_hold(past + 1)
         await self._run(plan)
 
     def start_reading(self) -> Awaitable[bytes]:
@@ -138,11 +141,9 @@ class GenerationPlans:
             heads, kv_heads, scores = config.num_heads, config.num_kv_heads, scores_of(config, layer)
             if size == 1:
                 return attention_decode(tape, q, k_cache, v_cache, heads, kv_heads, scores)
-            return attention(
-                tape, q, k_cache, v_cache, positions, size, heads, kv_heads, cached=True, scores=scores
-            )
+            return attention(tape, q, k_cache, v_cache, positions, size, heads, kv_heads, cached=True, scores=scores)
 
-        hidden = transformer(tape, model, tokens, positions, self.table, attend, adapters)
+        hidden = transformer(tape, model, tokens, positions, self.table, attend, adapters, cache.convolved)
         last = hidden
         if size > 1:
             last = tape.tensor((1, config.hidden_size), "last row")

@@ -16,12 +16,14 @@ from ..ops.glu import glu
 from ..ops.linear import LoraPair, linear, linear_joined
 from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope
+from ..ops.short_conv import short_conv, short_conv_cached
 from ..ops.tape import Tape
 from ..ops.weight import JoinedWeight, Weight
 
 Adapters = Mapping[tuple[int, tuple[str, ...]], LoraPair]  # by (layer index, names of the layers it is for)
 # attend(layer index, q, k, v) -> (rows, H * D): over the sequence in training, over a cache in chat.
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+Kept = Callable[[int], Tensor]  # the last inputs of a layer's convolution, over a cache
 
 
 def scores_of(config: ModelConfig, layer: int) -> Scores:
@@ -33,7 +35,7 @@ def scores_of(config: ModelConfig, layer: int) -> Scores:
 class Block:
     """One layer's weights."""
 
-    # Gains and biases by Hugging Face's name inside the block: "input_layernorm.weight".
+    # Gains, biases and convolutions by Hugging Face's name inside the block: "input_layernorm.weight".
     vectors: Mapping[str, Tensor]
     # By ModelConfig.joined_names: layers that share their input are stacked, or joined where their forms differ.
     linears: Mapping[tuple[str, ...], Weight | JoinedWeight]
@@ -50,6 +52,7 @@ class Pass:
     table: Tensor  # angles, as Model.rope_table gives them
     attend: Attend
     adapters: Adapters
+    kept: Kept | None = None  # over a cache
 
     def norm(self, layer: int, name: str, x: Tensor) -> Tensor:
         """Return RMSNorm of x (rows, C) by a gain (C) of the layer."""
@@ -69,7 +72,7 @@ class Pass:
         `residual` is added to the result of a single layer.
         """
         weight, label = self.blocks[layer].linears[names], f"{layer}.{'+'.join(names)}"
-        widths = [self.config.linear_shape(name)[0] for name in names]
+        widths = [self.config.linear_shape(layer, name)[0] for name in names]
         tape, adapters = self.tape, self.adapters
         if len(names) == 1:
             return [linear(tape, x, weight, adapters.get((layer, names)), label, residual=residual)]
@@ -95,6 +98,13 @@ class Pass:
             return [q, k]
         parts = [(q, self.config.num_heads), (k, self.config.num_kv_heads)]
         return rope(self.tape, parts, self.positions, rope_part(self.table, which))
+
+    def short_conv(self, layer: int, name: str, x: Tensor) -> Tensor:
+        """Return C * (convolution of B * x), (rows, C), for B, C and x side by side in x (rows, 3 C)."""
+        weight = self.blocks[layer].vectors[f"{name}.weight"]
+        if self.kept is None:
+            return short_conv(self.tape, x, weight, self.positions)
+        return short_conv_cached(self.tape, x, weight, self.positions, self.kept(layer))
 
     def glu(self, gate: Tensor, up: Tensor) -> Tensor:
         """Return act(gate) * up, by the model's activation."""

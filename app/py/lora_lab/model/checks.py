@@ -17,23 +17,21 @@ EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 def needed_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor that a model of these settings has, in the order in which data passes them."""
     family, hidden = family_of(config), config.hidden_size
-    vectors = family.block_vectors(config)
     shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
     for index in range(config.num_layers):
-        for name in family.block_order(config):
+        vectors = family.block_vectors(config, index)
+        for name in family.block_order(config, index):
             if name in vectors:
-                shapes[f"model.layers.{index}.{name}"] = (vectors[name],)
+                shapes[f"model.layers.{index}.{name}"] = vectors[name]
             else:
-                shapes[f"{config.module_path(index, name)}.weight"] = config.linear_shape(name)
+                shapes[f"{config.module_path(index, name)}.weight"] = config.linear_shape(index, name)
     shapes[family.FINAL_NORM] = (hidden,)
     if not config.tie_word_embeddings:
         shapes[LM_HEAD] = (config.vocab_size, hidden)
     return shapes
 
 
-def with_gains(
-    tensors: Mapping[str, StoredTensor], config: ModelConfig, add_one: bool
-) -> dict[str, StoredTensor]:
+def with_gains(tensors: Mapping[str, StoredTensor], config: ModelConfig, add_one: bool) -> dict[str, StoredTensor]:
     """Return the tensors, norms' gains becoming when they are read what the kernels multiply by.
 
     `add_one`: the file holds them less 1, as Hugging Face's files of some families do.
@@ -42,7 +40,8 @@ def with_gains(
     if add_one:
         gains = [family.FINAL_NORM]
         for index in range(config.num_layers):
-            gains += [f"model.layers.{index}.{name}" for name in family.block_vectors(config) if "norm" in name]
+            vectors = family.block_vectors(config, index)
+            gains += [f"model.layers.{index}.{name}" for name in vectors if "norm" in name]
         found |= {name: replace(found[name], plus=1.0) for name in gains}
     if config.logit_scale != 1.0:
         found[family.FINAL_NORM] = replace(found[family.FINAL_NORM], times=config.logit_scale)

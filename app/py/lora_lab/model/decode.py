@@ -34,7 +34,7 @@ def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
         return False
     if config.hidden_size % decode.COLUMNS or config.intermediate_size % decode.COLUMNS:
         return False
-    mlp_in = config.joined_names[2]  # gate and up are one dispatch, which reads one form
+    mlp_in = config.joined_names(0)[2]  # gate and up are one dispatch, which reads one form
     if any(isinstance(block.linears[mlp_in], JoinedWeight) for block in model.blocks):
         return False
     if decode.workgroup_bytes(adapter is not None) > limits.max_workgroup_storage_size:
@@ -59,12 +59,12 @@ def _places(model: Model, adapter: Adapter) -> tuple[dict[tuple[int, tuple[str, 
     config, quads, at = model.config, ceil_div(adapter.config.rank, 4), 0
     groups = {}
     for layer in range(config.num_layers):
-        for names in config.joined_names:
+        for names in config.joined_names(layer):
             if not any((layer, name) in adapter.places for name in names):
                 continue
-            size_a = config.linear_shape(names[0])[1] * len(names) * 4 * quads
+            size_a = config.linear_shape(layer, names[0])[1] * len(names) * 4 * quads
             groups[layer, names] = Group(len(names), quads, at, at + size_a)
-            at += size_a + sum(config.linear_shape(name)[0] for name in names) * 4 * quads
+            at += size_a + sum(config.linear_shape(layer, name)[0] for name in names) * 4 * quads
     return groups, at
 
 
@@ -101,19 +101,19 @@ class PackedAdapter:
         """Return the dispatches that pack it."""
         tape = Trace()
         config, lora = self.model.config, self.adapter.config
-        attention_in, attention_out, mlp_in, _ = config.joined_names
+        attention_in, attention_out, mlp_in, _ = config.joined_names(0)
         roles = _roles(self.model)
         for (layer, names), group in self.groups.items():
             block = self.model.blocks[layer]
             norm = {attention_in: roles.attention_norm, mlp_in: roles.mlp_norm}.get(names)
             gain = None if norm is None else block.vectors[f"{norm}.weight"]
             places = [self.adapter.places.get((layer, name)) for name in names]
-            columns = config.linear_shape(names[0])[1]
+            columns = config.linear_shape(layer, names[0])[1]
             width = config.head_dim if names == attention_out else decode.COLUMNS
             source, rank = self.adapter.params, lora.rank
             of_a, of_b = ([None if place is None else place[which] for place in places] for which in (0, 1))
             decode.pack_a(tape, source, self.tensor, group, rank, lora.scale, of_a, columns, width, gain)
-            widths = [config.linear_shape(name)[0] for name in names]
+            widths = [config.linear_shape(layer, name)[0] for name in names]
             decode.pack_b(tape, source, self.tensor, group, rank, of_b, widths)
         return tape
 
@@ -143,7 +143,7 @@ def decode_logits(
     config = model.config
     source = adapter.tensor if adapter else model.norm
     scratch = Scratch(tape, source, config.num_heads, config.num_kv_heads, config.head_dim)
-    attention_in, attention_out, mlp_in, mlp_out = config.joined_names
+    attention_in, attention_out, mlp_in, mlp_out = config.joined_names(0)
     roles = _roles(model)
     eps = config.rms_norm_eps
 
@@ -153,7 +153,7 @@ def decode_logits(
     x = decode.embed(scratch, token, model.embedding, group(0, attention_in))
     for i, block in enumerate(model.blocks):
         weights = block.linears
-        widths = [config.linear_shape(name)[0] for name in attention_in]
+        widths = [config.linear_shape(i, name)[0] for name in attention_in]
         here = group(i, attention_in)
         gain = block.vectors[f"{roles.attention_norm}.weight"]
         qkv = decode.norm_linear(scratch, x, gain, eps, weights[attention_in], widths, here)

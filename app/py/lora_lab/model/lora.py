@@ -19,7 +19,7 @@ ALIGN = 64
 
 
 class Adapter:
-    """LoRA matrices for the chosen linear layers of every block. Gradients belong to whoever trains."""
+    """LoRA matrices for the chosen linear layers of every block that has them. Gradients belong to whoever trains."""
 
     def __init__(self, device: Device, model: ModelConfig, config: LoraConfig, *, planned: bool = False) -> None:
         """`planned`: known by size only, without memory until `initialize` or `write`."""
@@ -32,15 +32,15 @@ class Adapter:
         self.places: dict[tuple[int, str], tuple[int, int]] = {}  # float offsets of A and of B
         at = 0
         for layer in range(model.num_layers):
-            for joined in model.joined_names:
+            for joined in model.joined_names(layer):
                 for names in _stacks(joined, config.targets):
                     # The As behind one another, then the Bs: each a matrix of its own, together a stacked one.
                     place_a = at
-                    at = _aligned(at + sum(config.rank * model.linear_shape(name)[1] for name in names))
+                    at = _aligned(at + sum(config.rank * model.linear_shape(layer, name)[1] for name in names))
                     place_b = at
-                    at = _aligned(at + sum(config.rank * model.linear_shape(name)[0] for name in names))
+                    at = _aligned(at + sum(config.rank * model.linear_shape(layer, name)[0] for name in names))
                     for name in names:
-                        out_size, in_size = model.linear_shape(name)
+                        out_size, in_size = model.linear_shape(layer, name)
                         self.places[layer, name] = (place_a, place_b)
                         place_a, place_b = place_a + config.rank * in_size, place_b + config.rank * out_size
         self.size = at
@@ -63,7 +63,7 @@ class Adapter:
         """Give the matrices a new adapter's values; takes the memory of a planned one."""
         rank, tensors = self.config.rank, {}
         for index, (layer, name) in enumerate(self.places):
-            out_size, in_size = self.model.linear_shape(name)
+            out_size, in_size = self.model.linear_shape(layer, name)
             random = np.random.Generator(np.random.PCG64([seed, index]))
             bound = in_size**-0.5
             a = random.uniform(-bound, bound, (rank, in_size)).astype(np.float32)
@@ -88,7 +88,7 @@ class Adapter:
         """Return the shape of every matrix by PEFT's key."""
         shapes = {}
         for layer, name in self.places:
-            out_size, in_size = self.model.linear_shape(name)
+            out_size, in_size = self.model.linear_shape(layer, name)
             shapes[tensor_key(self.model, layer, name, "A")] = (self.config.rank, in_size)
             shapes[tensor_key(self.model, layer, name, "B")] = (out_size, self.config.rank)
         return shapes
@@ -136,9 +136,9 @@ class Adapter:
         pairs = {}
         rank = self.config.rank
         for layer in range(self.model.num_layers):
-            stacks = (_stacks(joined, self.config.targets) for joined in self.model.joined_names)
+            stacks = (_stacks(joined, self.config.targets) for joined in self.model.joined_names(layer))
             for names in chain.from_iterable(stacks):
-                shapes = [self.model.linear_shape(name) for name in names]
+                shapes = [self.model.linear_shape(layer, name) for name in names]
                 offset_a, offset_b = self.places[layer, names[0]]
                 a_shape, b_shape = (rank * len(names), shapes[0][1]), (sum(shape[0] for shape in shapes), rank)
                 label = " + ".join(self.model.module_path(layer, name) for name in names)

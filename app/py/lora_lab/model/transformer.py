@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..ops.rmsnorm import rmsnorm
 from ..ops.rope import rope_table
 from ..ops.tape import Tape
 from ..ops.weight import JoinedWeight, Weight
-from .block import Adapters, Attend, Block, Pass
+from .block import Adapters, Attend, Block, Kept, Pass
 from .checks import EMBEDDING, LM_HEAD
 from .families import family_of
 from .model_files import ModelFiles
@@ -81,19 +82,19 @@ def plan_model(device: Device, files: ModelFiles) -> Model:
     def stacked(layer: int, names: tuple[str, ...]) -> Weight | JoinedWeight:
         return plan_weight(device, [stored[name] for name in _weight_names(config, layer, names)])
 
-    def gain(name: str) -> Tensor:
-        (size,) = stored[name].shape
-        return Tensor((size,), device.plan_buffer(4 * size, name), 0, name)
+    def vector(name: str) -> Tensor:
+        shape = stored[name].shape
+        return Tensor(shape, device.plan_buffer(4 * prod(shape), name), 0, name)
 
     family, blocks = family_of(config), []
     for i in range(config.num_layers):
-        vectors = {name: gain(f"model.layers.{i}.{name}") for name in family.block_vectors(config)}
-        linears = {names: stacked(i, names) for names in config.joined_names}
+        vectors = {name: vector(f"model.layers.{i}.{name}") for name in family.block_vectors(config, i)}
+        linears = {names: stacked(i, names) for names in config.joined_names(i)}
         blocks.append(Block(vectors, linears))
     tokens = table(EMBEDDING)
     untied = LM_HEAD in stored and not config.tie_word_embeddings
     lm_head = table(LM_HEAD) if untied else tokens
-    return Model(device, config, files, tokens, blocks, gain(family.FINAL_NORM), lm_head)
+    return Model(device, config, files, tokens, blocks, vector(family.FINAL_NORM), lm_head)
 
 
 async def load_model(device: Device, files: ModelFiles, on_progress: Progress | None = None) -> Model:
@@ -120,8 +121,8 @@ async def fill_model(model: Model, on_progress: Progress | None = None) -> None:
     async def fill(weight: Weight | JoinedWeight, *names: str) -> None:
         await upload_weight(weight, [stored[name] for name in names], count)
 
-    async def fill_gain(gain: Tensor, name: str) -> None:
-        device.write(gain.buffer, 0, await stored[name].to_f32())
+    async def fill_vector(vector: Tensor, name: str) -> None:
+        device.write(vector.buffer, 0, await stored[name].to_f32())
         count(stored[name].size_bytes)
 
     try:
@@ -130,10 +131,10 @@ async def fill_model(model: Model, on_progress: Progress | None = None) -> None:
         await fill(model.embedding, EMBEDDING)
         for i, block in enumerate(model.blocks):
             for name, vector in block.vectors.items():
-                await fill_gain(vector, f"model.layers.{i}.{name}")
+                await fill_vector(vector, f"model.layers.{i}.{name}")
             for names, weight in block.linears.items():
                 await fill(weight, *_weight_names(model.config, i, names))
-        await fill_gain(model.norm, family_of(model.config).FINAL_NORM)
+        await fill_vector(model.norm, family_of(model.config).FINAL_NORM)
         if model.lm_head is not model.embedding:
             await fill(model.lm_head, LM_HEAD)
         await device.check_errors()
@@ -160,11 +161,15 @@ def _check_dimensions(config: ModelConfig) -> None:
 
 
 def transformer(
-    tape: Tape, model: Model, tokens: Tensor, positions: Tensor, table: Tensor, attend: Attend, adapters: Adapters
-) -> Tensor:
-    """Return the final hidden states (rows, C), after the last norm, for tokens and positions (rows)."""
+    tape: Tape, model: Model, tokens: Tensor, positions: Tensor, table: Tensor, attend: Attend, adapters: Adapters,
+    kept: Kept | None = None,
+) -> Tensor:  # fmt: skip
+    """Return the final hidden states (rows, C), after the last norm, for tokens and positions (rows).
+
+    `kept`: where convolutions find what came before the first row; None where nothing did.
+    """
     config = model.config
-    run = Pass(tape, config, model.blocks, positions, table, attend, adapters)
+    run = Pass(tape, config, model.blocks, positions, table, attend, adapters, kept)
     x = embedding(tape, tokens, model.embedding, config.embedding_scale)
     block = family_of(config).block
     for i, _ in enumerate(tape.each_block(model.blocks)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -17,7 +17,7 @@ from ..data.tokens.packing import Shape
 from ..gpu.device import Device, PipelineKey, Pool, Progress, pipeline_keys
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, ceil_div, lay_out, params_size_bytes
 from ..gpu.recompute import recompute
-from ..model.block import scores_of
+from ..model.block import Block, scores_of
 from ..model.lora import ALIGN, Adapter
 from ..model.transformer import Model, transformer
 from ..ops.adamw import Moments, Report, adamw, grad_norm, report, slices
@@ -26,7 +26,6 @@ from ..ops.cross_entropy import cross_entropy
 from ..ops.elementwise import fill
 from ..ops.step import StepBuffer, StepValues
 from ..ops.tape import Tape
-from ..ops.weight import JoinedWeight, Weight
 
 MAX_PLANS = 12  # built batch shapes kept at once; the one used longest ago goes first
 NORM_OFFSET = 256  # bytes: loss and norm are bound apart, and a binding's offset must be aligned
@@ -115,11 +114,15 @@ class TrainPlans:
             return tape
         return recompute(tape, tape.blocks, self.recomputed_layers)
 
-    def _trace_keeping_all(self, shape: Shape, grad_enabled: bool, model: Model | None = None) -> Tape:
-        """`model` may be this one with some of its layers only: for what they need, not for what they compute."""
-        model = model or self.model
+    def _trace_keeping_all(self, shape: Shape, grad_enabled: bool, layers: Sequence[int] = ()) -> Tape:
+        """`layers`: with these only, for what they need, not for what they compute."""
+        model, pairs = self.model, self.adapter.pairs(self.grads if grad_enabled else None)
+        if layers:
+            model = _with_layers(model, layers)
+            pairs = {(i, names): pair for (layer, names), pair in pairs.items()
+                     for i, which in enumerate(layers) if which == layer}  # fmt: skip
         batch, length = shape
-        config = self.model.config
+        config = model.config
         tape = Tape(self.device, self.step.tensor, grad_enabled)
 
         tokens, positions, rows, targets = (self.inputs.view(part, batch * length) for part in range(4))
@@ -129,7 +132,6 @@ class TrainPlans:
             scores = scores_of(config, layer)
             return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=longest, scores=scores)
 
-        pairs = self.adapter.pairs(self.grads if grad_enabled else None)
         hidden = transformer(tape, model, tokens, positions, self.table, attend, pairs)
         cross_entropy(tape, hidden, model.lm_head, rows, targets, self.loss, config.logit_softcap)
         tape.backward()
@@ -253,9 +255,11 @@ class TrainPlans:
     def shape_keys(self, shape: Shape, grad_enabled: bool = True) -> list[PipelineKey]:
         """Return the pipelines of a shape's plan: those of a few layers, since all layers of a kind need the same."""
         blocks = self.model.blocks
-        kinds = {tuple(_kind(weight) for weight in block.linears.values()): block for block in blocks[1:-1]}
-        few = dict.fromkeys([blocks[0], *kinds.values(), blocks[-1]])  # nothing before the first one is trained
-        return pipeline_keys(self._trace_keeping_all(shape, grad_enabled, replace(self.model, blocks=list(few))))
+        last = len(blocks) - 1
+        kinds = {_kind(blocks[i]): i for i in range(1, last)}
+        first = min(layer for layer, _ in self.adapter.places)  # nothing before it is trained
+        few = sorted({0, first, *kinds.values(), last})
+        return pipeline_keys(self._trace_keeping_all(shape, grad_enabled, few))
 
     async def batch_plan(self, shape: Shape, grad_enabled: bool = True, on_progress: Progress | None = None) -> Plan:
         """Return the plan of a shape, built at its first use."""
@@ -302,8 +306,17 @@ class TrainPlans:
         return [*own, self.table.buffer, self.step.buffer]
 
 
-def _kind(weight: Weight | JoinedWeight) -> tuple:
-    return tuple((piece.form, piece.shape) for piece in weight.pieces)
+def _kind(block: Block) -> tuple:
+    """Return what decides which kernels a block needs."""
+    linears = block.linears.items()
+    return tuple((names, tuple((piece.form, piece.shape) for piece in weight.pieces)) for names, weight in linears)
+
+
+def _with_layers(model: Model, layers: Sequence[int]) -> Model:
+    config = model.config
+    own = tuple(config.layer(i) for i in layers) if config.layers else ()
+    config = replace(config, num_layers=len(layers), layers=own)
+    return replace(model, config=config, blocks=[model.blocks[i] for i in layers])
 
 
 def _traced_settings(config: TrainConfig) -> tuple:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ...config import ModelConfig
-from . import gemma2, gemma3, granite, llama, mistral, olmo2, phi3, qwen2, qwen3, smollm3
+from . import gemma2, gemma3, granite, lfm2, llama, mistral, olmo2, phi3, qwen2, qwen3, smollm3
 from .family import Family
 
-FAMILIES: tuple[Family, ...] = (llama, mistral, qwen2, qwen3, gemma2, gemma3, smollm3, granite, olmo2, phi3)
+FAMILIES: tuple[Family, ...] = (llama, mistral, qwen2, qwen3, gemma2, gemma3, smollm3, granite, olmo2, phi3, lfm2)
 
 _BY_NAME = {family.NAME: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.MODEL_TYPES}

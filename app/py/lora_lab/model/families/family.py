@@ -17,7 +17,8 @@ class DecodeRoles:
     """Which of a block's parts are what in the fast forward pass of one token (model/decode.py).
 
     It is made for blocks that are norm, attention, residual, norm, SwiGLU, residual, and nothing else. The four groups
-    of linear layers are ModelConfig.joined_names, in this order: into and out of attention, into and out of the MLP.
+    of linear layers are ModelConfig.joined_names, the same in every layer: into and out of attention, into and out of
+    the MLP.
     """
 
     attention_norm: str
@@ -64,11 +65,11 @@ class Family(Protocol):
     def gguf_names(self, config: ModelConfig) -> GgufNames:
         """Return how the tensors are called in GGUF, and which of them are stored permuted."""
 
-    def block_vectors(self, config: ModelConfig) -> dict[str, int]:
-        """Return the sizes of a block's gains, by Hugging Face's path inside the block."""
+    def block_vectors(self, config: ModelConfig, layer: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a layer's gains, biases and convolutions, by Hugging Face's path inside the block."""
 
-    def block_order(self, config: ModelConfig) -> tuple[str, ...]:
-        """Return the names of a block's vectors and linear layers in the order in which data passes them."""
+    def block_order(self, config: ModelConfig, layer: int) -> tuple[str, ...]:
+        """Return the names of those and of a layer's linear layers in the order in which data passes them."""
 
     def block(self, run: Pass, layer: int, x: Tensor) -> Tensor:
         """Return the residual stream (rows, C) behind a block, from the one before it."""

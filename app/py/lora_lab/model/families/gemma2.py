@@ -41,9 +41,7 @@ def read_hf_gemma(config: HfConfig, name: str, with_rope: bool = True) -> dict[s
     config.refuse_quantization()
     if config.get("use_bidirectional_attention"):
         config.problems.append("config.json: use_bidirectional_attention is set; wanted a model that writes text")
-    fields = shared.read_hf_fields(
-        config, name, head_dim=256, tied=True, max_positions=8192, with_rope=with_rope
-    )
+    fields = shared.read_hf_fields(config, name, head_dim=256, tied=True, max_positions=8192, with_rope=with_rope)
     scale = config.positive("query_pre_attn_scalar", 256.0) ** -0.5
     return {**fields, "gelu": True, "embedding_scale": math.sqrt(fields["hidden_size"]), "attention_scale": scale}
 
@@ -90,12 +88,12 @@ def gguf_names(config: ModelConfig) -> GgufNames:
     return GgufNames(whole=shared.GGUF_WHOLE, layer={**shared.GGUF_LINEARS, **GGUF_NORMS})
 
 
-def block_vectors(config: ModelConfig) -> dict[str, int]:
+def block_vectors(config: ModelConfig, layer: int) -> dict[str, tuple[int, ...]]:
     """The four gains."""
-    return {f"{name}.weight": config.hidden_size for name in GGUF_NORMS.values()}
+    return {f"{name}.weight": (config.hidden_size,) for name in GGUF_NORMS.values()}
 
 
-def block_order(config: ModelConfig) -> tuple[str, ...]:
+def block_order(config: ModelConfig, layer: int) -> tuple[str, ...]:
     """Each branch between its two norms."""
     attention = ("input_layernorm.weight", *ATTENTION_IN, *ATTENTION_OUT, "post_attention_layernorm.weight")
     mlp = ("pre_feedforward_layernorm.weight", *MLP_IN, *MLP_OUT, "post_feedforward_layernorm.weight")

@@ -52,12 +52,12 @@ def gguf_names(config: ModelConfig) -> GgufNames:
     )
 
 
-def block_vectors(config: ModelConfig) -> dict[str, int]:
+def block_vectors(config: ModelConfig, layer: int) -> dict[str, tuple[int, ...]]:
     """The two gains."""
-    return {"input_layernorm.weight": config.hidden_size, "post_attention_layernorm.weight": config.hidden_size}
+    return {f"{name}.weight": (config.hidden_size,) for name in ("input_layernorm", "post_attention_layernorm")}
 
 
-def block_order(config: ModelConfig) -> tuple[str, ...]:
+def block_order(config: ModelConfig, layer: int) -> tuple[str, ...]:
     """Attention with its norm, then the MLP with its own."""
     attention = ("input_layernorm.weight", *ATTENTION_IN, *ATTENTION_OUT)
     return (*attention, "post_attention_layernorm.weight", *MLP_IN, *MLP_OUT)

@@ -47,17 +47,17 @@ def gguf_names(config: ModelConfig) -> GgufNames:
     return GgufNames(whole=shared.GGUF_WHOLE, layer={**shared.GGUF_LINEARS, **norms})
 
 
-def block_vectors(config: ModelConfig) -> dict[str, int]:
+def block_vectors(config: ModelConfig, layer: int) -> dict[str, tuple[int, ...]]:
     """The gains; those of q and k span all heads."""
     return {
-        "self_attn.q_norm.weight": config.query_size,
-        "self_attn.k_norm.weight": config.kv_size,
-        "post_attention_layernorm.weight": config.hidden_size,
-        "post_feedforward_layernorm.weight": config.hidden_size,
+        "self_attn.q_norm.weight": (config.query_size,),
+        "self_attn.k_norm.weight": (config.kv_size,),
+        "post_attention_layernorm.weight": (config.hidden_size,),
+        "post_feedforward_layernorm.weight": (config.hidden_size,),
     }
 
 
-def block_order(config: ModelConfig) -> tuple[str, ...]:
+def block_order(config: ModelConfig, layer: int) -> tuple[str, ...]:
     """Each norm behind what it is of."""
     attention = ("q_proj", "self_attn.q_norm.weight", "k_proj", "self_attn.k_norm.weight", "v_proj", *ATTENTION_OUT)
     mlp = (*MLP_IN, *MLP_OUT, "post_feedforward_layernorm.weight")

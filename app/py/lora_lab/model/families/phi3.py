@@ -85,7 +85,7 @@ def gguf_names(config: ModelConfig) -> GgufNames:
     )
 
 
-def block_order(config: ModelConfig) -> tuple[str, ...]:
+def block_order(config: ModelConfig, layer: int) -> tuple[str, ...]:
     """As in a Llama."""
     attention = ("input_layernorm.weight", "qkv_proj", "o_proj")
     return (*attention, "post_attention_layernorm.weight", "gate_up_proj", "down_proj")

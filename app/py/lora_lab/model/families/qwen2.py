@@ -48,19 +48,20 @@ def gguf_names(config: ModelConfig) -> GgufNames:
     return GgufNames(whole=shared.GGUF_WHOLE, layer=llama.gguf_names(config).layer)
 
 
-def block_vectors(config: ModelConfig) -> dict[str, int]:
+def block_vectors(config: ModelConfig, layer: int) -> dict[str, tuple[int, ...]]:
     """The gains and the three biases."""
-    biases = {f"{config.linear(name).module}.bias": config.linear_shape(name)[0] for name in ATTENTION_IN}
-    return {**llama.block_vectors(config), **biases}
+    linears = [config.linear(layer, name) for name in ATTENTION_IN]
+    biases = {f"{linear.module}.bias": (linear.out_size,) for linear in linears}
+    return {**llama.block_vectors(config, layer), **biases}
 
 
-def block_order(config: ModelConfig) -> tuple[str, ...]:
+def block_order(config: ModelConfig, layer: int) -> tuple[str, ...]:
     """Each bias behind its layer."""
     found: list[str] = []
-    for name in llama.block_order(config):
+    for name in llama.block_order(config, layer):
         found.append(name)
         if name in ATTENTION_IN:
-            found.append(f"{config.linear(name).module}.bias")
+            found.append(f"{config.linear(layer, name).module}.bias")
     return tuple(found)
 
 

@@ -43,16 +43,16 @@ def gguf_names(config: ModelConfig) -> GgufNames:
     return GgufNames(whole=shared.GGUF_WHOLE, layer={**llama.gguf_names(config).layer, **norms})
 
 
-def block_vectors(config: ModelConfig) -> dict[str, int]:
+def block_vectors(config: ModelConfig, layer: int) -> dict[str, tuple[int, ...]]:
     """The gains; those of q and k are of one head."""
-    heads = {"self_attn.q_norm.weight": config.head_dim, "self_attn.k_norm.weight": config.head_dim}
-    return {**llama.block_vectors(config), **heads}
+    heads = {"self_attn.q_norm.weight": (config.head_dim,), "self_attn.k_norm.weight": (config.head_dim,)}
+    return {**llama.block_vectors(config, layer), **heads}
 
 
-def block_order(config: ModelConfig) -> tuple[str, ...]:
+def block_order(config: ModelConfig, layer: int) -> tuple[str, ...]:
     """q and its norm, k and its norm, and on as in a Llama."""
     found: list[str] = []
-    for name in llama.block_order(config):
+    for name in llama.block_order(config, layer):
         found.append(name)
         if name in ("q_proj", "k_proj"):
             found.append(f"self_attn.{name[0]}_norm.weight")

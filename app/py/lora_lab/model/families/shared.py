@@ -68,7 +68,7 @@ def make_config(
 def read_hf_fields(
     config: HfConfig, name: str, *, head_dim: int | None = None, eps: float = 1e-6, tied: bool = False,
     max_positions: int = 2048, theta: float = 10_000.0, with_rope: bool = True,
-    partial_rope: bool = False,
+    partial_rope: bool = False, eps_field: str = "rms_norm_eps", mlp_width: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what make_config needs of a config.json; the keywords are what transformers takes for left-out fields.
 
@@ -84,7 +84,7 @@ def read_hf_fields(
         config.wrong("num_attention_heads", f"a multiple of num_key_value_heads, {num_kv_heads}")
     if head_dim % 2:
         config.problems.append(f"config.json: a head has {head_dim} channels; RoPE needs an even number")
-    rms_norm_eps, tie = config.positive("rms_norm_eps", eps), config.flag("tie_word_embeddings", tied)
+    rms_norm_eps, tie = config.positive(eps_field, eps), config.flag("tie_word_embeddings", tied)
     vocab_size, max_positions = config.size("vocab_size"), config.size("max_position_embeddings", max_positions)
     rope_theta, rope_scaling = config.rope(max_positions, theta) if with_rope else (theta, None)
     rotary_dim = config.rotary_dim(head_dim, partial_rope)
@@ -92,7 +92,7 @@ def read_hf_fields(
     return {
         "vocab_size": vocab_size,
         "hidden_size": hidden_size,
-        "intermediate_size": config.size("intermediate_size"),
+        "intermediate_size": config.size("intermediate_size", mlp_width),
         "num_layers": config.size("num_hidden_layers"),
         "num_heads": num_heads,
         "num_kv_heads": num_kv_heads,
@@ -111,16 +111,17 @@ def read_hf_fields(
 
 def read_gguf_fields(
     settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str, theta: float = 10_000.0,
-    partial_rope: bool = False,
+    partial_rope: bool = False, num_kv_heads: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what make_config needs of a GGUF's metadata; left-out settings take the values that llama.cpp gives them.
 
+    `num_kv_heads`: where the family has read them, the file having a number for each layer.
     What is returned is of no use when `settings` has problems.
     """
     number, problems = settings.number, settings.problems
     settings.refuse_parts_and_experts()
     hidden_size, num_heads = number("embedding_length", int), number("attention.head_count", int)
-    num_kv_heads = number("attention.head_count_kv", int, num_heads)
+    num_kv_heads = num_kv_heads or number("attention.head_count_kv", int, num_heads)
     head_dim = number("attention.key_length", int, max(hidden_size // num_heads, 1))
     turned = number("rope.dimension_count", int, head_dim)
     for key in ("attention.value_length", *(() if partial_rope and turned < head_dim else ("rope.dimension_count",))):

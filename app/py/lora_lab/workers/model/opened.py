@@ -29,9 +29,11 @@ class OpenedModel:
 
 def model_shape(config: ModelConfig) -> str:
     """Return the dimensions that decide whether an adapter's matrices fit, as one line."""
+    convolutions = [str(i) for i in range(config.num_layers) if config.layer(i).conv_taps]
+    others = f" conv={','.join(convolutions)}" if convolutions else ""
     return (
         f"{config.architecture} layers={config.num_layers} hidden={config.hidden_size} mlp={config.intermediate_size} "
-        f"q={config.query_size} kv={config.kv_size}"
+        f"q={config.query_size} kv={config.kv_size}{others}"
     )
 
 
