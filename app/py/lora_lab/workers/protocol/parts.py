@@ -46,6 +46,7 @@ class TrainSettings:
     packing: str = settings.PACKING.default  # or on, off: short rows in one sequence, which changes no result
     masking: str = settings.MASKING.default  # or last, all: what of a row is trained
     on_long: str = settings.ON_LONG.default  # or drop: what becomes of a row longer than max_length
+    chat_format: str = settings.CHAT_FORMAT.default  # or plain, chatml, family: for a model without a template
 
 
 @dataclass(frozen=True)
