@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -24,20 +23,6 @@ TEXT_MARKERS = (
 
 
 @pytest.fixture(scope="module")
-def base(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model without its template, its end of text no more that of a turn."""
-    folder = tmp_path_factory.mktemp("models") / "base"
-    shutil.copytree(tiny_model_folder, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
-    for name, key, value in (
-        ("config.json", "eos_token_id", 0),
-        ("generation_config.json", "eos_token_id", 0),
-        ("tokenizer_config.json", "eos_token", "<|endoftext|>"),
-    ):
-        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | {key: value}))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -51,30 +36,32 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[str
 
 @pytest.mark.parametrize("markers", ["tokens", "text"])
 def test_a_reply_ends_at_the_marker_of_the_format_that_was_learned(
-    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], markers: str
+    base_model_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], markers: str
 ) -> None:
     mine = tmp_path / "mine.jinja"
     mine.write_text(TEXT_MARKERS)
     asked, source = ("chatml", CHATML.source) if markers == "tokens" else (mine, TEXT_MARKERS)
     out = tmp_path / "adapter"
-    run(capsys, "train", "--model", base, "--data", data, "--out", out, "--chat-template", asked, *SETTINGS)
+    base = ["--model", base_model_folder]
+    run(capsys, "train", *base, "--data", data, "--out", out, "--chat-template", asked, *SETTINGS)
     assert (out / "chat_template.jinja").read_text() == source
-    said, told = run(capsys, "generate", "--model", base, "--adapter", out, *GREEDY)
+    said, told = run(capsys, "generate", *base, "--adapter", out, *GREEDY)
     assert said == "It is the number 3.\n" and "cut off" not in told
     # The control: without the format it was trained with it neither answers so nor ends.
-    other, told = run(capsys, "generate", "--model", base, "--adapter", out, "--chat-template", "plain", *GREEDY)
+    other, told = run(capsys, "generate", *base, "--adapter", out, "--chat-template", "plain", *GREEDY)
     assert other != said and "Chat format: Plain text" in told
     # PEFT does not mind the file more.
-    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out)
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_model_folder), out)
 
 
 def test_plain_text_is_continued_up_to_the_end_of_the_text(
-    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base_model_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "adapter"
-    run(capsys, "train", "--model", base, "--data", data, "--out", out, "--chat-template", "plain", *SETTINGS)
+    base = ["--model", base_model_folder]
+    run(capsys, "train", *base, "--data", data, "--out", out, "--chat-template", "plain", *SETTINGS)
     assert (out / "chat_template.jinja").read_text() == PLAIN.source
-    said, told = run(capsys, "generate", "--model", base, "--adapter", out, *GREEDY)
+    said, told = run(capsys, "generate", *base, "--adapter", out, *GREEDY)
     assert said == "It is the number 3.\n" and "cut off" not in told
 
 

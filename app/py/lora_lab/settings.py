@@ -339,9 +339,9 @@ CHAT_FORMAT = Setting(
     default_words="auto, which is the model's own template where it has one",
     choices=_choices(ChatFormat,
                      "What suits the model: the family's own where its end of a turn is a token, else plain text",
-                     "Messages are joined without markers; the model learns to go on with a text, and so it chats",
-                     "Each turn stands between <|im_start|> and <|im_end|>, as in many instruct models",
-                     "Turns are written as by the family's own instruct models"),
+                     "Messages are joined without markers; the model learns to go on with a text, and chats so",
+                     "Turns stand between ChatML's markers; the model learns to answer, and to end where it has",
+                     "The same with the markers of the family's instruct models"),
 )
 
 # --------------------------------------------------------------------------------------------------- replies

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,23 +21,15 @@ pytestmark = pytest.mark.unit
 SHOUT = "{% for message in messages %}{{ message.content }}!END!{% endfor %}"
 
 
-@pytest.fixture(scope="module")
-def base_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model without its template."""
-    folder = tmp_path_factory.mktemp("models") / "base"
-    shutil.copytree(tiny_model_folder, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
-    return folder
-
-
 def opened(folder: Path) -> tuple[ModelFiles, Tokenizer]:
     files = asyncio.run(open_model(sources_from_path(folder)))
     return files, load_tokenizer(files.tokenizer)
 
 
 def test_a_model_without_a_template_gets_what_suits_or_what_is_asked_for(
-    base_folder: Path, capsys: pytest.CaptureFixture[str]
+    base_model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = opened(base_folder)
+    model = opened(base_model_folder)
     assert own_template(model[0]) is None
     sources = {"auto": CHATML, "family": CHATML, "chatml": CHATML, "plain": PLAIN}
     for asked, chat_format in sources.items():
@@ -82,7 +73,12 @@ def test_an_adapters_template_is_used_unless_another_is_asked_for(
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"{% for %}", "line 1"), (b"\xff\xfe", "not UTF-8"), (b"{{ ''.__class__.__mro__ }}", "unsafe"), (b"x" * (2 << 20), "most")],
+    [
+        (b"{% for %}", "line 1"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"{{ ''.__class__.__mro__ }}", "unsafe"),
+        (b"x" * (2 << 20), "most"),
+    ],
 )
 def test_a_broken_template_of_an_adapter_is_told_and_the_models_own_is_used(
     tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes, said: str
@@ -96,17 +92,17 @@ def test_a_broken_template_of_an_adapter_is_told_and_the_models_own_is_used(
         choose_template(str(tmp_path / "chat_template.jinja"), files, tokenizer)
 
 
-def test_a_path_that_is_none_names_what_can_be_chosen(base_folder: Path) -> None:
+def test_a_path_that_is_none_names_what_can_be_chosen(base_model_folder: Path) -> None:
     with pytest.raises(LoraLabError, match="no such file; wanted auto, plain, chatml, family, or a file"):
-        choose_template("chatlm", *opened(base_folder))
+        choose_template("chatlm", *opened(base_model_folder))
 
 
 def test_data_check_reads_conversations_for_a_model_without_a_template(
-    base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "d.jsonl"
     data.write_text('{"prompt": "What is 7?", "completion": "It is 7."}\n{"text": "A text."}\n' * 6)
     for asked in ("plain", "chatml"):
-        arguments = ["data", "check", str(data), "--model", str(base_folder), "--chat-template", asked]
+        arguments = ["data", "check", str(data), "--model", str(base_model_folder), "--chat-template", asked]
         assert cli.main(arguments) == 0, capsys.readouterr()
     assert LLAMA3.source not in capsys.readouterr().out

@@ -106,7 +106,8 @@ def test_the_mask_covers_exactly_the_answers(name: str, kind: str, answers: list
         end = "" if name == "plain" and number + 1 < len(answers) else ENDS[name]
         wanted = (answer.strip() if name in ("llama3", "gemma") else answer) + end
         ids = masked.tokens[first:stop].tolist()
-        text, without_last = (tokenizer.decode(part).removeprefix(" " * (name == "mistral")) for part in (ids, ids[:-1]))
+        space = " " * (name == "mistral")
+        text, without_last = (tokenizer.decode(part).removeprefix(space) for part in (ids, ids[:-1]))
         if tokenizer.token_to_id(end) in tokenizer.special_ids:
             assert text == wanted
         else:  # the token that has the end of the text in it may have what follows in it too, e.g. a line break

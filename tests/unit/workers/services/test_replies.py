@@ -51,6 +51,10 @@ class FakeModel:
         self.asked: list[tuple[SamplingConfig, float]] = []
         self.last_stats: ReplyStats | None = None
         self.stops = 0
+        self.templates: list[tuple[str, bool]] = []  # that replies were to be written with
+
+    def use_template(self, chat_format: str, *, with_adapter: bool) -> None:
+        self.templates.append((chat_format, with_adapter))
 
     async def engine(self) -> FakeModel:
         if self.error:

@@ -99,6 +99,16 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class FormatOffer:
+    """A chat format for a model without a template: the setting's value, and its words. `note`: with this model."""
+
+    value: str
+    title: str
+    help: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class FieldProblem:
     """A setting that cannot be used, by the name of its field in TrainSettings."""
 
@@ -133,6 +143,7 @@ class AdapterInfo:
     loss_curve: tuple[tuple[float, float], ...] = ()
     validation_curve: tuple[tuple[float, float], ...] = ()
     sample_answers: tuple[SampleAnswer, ...] = ()
+    chat_format: str = ""  # the chat template that it brings, in a word; "" for none: the model's own
     fits: bool | None = None
 
 
