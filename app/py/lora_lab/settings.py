@@ -339,8 +339,8 @@ CHAT_FORMAT = Setting(
     default_words="auto, which is the model's own template where it has one",
     choices=_choices(ChatFormat,
                      "What suits the model: the family's own where its end of a turn is a token, else plain text",
-                     "Messages are joined without markers; the model learns to go on with a text, and chats so",
-                     "Turns stand between ChatML's markers; the model learns to answer, and to end where it has",
+                     "Messages are joined without markers; the model learns to go on with a text, in chat with yours",
+                     "Turns stand between ChatML's markers; the model learns to answer, and where to end",
                      "The same with the markers of the family's instruct models"),
 )
 

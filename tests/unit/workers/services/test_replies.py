@@ -110,6 +110,14 @@ def test_a_reply_is_written_with_the_adapter_that_is_there(change: dict, has_ada
     ]  # fmt: skip
 
 
+def test_each_reply_and_each_side_says_how_it_is_to_be_written() -> None:
+    page, model = Page(), FakeModel()
+    quiet = replace(REPLY, use_adapter=False)
+    commands = replace(REPLY, chat_format="plain"), quiet, replace(COMPARE, chat_format="chatml")
+    answer(page, model, *commands)
+    assert model.templates == [("plain", True), ("auto", False), ("chatml", False), ("chatml", True)]
+
+
 def test_settings_without_a_meaning_are_brought_into_their_range() -> None:
     page, model = Page(), FakeModel()
     wild = Sampling(0, -1.0, -5, 0.0, 2.0, 0.0)
