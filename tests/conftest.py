@@ -15,7 +15,7 @@ from build_tools.parts import GEMMA, MODEL
 from build_tools.server import SiteServer
 from build_tools.site import build_site
 from build_tools.testing import TIERS, find_browser
-from tests.tiny_model import write_tiny_model
+from tests.tiny_model import write_base_model, write_tiny_model
 
 TESTS = Path(__file__).parent
 
@@ -31,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama in a Hugging Face folder. Read only: the whole session shares it."""
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def base_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a base model, without a chat template. Read only."""
+    return write_base_model(tmp_path_factory.mktemp("models") / "base", tiny_model_folder)
 
 
 @pytest.fixture(scope="session")
@@ -62,10 +68,10 @@ def chromium_path() -> str:
 
 
 @pytest.fixture(scope="session")
-def site_folder(tiny_model_folder: Path) -> Path:
-    """The whole site with SmolLM2 and, as `?model=tiny`, the tiny model; not the person's own dist/."""
+def site_folder(tiny_model_folder: Path, base_model_folder: Path) -> Path:
+    """The whole site with SmolLM2 and, as `?model=tiny` and `base`, the tiny ones; not the person's own dist/."""
     folder = CACHE / "test-site"
-    build_site(folder, added_models=[("tiny", tiny_model_folder)])
+    build_site(folder, added_models=[("tiny", tiny_model_folder), ("base", base_model_folder)])
     return folder
 
 

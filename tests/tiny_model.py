@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,18 @@ def write_tiny_model(
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_base_model(folder: Path, tiny: Path) -> Path:
+    """Write the model in the folder `tiny` as a base model: without a template, and a text's end is no turn's end."""
+    shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
+    for name, key, value in (
+        ("config.json", "eos_token_id", 0),
+        ("generation_config.json", "eos_token_id", 0),
+        ("tokenizer_config.json", "eos_token", "<|endoftext|>"),
+    ):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | {key: value}))
     return folder
 
 

@@ -57,6 +57,7 @@ function about(adapter) {
   if (adapter.imported) parts.push("added from a file");
   else parts.push(`${adapter.dataset}, ${adapter.rows} rows`, `${adapter.steps} steps`);
   if (adapter.final_loss != null) parts.push(`loss ${adapter.final_loss.toFixed(2)}`);
+  if (adapter.chat_format) parts.push(`chat format: ${adapter.chat_format}`);
   parts.push(`rank ${adapter.rank}`, formatBytes(adapter.size_bytes));
   return parts.filter(Boolean).join(" · ");
 }

@@ -2,6 +2,7 @@
 
 import DOMPurify from "../vendor/dompurify/purify.es.mjs";
 import MarkdownIt from "../vendor/markdown-it/markdown-it.esm.min.mjs";
+import { chosenFormat } from "./chat_format.js";
 import { byId, copyText, create, formatRate, icon, setText } from "./dom.js";
 import { showProblem } from "./problems.js";
 import { isRunning, state, subscribe, update } from "./store.js";
@@ -138,6 +139,7 @@ function send(raw) {
   const system = byId("system-prompt").value.trim();
   chat.send("reply", {
     turn, sampling: readSampling(), use_adapter: useAdapter, strength: Number(byId("chat-strength").value),
+    chat_format: chosenFormat(),
     messages: system ? [{ role: "system", content: system }, ...messages] : messages,
   });
 }

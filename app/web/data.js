@@ -1,5 +1,6 @@
 // Step 1: what was asked to be read, and the panel's three states: empty, reading, ready. Its parts stand in data_*.js.
 
+import { takeBackFormat } from "./chat_format.js";
 import { setUpCleaned } from "./data_cleaned.js";
 import { pasted, readable, setUpInput } from "./data_input.js";
 import { remembered, setUpMapping } from "./data_mapping.js";
@@ -149,11 +150,12 @@ function ready(event, fits) {
   const same = state.dataset?.name === event.name && state.dataset.problem_count === event.problem_count && !event.suggested;
   update({ dataset: event, reading: counts ? { ...COUNTING } : null, consent: same && state.consent });
   if (event.suggested && !asksForColumns(event)) fits(event.suggested); // else only the cut has changed: the plan is on its way
-  if (stopping && event.report.tokens) takeBack(event.masking);
+  if (stopping && event.report.tokens) takeBack(event);
 }
 
-/** The counting for another mask was stopped: the form goes back to the one that holds. */
-function takeBack(masking) {
+/** The counting for another mask or format was stopped: the form goes back to the one that holds. */
+function takeBack({ masking, chat_format }) {
+  takeBackFormat(chat_format);
   const choice = byId("set-masking");
   if (choice.value === masking) return;
   choice.value = masking;

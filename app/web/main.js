@@ -4,6 +4,7 @@ import { setUpAdapters } from "./adapters.js";
 import { applyToModel, awaitModel, modelIsReady, removeAdapter, setUpApplied, useAdapter } from "./applied.js";
 import { begunMs } from "./begin.js";
 import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
+import { chosenFormat, offerFormats, setUpChatFormat } from "./chat_format.js";
 import { setUpChart, showCurve } from "./chart.js";
 import { dropData, readDataAgain, setUpData } from "./data.js";
 import { byId, formatBytes, saveFile, setText } from "./dom.js";
@@ -110,6 +111,7 @@ train.on("model_opened", (event) => {
   if (opening) return;
   update({ model: event, modelProgress: null, modelProblem: null });
   offerTargets(event.targets);
+  offerFormats(event);
   if (state.gpu.state === "found") reached("ready_ms");
   chatCanStart();
   chatOpens();
@@ -191,7 +193,7 @@ function compare(adapterId, index, probe) {
   if (state.comparing || state.applied?.id !== adapterId || state.replying != null || isRunning()) return false;
   if (!["ready", "released"].includes(state.chatModel)) return false;
   update({ comparing: true });
-  chat.send("compare", { adapter_id: adapterId, index, probe });
+  chat.send("compare", { adapter_id: adapterId, index, probe, chat_format: chosenFormat() });
   return true;
 }
 
@@ -307,6 +309,7 @@ setUpData(train, {
   },
 });
 setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
+setUpChatFormat();
 setUpTraining(train);
 setUpTiming(train, { measure: measureTime, isNewest: (request) => request === planRequest });
 setUpValidation(train, { plan });

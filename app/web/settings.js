@@ -1,5 +1,6 @@
 // Step 2's form: reads it into TrainSettings, fills it with what suits the data, shows what Python says of it.
 
+import { chosenFormat } from "./chat_format.js";
 import { byId, create, formatBytes, setText } from "./dom.js";
 import { asksForColumns, isRunning, state, subscribe } from "./store.js";
 
@@ -73,6 +74,7 @@ export function readSettings() {
     problems.push({ field: "validation_percent", message: "A number is wanted here; 0 holds nothing back." });
   } else settings.validation_fraction = percent / 100;
   for (const [name, id] of Object.entries(choices)) settings[name] = byId(id).value;
+  settings.chat_format = chosenFormat();
   settings.shuffle = byId("set-shuffle").checked;
   settings.save_memory = byId("set-save-memory").checked;
   settings.targets = [...document.querySelectorAll("label:not([hidden]) > [name=targets]:checked")].map((box) => box.value);
@@ -90,7 +92,7 @@ export function offerTargets(names) {
 
 /** The settings to read a dataset with, null where the person has set none that matters then. */
 export function readingSettings() {
-  if (!["max_length", "masking", "on_long"].some((name) => touched.has(name))) return null;
+  if (!["max_length", "masking", "on_long", "chat_format"].some((name) => touched.has(name))) return null;
   return readSettings().settings ?? null;
 }
 

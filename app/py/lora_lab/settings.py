@@ -23,6 +23,7 @@ ALL_LAYERS = (
 Schedule = Literal["cosine", "linear", "constant"]
 Masking = Literal["assistant", "last", "all"]  # what of a conversation is trained
 OnLong = Literal["truncate", "drop"]  # what becomes of a row that is longer than the maximum length
+ChatFormat = Literal["auto", "plain", "chatml", "family"]  # of models without a chat template
 Switch = Literal["auto", "on", "off"]  # as people say it
 Auto = Literal["auto"] | bool  # as the engine takes it
 SWITCH: dict[str, Auto] = {"auto": "auto", "on": True, "off": False}
@@ -334,6 +335,16 @@ ON_LONG = Setting(
     "What becomes of them; one with nothing left to learn is always left out", "truncate", str, config=None,
     choices=_choices(OnLong, "Cut off their end", "Leave them out"),
 )
+CHAT_FORMAT = Setting(
+    "chat_format", "Chat format", "chat template", "How a conversation is written for a model that brings no template",
+    "auto", str, config=None, flag="--chat-template", metavar="FORMAT",
+    default_words="auto, which is the model's own template where it has one",
+    choices=_choices(ChatFormat,
+                     "What suits the model: the family's own where its end of a turn is a token, else plain text",
+                     "Messages are joined without markers; the model learns to go on with a text, in chat with yours",
+                     "Turns stand between ChatML's markers; the model learns to answer, and where to end",
+                     "The same with the markers of the family's instruct models"),
+)
 
 # --------------------------------------------------------------------------------------------------- replies
 
@@ -370,7 +381,7 @@ RUN = (
     STEPS, EPOCHS, LEARNING_RATE, SCHEDULE, WARMUP_STEPS, BATCH, ROWS_AT_ONCE, ACCUMULATE, PACKING, MAX_LENGTH,
     RECOMPUTE, SAVE_MEMORY, ACTIVATION_MEMORY, WEIGHT_DECAY, MAX_GRAD_NORM, SEED, SHUFFLE, VALIDATION_FRACTION,
 )
-ROWS = (MASKING, ON_LONG)
+ROWS = (MASKING, ON_LONG, CHAT_FORMAT)
 TRAINING = (*ADAPTER, *RUN, *ROWS)
 SAMPLING = (MAX_NEW_TOKENS, TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, REPLY_SEED)
 # fmt: on

@@ -90,8 +90,10 @@ def saved_by_peft(base: Any, folder: Path, dtype: torch.dtype = torch.float32, *
 )
 def test_peft_loads_what_we_write(base: Any, model_config: ModelConfig, tmp_path: Path, lora: LoraConfig) -> None:
     tensors = random_tensors(lora, model_config)
-    for name, content in write_adapter(tensors, lora, model_config, None).items():
+    template = "{{ messages[0].content }}" if lora.rank == 4 else None  # a file more, which PEFT leaves alone
+    for name, content in write_adapter(tensors, lora, model_config, None, template).items():
         (tmp_path / name).write_bytes(content)
+    assert (tmp_path / "chat_template.jinja").exists() == (lora.rank == 4)
 
     before = logits_of(base)
     # What PEFT itself says of the keys: from_pretrained only warns, so load by hand too and look at the result.

@@ -12,7 +12,7 @@ import pytest
 from lora_lab.config import LoraConfig
 from lora_lab.errors import AdapterError
 from lora_lab.formats import zipping
-from lora_lab.formats.peft import expected_shapes, read_adapter, write_adapter
+from lora_lab.formats.peft import expected_shapes, read_adapter, read_chat_template, write_adapter
 from lora_lab.formats.zipping import pack_adapter, unpack_adapter
 from lora_lab.model.families import llama
 
@@ -57,6 +57,15 @@ def test_zip_round_trip(small: dict[str, bytes]) -> None:
         assert archive.testzip() is None
         assert archive.namelist() == ["x/README.md", "x/adapter_config.json", "x/adapter_model.safetensors"]
     assert read_adapter(unpack_adapter(pack_adapter(small)), MODEL)[0].rank == 2
+
+
+def test_a_chat_template_goes_along_and_makes_no_adapter_by_itself(small: dict[str, bytes]) -> None:
+    own = {**small, "chat_template.jinja": "{{ messages[0].content }}ü".encode()}
+    assert unpack_adapter(pack_adapter(own)) == own and read_chat_template(own) == "{{ messages[0].content }}ü"
+    assert unpack_adapter(with_files(small | {"base/chat_template.jinja": b"of a model beside it"})) == small
+    assert read_chat_template(small) is None
+    with pytest.raises(AdapterError, match=r"holds chat_template\.jinja; wanted adapter_config"):
+        unpack_adapter(with_files({"chat_template.jinja": b"x"}))
 
 
 def test_other_files_in_a_zip_do_not_matter(small: dict[str, bytes]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from lora_lab.data import DataSource, read_dataset
 from lora_lab.workers.dataset.inputs import progress
+from lora_lab.workers.dataset.opened import Choices
 from lora_lab.workers.protocol import (
     CleanedDone,
     CleanedPiece,
@@ -107,6 +108,32 @@ def test_a_description_names_the_request_that_opened_the_dataset(
         assert told == [3] * (len(told) // 2) + [4] * (len(told) // 2) and len(told) == 8
 
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_another_chat_format_counts_the_rows_anew_and_text_rows_stay_as_they_are(
+    base_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model without a template; before there were formats to choose from its conversations could not be read."""
+    data = [*pairs(12), {"text": "A text, and nothing but that."}]
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("d.jsonl", data),)))
+        assert session.ready.good_rows == 13 and session.ready.problem_count == 0
+        dataset = session.worker.datasets.dataset
+        assert dataset is not None
+        found = {}
+        for number, value in enumerate(("family", "plain", "chatml", "auto")):
+            before = dataset.rows.encoded
+            await session.send(PlanTraining(replace(SETTINGS, chat_format=value), number))
+            assert session.page.last(TrainingPlanned).request == number and session.ready.chat_format == value
+            # What was counted for nobody's choice is what suits the model: its family's format.
+            assert (dataset.rows.encoded is before) == (value == "family")
+            found[value] = [example.tokens.tolist() for example in dataset.cut(Choices(200)).examples]
+        assert found["family"] == found["auto"] == found["chatml"], "its family's format is ChatML"
+        same = [one == other for one, other in zip(found["plain"], found["chatml"], strict=True)]
+        assert same == [*[False] * 12, True]
+
+    assert failures(drive(base_model_folder, monkeypatch, work)) == []
 
 
 def test_the_tokens_told_are_those_of_reading_at_that_length(

@@ -200,7 +200,7 @@ def test_it_can_be_removed_while_both_are_masked_anew(
         least = 2000 if after_rows else 1
         while not any(event.unit == "rows" and event.done >= least for event in session.page.all(DatasetProgress)):
             await asyncio.sleep(0.001)
-        assert session.worker.datasets._counting == "all", "removed too late to say anything"
+        assert session.worker.datasets._counting == ("all", "auto"), "removed too late to say anything"
         await session.worker.answer(ReadValidation())
         assert session.ready.validation is None and session.ready.masking == "assistant"
         await session.settle()

@@ -16,13 +16,14 @@ import numpy as np
 
 from lora_lab.cli.data_check import rows_to_train, within_context
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
+from lora_lab.cli.templates import choose_template, written_template
 from lora_lab.cli.terminal import ByteBar, GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, SamplingConfig, TrainConfig
-from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.errors import AdapterError, DeviceError, LoraLabError, ModelError
 from lora_lab.formats.byte_source import sources_from_path
-from lora_lab.formats.peft import read_adapter, write_adapter
+from lora_lab.formats.peft import TEMPLATE_FILE, read_adapter, write_adapter
+from lora_lab.formats.peft_config import CONFIG_FILE
 from lora_lab.formats.zipping import unpack_adapter
 from lora_lab.generate import ChatEngine, logits
 from lora_lab.gpu import Device, list_adapters, open_device
@@ -57,16 +58,13 @@ class Opened:
 
     files: ModelFiles
     tokenizer: Tokenizer
-    template: ChatTemplate | None
 
 
 async def _open(path: Path) -> Opened:
     if not path.exists():
         raise ModelError(f"{path} does not exist; wanted a .gguf file or a Hugging Face folder")
     files = await open_model(sources_from_path(path))
-    source = files.tokenizer.chat_template
-    template = None if source is None else ChatTemplate(source, files.tokenizer.special_tokens)
-    return Opened(files, load_tokenizer(files.tokenizer), template)
+    return Opened(files, load_tokenizer(files.tokenizer))
 
 
 @asynccontextmanager
@@ -137,7 +135,8 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
     opened = await _open(options.model)
     lora, initial = _lora_config(options, opened.files.config)
     config = replace(config, max_length=within_context(config.max_length, opened.files.config))
-    examples, validation = await rows_to_train(options, opened.tokenizer, opened.template, config)
+    template = choose_template(options.chat_template, opened.files, opened.tokenizer, options.init_adapter)
+    examples, validation = await rows_to_train(options, opened.tokenizer, template, config)
     for words in run_cautions(lora, config, len(examples)):
         say(f"Warning: {words}")
 
@@ -162,8 +161,8 @@ async def _train(options: argparse.Namespace, config: TrainConfig, log: IO[str] 
 
         async def save() -> None:
             if trainer.steps_done:
-                tensors = await adapter.to_tensors()
-                _write_adapter(options.out, write_adapter(tensors, lora, model.config, _base_model(options)))
+                tensors, own = await adapter.to_tensors(), written_template(template, opened.files)
+                _write_adapter(options.out, write_adapter(tensors, lora, model.config, _base_model(options), own))
                 say(f"The adapter of step {trainer.steps_done} is in {options.out}")
 
         with GracefulInterrupt(stop) as interrupt:
@@ -203,6 +202,8 @@ def _described(timed: RunTime, steps: int) -> str:
 
 
 def _write_adapter(folder: Path, files: dict[str, bytes]) -> None:
+    if (folder / CONFIG_FILE).exists() and not (folder / "config.json").exists():
+        (folder / TEMPLATE_FILE).unlink(missing_ok=True)  # an earlier adapter's: it would be taken for this one's
     for name, content in files.items():
         with _replacing(folder / name) as out:
             out.write(content)
@@ -282,15 +283,14 @@ def generate(options: argparse.Namespace, sampling: SamplingConfig) -> int:
 
 async def _generate(options: argparse.Namespace, sampling: SamplingConfig) -> None:
     opened = await _open(options.model)
-    if opened.template is None:
-        raise ModelError(f"{opened.files.name} has no chat template: it continues texts, it does not answer prompts")
     messages = [{"role": "system", "content": options.system}] if options.system is not None else []
     messages.append({"role": "user", "content": options.prompt})
     tuned = read_adapter_path(options.adapter, opened.files.config) if options.adapter else None
+    template = choose_template(options.chat_template, opened.files, opened.tokenizer, options.adapter)
     async with _on_gpu(opened.files, options.adapter_name) as model:
-        length = len(opened.tokenizer.encode(opened.template.render(messages, add_generation_prompt=True)))
+        length = len(opened.tokenizer.encode(template.render(messages, add_generation_prompt=True)))
         wanted = min(length + sampling.max_new_tokens, model.config.max_position_embeddings)
-        chat = ChatEngine(model, opened.tokenizer, opened.template, context_length=wanted)
+        chat = ChatEngine(model, opened.tokenizer, template, context_length=wanted)
         await chat.prepare()
         if tuned is not None:
             await chat.set_adapter(*tuned)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora_lab.cli.templates import choose_template
 from lora_lab.cli.terminal import ByteBar, run_interruptible, say
 from lora_lab.config import ModelConfig, TrainConfig
 from lora_lab.data import (
@@ -59,9 +60,9 @@ async def _check(options: argparse.Namespace) -> DatasetReport:
     if not options.model.exists():
         raise ModelError(f"{options.model} does not exist; wanted a .gguf file or a Hugging Face folder")
     opened = await open_model(sources_from_path(options.model))
-    files, length = opened.tokenizer, within_context(options.max_length, opened.config)
-    template = ChatTemplate(files.chat_template, files.special_tokens) if files.chat_template is not None else None
-    dataset = await _encode(table, load_tokenizer(files), template, length, options)
+    tokenizer, length = load_tokenizer(opened.tokenizer), within_context(options.max_length, opened.config)
+    template = choose_template(options.chat_template, opened, tokenizer)
+    dataset = await _encode(table, tokenizer, template, length, options)
     return dataset.report
 
 

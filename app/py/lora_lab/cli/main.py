@@ -15,7 +15,7 @@ from typing import Any
 
 from lora_lab import __version__
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
-from lora_lab.cli.options import add_option, add_row_options
+from lora_lab.cli.options import add_option, add_row_options, add_template_option
 from lora_lab.config import SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
 from lora_lab.settings import (
@@ -137,6 +137,7 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
 def _add_generate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompt", required=True, metavar="TEXT", help="what the user says")
     command.add_argument("--system", metavar="TEXT", help="the system message; default: the model's own")
+    add_template_option(command)
     _add_adapter_options(command)
     how = command.add_argument_group("sampling")
     for setting in SAMPLING:

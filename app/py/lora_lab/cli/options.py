@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from lora_lab.settings import ALL_LAYERS, ROWS, TARGET_LAYERS, Bounds, Setting, small
+from lora_lab.settings import ALL_LAYERS, CHAT_FORMAT, ROWS, TARGET_LAYERS, Bounds, Setting, small
 
 
 class Options(Protocol):
@@ -19,9 +19,18 @@ class Options(Protocol):
 def add_row_options(group: Options) -> None:
     """Add --mask, --on-long and --map: which rows, and what of them is trained."""
     for setting in ROWS:
-        add_option(group, setting)
+        if setting is not CHAT_FORMAT:
+            add_option(group, setting)
+    add_template_option(group)
     map_help = "which columns are what: prompt=NAME,reply=NAME (and system=NAME), or text=NAME"
     group.add_argument("--map", metavar="COLUMNS", help=map_help)
+
+
+def add_template_option(group: Options) -> None:
+    """Add --chat-template: one of the setting's values, or a file."""
+    assert CHAT_FORMAT.option is not None
+    words = f"{option_help(CHAT_FORMAT)}; or the path to a file with a jinja template"
+    group.add_argument(CHAT_FORMAT.option, default=CHAT_FORMAT.default, metavar="FORMAT|FILE", help=words)
 
 
 def add_option(group: Options, setting: Setting, *, known: bool = False) -> None:

@@ -23,6 +23,8 @@ from .tensors import StoredTensor
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
+TEMPLATE_FILE = "chat_template.jinja"  # transformers' name; here the template that the adapter was trained with
+MAX_TEMPLATE_BYTES = 1 << 20  # the longest published ones have some 20 kB
 
 KEY_PREFIX = "base_model.model."
 
@@ -48,9 +50,10 @@ def expected_shapes(lora: LoraConfig, model: ModelConfig) -> dict[str, tuple[int
 
 
 def write_adapter(
-    tensors: Mapping[str, np.ndarray], lora: LoraConfig, model: ModelConfig, base_model_name: str | None
-) -> dict[str, bytes]:
-    """Return the three files of an adapter directory by name.
+    tensors: Mapping[str, np.ndarray], lora: LoraConfig, model: ModelConfig, base_model_name: str | None,
+    chat_template: str | None = None,
+) -> dict[str, bytes]:  # fmt: skip
+    """Return the three files of an adapter directory by name; a fourth is its chat template, where it has its own.
 
     `tensors` are float32 under PEFT's keys. AdapterError when they are not exactly the pairs that `lora` says, the
     same for every layer of the model that has them.
@@ -58,11 +61,12 @@ def write_adapter(
     problems = _writing_problems(tensors, lora, model)
     if problems:
         raise AdapterError("\n".join(problems))
-    return {
+    files = {
         WEIGHTS_FILE: safetensors.write(tensors, {"format": "pt"}),
         CONFIG_FILE: (json.dumps(adapter_config(lora, base_model_name), indent=2) + "\n").encode(),
         CARD_FILE: _model_card(lora, base_model_name).encode(),
     }
+    return files if chat_template is None else {**files, TEMPLATE_FILE: chat_template.encode()}
 
 
 def adapter_config(lora: LoraConfig, base_model_name: str | None) -> dict[str, Any]:
@@ -171,6 +175,19 @@ def read_adapter(files: Mapping[str, bytes], model: ModelConfig) -> tuple[LoraCo
     if problems:
         raise AdapterError("\n".join(problems))
     return lora, {key: tensors[key] for key in shapes}
+
+
+def read_chat_template(files: Mapping[str, bytes]) -> str | None:
+    """Return the template that an adapter brings; None where it brings none. AdapterError when it is no such text."""
+    data = next((data for name, data in files.items() if re.split(r"[/\\]", name)[-1] == TEMPLATE_FILE), None)
+    if data is None:
+        return None
+    if len(data) > MAX_TEMPLATE_BYTES:
+        raise AdapterError(f"{TEMPLATE_FILE} has {len(data):,} bytes; a template has at most {MAX_TEMPLATE_BYTES:,}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AdapterError(f"{TEMPLATE_FILE} is not UTF-8: {error}") from error
 
 
 def _find_file(files: Mapping[str, bytes], wanted: str) -> bytes | str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from ..errors import AdapterError
-from .peft import CARD_FILE, WEIGHTS_FILE
+from .peft import CARD_FILE, TEMPLATE_FILE, WEIGHTS_FILE
 from .peft_config import CONFIG_FILE
 
 # An adapter of rank 256 for a model of 8 billion parameters in f32 has 2.7 GB, more than fits in WebAssembly anyway.
@@ -19,7 +19,8 @@ MAX_ENTRIES = 10_000
 # zipfile would read these too, but lets lzma's and bz2's own errors out where the data is damaged.
 _OTHER_METHODS = {zipfile.ZIP_BZIP2: "BZIP2", zipfile.ZIP_LZMA: "LZMA", 93: "Zstandard", 99: "AES encryption"}
 
-_WANTED = (CONFIG_FILE, WEIGHTS_FILE, "adapter_model.bin", CARD_FILE)
+_BESIDE = (CARD_FILE, TEMPLATE_FILE)  # they make no adapter by themselves
+_WANTED = (CONFIG_FILE, WEIGHTS_FILE, "adapter_model.bin", *_BESIDE)
 
 
 def unpack_adapter(data: bytes) -> dict[str, bytes]:
@@ -54,7 +55,7 @@ def pack_adapter(files: Mapping[str, bytes], folder: str = "") -> bytes:
 def _unpack(archive: zipfile.ZipFile) -> dict[str, bytes]:
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
-        raise AdapterError(f"the zip file has {len(entries)} entries; wanted an adapter's two or three")
+        raise AdapterError(f"the zip file has {len(entries)} entries; wanted an adapter's two to four")
     by_folder: dict[PurePosixPath, list[zipfile.ZipInfo]] = {}
     for entry in entries:
         path = PurePosixPath(entry.filename.replace("\\", "/"))
@@ -62,7 +63,7 @@ def _unpack(archive: zipfile.ZipFile) -> dict[str, bytes]:
             raise AdapterError(f"the zip file has an entry {entry.filename!r} that points outside; wanted plain names")
         if path.name in _WANTED and "__MACOSX" not in path.parts:
             by_folder.setdefault(path.parent, []).append(entry)
-    folders = [folder for folder, found in by_folder.items() if any(_name(entry) != CARD_FILE for entry in found)]
+    folders = [folder for folder, found in by_folder.items() if any(_name(entry) not in _BESIDE for entry in found)]
     if not folders:
         names = ", ".join(entry.filename for entry in entries[:10]) or "nothing"
         raise AdapterError(f"the zip file holds {names}; wanted {CONFIG_FILE} and {WEIGHTS_FILE}")

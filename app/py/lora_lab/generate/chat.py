@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import LoraConfig, SamplingConfig
+from ..data.tokens.chat_formats import end_token
 from ..data.tokens.template import ChatTemplate
 from ..data.tokens.tokenizer import StreamDecoder, Tokenizer
 from ..errors import LoraLabError
@@ -19,6 +20,7 @@ from ..model.transformer import Model
 from ..ops.step import StepValues
 from ..settings import REPLY_SEED, SAMPLING
 from .plans import GenerationPlans
+from .text_stop import TextStop
 from .tokens import TokenSource
 
 
@@ -43,7 +45,10 @@ class ReplyStats:
 
 
 class ChatEngine:
-    """Holds one conversation's cache. One reply at a time; `stop` ends it after the piece last given."""
+    """Holds one conversation's cache. One reply at a time; `stop` ends it after the piece last given.
+
+    `template` may be another for each reply. Where it is not the model's own, its end of a turn ends replies too.
+    """
 
     def __init__(self, model: Model, tokenizer: Tokenizer, template: ChatTemplate, context_length: int = 2048) -> None:
         self.model, self.tokenizer, self.template = model, tokenizer, template
@@ -111,6 +116,11 @@ class ChatEngine:
             top_p=sampling.top_p, min_p=sampling.min_p, repetition_penalty=sampling.repetition_penalty,
         )  # fmt: skip
         stops = {*self.model.config.eos_token_ids, *sampling.stop_token_ids}
+        end = end_token(self.template, self.tokenizer)
+        if end is not None:
+            stops.add(end)
+        # A special token is not shown; what is written of several tokens, or of a common one, is found in the text.
+        marker = TextStop("" if end in self.tokenizer.special_ids else self.template.end_of_turn)
         decoder = StreamDecoder(self.tokenizer)
         reason, count, first_at, token = "length", 0, started, -1
         limit = min(room, sampling.max_new_tokens)
@@ -122,11 +132,14 @@ class ChatEngine:
                     reason = "stop"
                     break
                 count += 1
-                yield Piece(decoder.push(token), token)
+                yield Piece(marker.push(decoder.push(token)), token)
+                if marker.found:
+                    reason = "stop"
+                    break
                 if self._stop:
                     reason = "stopped"
                     break
-        rest = decoder.finish()
+        rest = marker.push(decoder.finish()) + marker.finish()
         now = time.perf_counter()
         self.last_stats = ReplyStats(
             prompt_tokens=len(prompt), cached_tokens=cached, new_tokens=count,

@@ -14,5 +14,15 @@ from tests.unit.workers.services.helpers import files_in
 @pytest.fixture(scope="session")
 def opened(tiny_model_folder: Path) -> OpenedModel:
     """The tiny model. Read only: the whole session shares it."""
-    files, tokenizer, template = asyncio.run(open_files(files_in(tiny_model_folder), lambda event: None))
+    return _open(tiny_model_folder)
+
+
+@pytest.fixture(scope="session")
+def opened_base(base_model_folder: Path) -> OpenedModel:
+    """The tiny model without a chat template. Read only."""
+    return _open(base_model_folder)
+
+
+def _open(folder: Path) -> OpenedModel:
+    files, tokenizer, template = asyncio.run(open_files(files_in(folder), lambda event: None))
     return OpenedModel(files, tokenizer, template, "tests/tiny", "Tiny")

@@ -105,8 +105,8 @@ class FakeDataset:
     name: str = "ships.jsonl"
     title: str = "ships.jsonl"
 
-    def is_encoded(self, masking: str) -> bool:
-        return masking == self.masking
+    def is_encoded(self, masking: str, chat_format: str) -> bool:
+        return masking == self.masking and chat_format == "auto"
 
     def cut(self, _: Choices) -> FakeDataset:
         return self

@@ -71,6 +71,19 @@ def test_an_adapter_that_fits_is_kept_and_given_out_as_it_was(opened: OpenedMode
     assert shelf.page.all(Failed) == []
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_chat_template_is_kept_with_the_adapter(opened: OpenedModel, zipped: bool) -> None:
+    shelf, files = Shelf(opened), {**adapter_files(opened), "chat_template.jinja": b"{{ messages }}"}
+    shelf.send(ImportAdapter((named("ships.zip", pack_adapter(files)),) if zipped else as_files(files)))
+    kept = shelf.page.last(AdapterImported).adapter
+    assert kept.chat_format == "its own"
+    shelf.send(GetAdapter(kept.id), ExportAdapter(kept.id))
+    assert shelf.page.last(AdapterFiles).files == files
+    assert unpack_adapter(shelf.page.last(AdapterExported).data) == files
+    shelf.send(ImportAdapter(as_files(adapter_files(opened))))
+    assert shelf.page.last(AdapterImported).adapter.chat_format == "" and shelf.page.all(Failed) == []
+
+
 def test_what_fits_is_told_by_the_open_model(opened: OpenedModel) -> None:
     shelf = Shelf(opened)
     shelf.send(ImportAdapter(as_files(adapter_files(opened))))

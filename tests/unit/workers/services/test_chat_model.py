@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lora_lab.data.tokens.chat_formats import CHATML, PLAIN
 from lora_lab.errors import LoraLabError
 from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
@@ -135,6 +136,60 @@ def test_a_model_that_does_not_load_leaves_nothing_behind(
     if why == "kernels":
         run_alone(page, model, WakeModel())
         assert page.events[-1] == ModelReady(7, 9)
+
+
+SHOUT = "{% for message in messages %}{{ message.content }}!END!{% endfor %}"
+
+
+def template_of(model: ChatModel, chat_format: str = "auto", *, with_adapter: bool = True) -> Any:
+    model.use_template(chat_format, with_adapter=with_adapter)
+    return model.chat.template  # type: ignore[union-attr]
+
+
+def test_the_template_is_the_adapters_else_the_models_own_else_the_chosen_one(
+    engine: FakeEngine, tiny_model_folder: Path, base_model_folder: Path, opened: OpenedModel
+) -> None:
+    page, model = service()
+    model.use_template("plain", with_adapter=True)  # before there is a model it is nothing
+    bringing = ApplyAdapter("1", "Ships", {**adapter_files(opened), "chat_template.jinja": SHOUT.encode()})
+    for folder, own in ((tiny_model_folder, opened.files.tokenizer.chat_template), (base_model_folder, None)):
+        run_alone(page, model, OpenModel(files=files_in(folder)))
+        for value, source in (("auto", CHATML), ("chatml", CHATML), ("family", CHATML), ("plain", PLAIN)):
+            assert template_of(model, value).source == (own or source.source)
+        run_alone(page, model, bringing)
+        assert template_of(model, "plain").source == SHOUT and template_of(model).end_of_turn == "!END!"
+        assert template_of(model, "plain", with_adapter=False).source == (own or PLAIN.source)
+        run_alone(page, model, ReleaseModel(), WakeModel())
+        assert template_of(model).source == SHOUT, "it stays while the weights are away"
+        run_alone(page, model, ApplyAdapter("2", "Plain", adapter_files(opened)))
+        assert template_of(model).source == (own or CHATML.source)
+        run_alone(page, model, bringing, RemoveAdapter())
+        assert template_of(model).source == (own or CHATML.source)
+    assert page.all(Failed) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"{% if %}", "line 1"),
+        (b"\xff", "not UTF-8"),
+        (b"{{ ''.__class__.__mro__ }}", "unsafe"),
+        (b"hello", "does not"),
+    ],
+)
+def test_a_broken_template_of_an_adapter_is_told_and_the_models_own_is_used(
+    engine: FakeEngine, tiny_model_folder: Path, opened: OpenedModel, data: bytes, said: str
+) -> None:
+    page, model = service()
+    broken = ApplyAdapter("1", "Ships", {**adapter_files(opened), "chat_template.jinja": data})
+    run_alone(page, model, OpenModel(files=files_in(tiny_model_folder)), broken)
+    (failed,) = page.all(Failed)
+    # Without a subject: the page takes an adapter off that is named here, and this one is in use.
+    assert (failed.where, failed.subject, failed.details) == ("adapter", None, None)
+    assert failed.message.startswith("Ships: chat_template.jinja: ") and said in failed.message
+    assert failed.message.endswith("The model's own chat format is used in its place.")
+    assert page.events[-1] == AdapterApplied("1", "Ships")
+    assert template_of(model).source == opened.files.tokenizer.chat_template
 
 
 def test_without_files_there_is_nothing_to_wake(engine: FakeEngine) -> None:

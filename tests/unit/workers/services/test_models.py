@@ -50,6 +50,21 @@ def test_who_has_to_do_with_it_is_told_in_order(tiny_model_folder: Path) -> None
     assert page.events[0] == ModelProgress("read", 0, 0) and page.all(Failed) == []
 
 
+def test_formats_are_offered_only_where_there_is_no_template(tiny_model_folder: Path, base_model_folder: Path) -> None:
+    page = Page()
+    models = Models(page, FakeGpu(None), FakeStores(page))
+    run_alone(page, models, *(OpenModel(files=files_in(folder)) for folder in (tiny_model_folder, base_model_folder)))
+    own, base = page.all(ModelOpened)
+    assert own.has_template and (own.chat_formats, own.chat_format) == ((), "auto")
+    assert not base.has_template and base.chat_format == "family"
+    assert [(one.value, one.title) for one in base.chat_formats] == [
+        ("plain", "Plain text"), ("chatml", "ChatML"), ("family", "The family's own: ChatML"),
+    ]  # fmt: skip
+    assert all(one.help for one in base.chat_formats)
+    said = "<|im_end|> ends an answer, and is a token of this model"
+    assert [one.note for one in base.chat_formats] == ["", said, said]
+
+
 def test_files_that_are_none_leave_no_model_open(tiny_model_folder: Path, opened: OpenedModel) -> None:
     page = Page()
     models = Models(page, FakeGpu(), FakeStores(page))

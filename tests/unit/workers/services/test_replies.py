@@ -51,6 +51,10 @@ class FakeModel:
         self.asked: list[tuple[SamplingConfig, float]] = []
         self.last_stats: ReplyStats | None = None
         self.stops = 0
+        self.templates: list[tuple[str, bool]] = []  # that replies were to be written with
+
+    def use_template(self, chat_format: str, *, with_adapter: bool) -> None:
+        self.templates.append((chat_format, with_adapter))
 
     async def engine(self) -> FakeModel:
         if self.error:
@@ -104,6 +108,14 @@ def test_a_reply_is_written_with_the_adapter_that_is_there(change: dict, has_ada
     assert page.events == [
         *(ReplyPiece(1, piece) for piece in pieces), ReplyDone(1, "".join(pieces), 3, 2, 8.0, 1.0, "stop"),
     ]  # fmt: skip
+
+
+def test_each_reply_and_each_side_says_how_it_is_to_be_written() -> None:
+    page, model = Page(), FakeModel()
+    quiet = replace(REPLY, use_adapter=False)
+    commands = replace(REPLY, chat_format="plain"), quiet, replace(COMPARE, chat_format="chatml")
+    answer(page, model, *commands)
+    assert model.templates == [("plain", True), ("auto", False), ("chatml", False), ("chatml", True)]
 
 
 def test_settings_without_a_meaning_are_brought_into_their_range() -> None:

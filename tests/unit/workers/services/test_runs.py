@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lora_lab.data.tokens.chat_formats import CHATML, PLAIN
 from lora_lab.errors import DeviceError, LoraLabError
 from lora_lab.train import StepDone, ValidationDone
 from lora_lab.workers.model.opened import OpenedModel
@@ -167,6 +168,26 @@ def test_a_run_is_told_from_the_press_to_the_end_and_kept(at_desk: At) -> None:
     assert isinstance(done, TrainingDone) and not done.stopped and page.all(Storage) == [Storage(True)]
     assert done.adapter.loss_curve == ((1, 3.0), (2, 1.5), (3, 1.0), (4, 0.75)) and done.adapter.final_loss == 0.75
     assert (done.adapter.rows, done.adapter.recomputed_layers, done.adapter.rank) == (20, 1, SETTINGS.rank)
+
+
+@pytest.mark.parametrize("chat_format", ["auto", "plain"])
+@pytest.mark.parametrize("base", [False, True])
+def test_the_format_that_was_learned_goes_along_where_it_is_not_the_models_own(
+    at_desk: At, monkeypatch: pytest.MonkeyPatch, opened_base: OpenedModel, base: bool, chat_format: str
+) -> None:
+    written: list[str | None] = []
+    plain = run_service.write_adapter
+    monkeypatch.setattr(run_service, "write_adapter", lambda *given: (written.append(given[4]), plain(*given))[1])
+
+    async def work(desk: Desk) -> None:
+        if base:
+            desk.models.model = opened_base
+        await desk.send(replace(START, settings=replace(SETTINGS, chat_format=chat_format)))
+
+    done = at_desk(work).last(TrainingDone)
+    wanted = PLAIN if chat_format == "plain" else CHATML
+    assert written == [wanted.source if base else None]
+    assert done.adapter.chat_format == (wanted.title if base else "")
 
 
 def test_a_second_press_is_one_run_and_a_stop_without_one_is_nothing(at_desk: At) -> None:

@@ -84,12 +84,16 @@ def mask_conversation(
     blurred, turns = [], []
     for span in spans:
         first, is_blurred = places.first_token_from(span.start)
-        content_stop = places.last_token_until(span.content_end) if span.content_end > span.start else first
-        stop = places.last_token_until(span.end)
-        if aligned:
-            stop = _direct_end_of_turn(ids, content_stop, span.turn, places, tokenizer)
+        known = span.content_end > span.start
+        if known and template.end_of_turn and not aligned and not template.marks_generation:
+            stop = max(first, places.last_token_until(_behind_marker(text, span, template.end_of_turn)))
         else:
-            stop = _end_of_turn(ids, first, max(first, content_stop), stop, places, tokenizer, template)
+            content_stop = places.last_token_until(span.content_end) if known else first
+            stop = places.last_token_until(span.end)
+            if aligned:
+                stop = _direct_end_of_turn(ids, content_stop, span.turn, places, tokenizer)
+            else:
+                stop = _end_of_turn(ids, first, max(first, content_stop), stop, places, tokenizer, template)
         trained[first:stop] = masking != "all"
         turns.append((span.turn, first, stop))
         if is_blurred and masking != "all":
@@ -121,6 +125,13 @@ def _direct_end_of_turn(
         "a template with {% generation %} marks would help",
         "template-prefix",
     )
+
+
+def _behind_marker(text: str, span: _Span, marker: str) -> int:
+    """Return where a turn's words end, or the marker behind them: text that need be no token of the model."""
+    behind = text[span.content_end : span.end]
+    place = len(behind) - len(behind.lstrip())
+    return span.content_end + (place + len(marker) if behind.startswith(marker, place) else 0)
 
 
 class _BrokenPrefixError(RowError):

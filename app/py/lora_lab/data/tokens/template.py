@@ -30,12 +30,17 @@ class TemplateError(LoraLabError):
 
 
 class ChatTemplate:
-    """A model's chat template. `special_tokens` are what it may print: bos_token, eos_token, unk_token, pad_token."""
+    """A chat template. `special_tokens` are what it may print: bos_token, eos_token, unk_token, pad_token.
+
+    `end_of_turn` is the text behind an answer, where the template is not the model's own (chat_formats.py): the model
+    need not know it as a token, or as an end.
+    """
 
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
         """Compile the template. Raises TemplateError with the line when it is no valid jinja2."""
         self.source = source
         self.special_tokens = dict(special_tokens or {})
+        self.end_of_turn = ""
         self._environment = _make_environment()
         try:
             self._template = self._environment.from_string(source)

@@ -56,6 +56,10 @@ class Family(Protocol):
     def DECODE(self) -> DecodeRoles | None:
         """How one token goes through a block the fast way; None where only the general way is right."""
 
+    @property
+    def CHAT_FORMATS(self) -> tuple[str, ...]:
+        """How its instruct models write conversations (data/tokens/chat_formats.py); the first that fits the tokens."""
+
     def read_hf(self, config: HfConfig, name: str) -> ModelConfig | None:
         """Return the settings of a Hugging Face folder. None when they cannot be made out; problems go to `config`."""
 

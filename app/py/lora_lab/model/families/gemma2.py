@@ -23,6 +23,7 @@ GGUF_ARCHITECTURES = ("gemma2",)
 FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = None
 NORMS_ADD_ONE = True  # in safetensors; llama.cpp's converter has added it
+CHAT_FORMATS = ("gemma",)
 WINDOW = 4096
 CAPS = {"attention_softcap": 50.0, "logit_softcap": 30.0}
 

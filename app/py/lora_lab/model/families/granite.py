@@ -20,6 +20,7 @@ GGUF_ARCHITECTURES = ("granite",)
 FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = None
 NORMS_ADD_ONE = False
+CHAT_FORMATS = ("granite",)
 
 gguf_names, block_vectors, block_order = llama.gguf_names, llama.block_vectors, llama.block_order
 

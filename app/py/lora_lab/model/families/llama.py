@@ -20,6 +20,7 @@ GGUF_ARCHITECTURES = ("llama",)
 FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = DecodeRoles(attention_norm="input_layernorm", mlp_norm="post_attention_layernorm")
 NORMS_ADD_ONE = False
+CHAT_FORMATS = ("llama3", "chatml", "mistral")  # Llama 3; SmolLM; Llama 2, and Mistral in GGUF
 
 
 def make_config(**fields: Any) -> ModelConfig:

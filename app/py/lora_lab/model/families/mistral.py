@@ -15,6 +15,7 @@ GGUF_ARCHITECTURES: tuple[str, ...] = ()
 FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = llama.DECODE
 NORMS_ADD_ONE = False
+CHAT_FORMATS = ("mistral",)
 
 gguf_names, block_vectors, block_order, block = (
     llama.gguf_names, llama.block_vectors, llama.block_order, llama.block,

@@ -21,6 +21,7 @@ GGUF_ARCHITECTURES = ("phi3",)
 FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = None
 NORMS_ADD_ONE = False
+CHAT_FORMATS = ("phi3",)
 
 block_vectors = llama.block_vectors
 

@@ -18,6 +18,7 @@ GGUF_ARCHITECTURES = ("qwen2",)
 FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = None
 NORMS_ADD_ONE = False
+CHAT_FORMATS = ("chatml",)
 
 
 def refuse_windows(config: HfConfig, family: str) -> None:

@@ -18,6 +18,7 @@ GGUF_ARCHITECTURES = ("qwen3",)
 FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = None
 NORMS_ADD_ONE = False
+CHAT_FORMATS = ("chatml",)
 
 
 def read_hf(config: HfConfig, name: str) -> ModelConfig | None:

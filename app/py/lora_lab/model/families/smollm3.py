@@ -15,6 +15,7 @@ GGUF_ARCHITECTURES = ("smollm3",)
 FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = None
 NORMS_ADD_ONE = False
+CHAT_FORMATS = ("chatml",)
 NO_ROPE_INTERVAL = 4
 
 gguf_names, block_vectors, block_order, block = (

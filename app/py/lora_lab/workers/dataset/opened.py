@@ -15,7 +15,19 @@ from lora_lab.data.rows.schema import Conversation, Row
 from lora_lab.data.tokens.batches import split_indices
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
-from lora_lab.settings import ALPHA, BATCH, LEARNING_RATE, MASKING, MAX_LENGTH, ON_LONG, RANK, SEED, STEPS, TARGETS
+from lora_lab.settings import (
+    ALPHA,
+    BATCH,
+    CHAT_FORMAT,
+    LEARNING_RATE,
+    MASKING,
+    MAX_LENGTH,
+    ON_LONG,
+    RANK,
+    SEED,
+    STEPS,
+    TARGETS,
+)
 from lora_lab.workers.protocol import ChatMessage, Probe, TrainSettings
 
 # Tokens of a row that are kept on reading: longer settings are not offered.
@@ -32,11 +44,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Reader:
-    """What turns rows into tokens: a model's tokenizer and template, and how many tokens of a row are of use."""
+    """What turns rows into tokens: a model's tokenizer and template, and how many tokens of a row are of use.
+
+    `formats` are the values of the setting chat_format that mean this template.
+    """
 
     tokenizer: Tokenizer
     template: ChatTemplate | None
     context_length: int
+    formats: frozenset[str] = frozenset(CHAT_FORMAT.values)
 
     @property
     def keep(self) -> int:
@@ -46,7 +62,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Choices:
-    """What decides which rows and tokens are trained: the length, the masking, what becomes of long rows.
+    """What decides which rows and tokens are trained: the length, the masking, what becomes of long rows, the format.
 
     As a wish, before the rows are in tokens, the length 0 is the one that suits them.
     """
@@ -54,11 +70,12 @@ class Choices:
     max_length: int
     masking: str = MASKING.default
     on_long: str = ON_LONG.default
+    chat_format: str = CHAT_FORMAT.default
 
     @classmethod
     def of(cls, settings: TrainSettings) -> Choices:
         """Return those of the settings form."""
-        return cls(settings.max_length, settings.masking, settings.on_long)
+        return cls(settings.max_length, settings.masking, settings.on_long, settings.chat_format)
 
 
 @dataclass(frozen=True)
@@ -78,11 +95,12 @@ class TokenizedTable:
     def __init__(self, table: RowTable) -> None:
         self.table = table
         self.encoded: EncodedTable | None = None
+        self._formats: frozenset[str] = frozenset()
         self._cut: tuple[tuple[int, str], Dataset] | None = None
 
     async def encode(self, reader: Reader, masking: str, on_progress: Progress) -> None:
         """Tokenize all rows. Cancelled in between it leaves what was there."""
-        self.take(await self.encoded_by(reader, masking, on_progress))
+        self.take(await self.encoded_by(reader, masking, on_progress), reader.formats)
 
     async def encoded_by(self, reader: Reader, masking: str, on_progress: Progress) -> EncodedTable:
         """Return all rows in tokens, without taking them for this table's."""
@@ -90,17 +108,17 @@ class TokenizedTable:
             self.table, reader.tokenizer, reader.template, reader.keep, on_progress, masking,  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def take(self, encoded: EncodedTable) -> None:
-        """Use these tokens from now on."""
-        self.encoded, self._cut = encoded, None
+    def take(self, encoded: EncodedTable, formats: frozenset[str]) -> None:
+        """Use these tokens from now on; `formats` as in Reader."""
+        self.encoded, self._formats, self._cut = encoded, formats, None
 
     def forget_tokens(self) -> None:
         """Another model counts otherwise."""
         self.encoded = self._cut = None
 
-    def is_encoded(self, masking: str) -> bool:
-        """Whether the rows are in tokens, masked like this."""
-        return self.encoded is not None and self.encoded.masking == masking
+    def is_encoded(self, masking: str, chat_format: str = CHAT_FORMAT.default) -> bool:
+        """Whether the rows are in tokens, masked and written like this."""
+        return self.encoded is not None and self.encoded.masking == masking and chat_format in self._formats
 
     def cut(self, choices: Choices) -> Dataset:
         """Return the rows as they are trained on. They must be in tokens, masked as the choices say."""
@@ -156,9 +174,14 @@ class OpenDataset:
         """The masking to begin with, where the form says none."""
         return str(self.own_settings.get("masking", MASKING.default))
 
-    def is_encoded(self, masking: str) -> bool:
-        """Whether everything is in tokens, masked like this."""
-        return all(part.is_encoded(masking) for part in self.parts)
+    @property
+    def first_format(self) -> str:
+        """The chat format to begin with, where the form says none."""
+        return str(self.own_settings.get("chat_format", CHAT_FORMAT.default))
+
+    def is_encoded(self, masking: str, chat_format: str = CHAT_FORMAT.default) -> bool:
+        """Whether everything is in tokens, masked and written like this."""
+        return all(part.is_encoded(masking, chat_format) for part in self.parts)
 
     def forget_tokens(self) -> None:
         """Another model counts otherwise."""
@@ -170,7 +193,8 @@ class OpenDataset:
 
         Cancelled in between it leaves what was there: training and validation rows are always masked alike.
         """
-        missing = [part for part in self.parts if not part.is_encoded(masking)]
+        one = next(iter(reader.formats))  # they all mean the same
+        missing = [part for part in self.parts if not part.is_encoded(masking, one)]
         total, before = sum(len(part.table) for part in missing), 0
 
         def tell(done: int, _: int) -> None:
@@ -181,7 +205,7 @@ class OpenDataset:
             found.append(await part.encoded_by(reader, masking, tell))
             before += len(part.table)
         for part, encoded in zip(missing, found, strict=True):
-            part.take(encoded)
+            part.take(encoded, reader.formats)
 
     def cut(self, choices: Choices) -> Dataset:
         """Return the training rows at these choices; those that the validation file holds too are still among them."""
@@ -230,6 +254,7 @@ class OpenDataset:
         if choices is not None and choices.max_length:
             length = choices.max_length
         on_long = choices.on_long if choices else ON_LONG.default
+        chat_format = choices.chat_format if choices else self.first_format
         good = self.trained_count(Choices(length, masking, on_long))
         fraction = min(VALIDATION_FRACTION, VALIDATION_MAX_ROWS / good) if good >= VALIDATION_MIN_ROWS else 0.0
         if self.validation is not None:
@@ -249,12 +274,13 @@ class OpenDataset:
             validation_fraction=fraction,
             masking=masking,
             on_long=on_long,
+            chat_format=chat_format,
         )
         own = replace(suited, **self.own_settings)
         if choices is None:
             return own
         own_length = own.max_length if not choices.max_length else length
-        return replace(own, max_length=own_length, masking=masking, on_long=on_long)
+        return replace(own, max_length=own_length, masking=masking, on_long=on_long, chat_format=chat_format)
 
     def choose_probes(self, split: Split) -> tuple[Probe, ...]:
         """Return the validation card's questions: a sample's own, else rows held back, else rows trained on."""

@@ -32,6 +32,7 @@ def describe_rows(dataset: OpenDataset, choices: Choices) -> DatasetReady:
         can_train=False,
         use_mended=dataset.table.uses_mended,
         request=dataset.request,
+        chat_format=choices.chat_format,
     )
 
 
@@ -63,6 +64,7 @@ def describe(dataset: OpenDataset, choices: Choices, suggested: TrainSettings | 
         use_mended=dataset.table.uses_mended,
         request=dataset.request,
         validation=validation,
+        chat_format=choices.chat_format,
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lora_lab.config import ModelConfig
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.formats.byte_source import BlobSource, ByteSource
+from lora_lab.model.chat_choice import AUTO, ChatChoice, Offer
 from lora_lab.model.files import ModelFiles, open_model
+from lora_lab.settings import CHAT_FORMAT
 from lora_lab.workers.protocol import ModelProgress, NamedBlob
 from lora_lab.workers.wire.host import phase
 
@@ -25,6 +28,26 @@ class OpenedModel:
     template: ChatTemplate | None
     base_model: str
     title: str
+
+    @cached_property
+    def chat_choice(self) -> ChatChoice:
+        """The formats to choose from where it has no template."""
+        return ChatChoice(self.files, self.tokenizer)
+
+    def chosen(self, chat_format: str) -> Offer | None:
+        """Return what the setting means for this model; None where its own template holds in any case."""
+        return None if self.template is not None else self.chat_choice.offer(chat_format)
+
+    def template_for(self, chat_format: str) -> ChatTemplate:
+        """Return the template that the model is used with at this setting."""
+        return self.template or self.chat_choice.offer(chat_format).template
+
+    def same_formats(self, chat_format: str) -> frozenset[str]:
+        """Return the values of the setting that mean the same for this model."""
+        if self.template is not None:
+            return frozenset(CHAT_FORMAT.values)
+        value, default = self.chat_choice.offer(chat_format).value, self.chat_choice.default
+        return frozenset({value, AUTO} if value == default else {value})
 
 
 def model_shape(config: ModelConfig) -> str:

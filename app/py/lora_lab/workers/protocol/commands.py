@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lora_lab.settings import CHAT_FORMAT
 from lora_lab.workers.protocol.parts import (
     ChatMessage,
     Command,
@@ -151,6 +152,7 @@ class Reply(Command):
     sampling: Sampling
     use_adapter: bool = True
     strength: float = 1.0
+    chat_format: str = CHAT_FORMAT.default  # for a model without a template, unless the adapter brings one
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ class Compare(Command):
     index: int  # of the probe among the adapter's
     probe: Probe
     max_new_tokens: int = 96
+    chat_format: str = CHAT_FORMAT.default
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lora_lab.settings import CHAT_FORMAT
 from lora_lab.workers.protocol.parts import Command, Event, Fact, NamedBlob, TrainSettings
 
 # Where a step through the rows leads; `next` and `previous` go round.
@@ -128,8 +129,8 @@ class DatasetReady(Event):
     """What is in the files: numbers from the real tokenizer, problems, the defaults that suit them.
 
     `report` is `DatasetReport.as_dict()` with at most 200 `problems`: see docs/data.md. Its `tokens` are those at
-    `max_length`, `masking` and `on_long`. The event comes again, without `suggested`, when another length, masking,
-    choice for long rows or validation file changes what is trained.
+    `max_length`, `masking`, `on_long` and `chat_format`. The event comes again, without `suggested`, when another
+    length, masking, choice for long rows, chat format or validation file changes what is trained.
 
     While no model is open, and for many rows before their tokens are counted, it comes first without them:
     `report.tokens` is None and `can_train` false then. Files stay read when another model is opened: this event comes
@@ -154,6 +155,7 @@ class DatasetReady(Event):
     use_mended: bool = False
     validation: ValidationPart | None = None
     request: int = 0
+    chat_format: str = CHAT_FORMAT.default
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lora_lab.settings import CHAT_FORMAT
 from lora_lab.workers.protocol.parts import (
     AdapterInfo,
     Event,
     Fact,
     FieldProblem,
+    FormatOffer,
     Message,
     NamedBlob,
     Probe,
@@ -100,7 +102,10 @@ class ModelProgress(Event):
 
 @dataclass(frozen=True)
 class ModelOpened(Event):
-    """A model's files are good. Train worker: `files` are to be sent on to the chat worker."""
+    """A model's files are good. Train worker: `files` are to be sent on to the chat worker.
+
+    `chat_formats` are offered where it has no template, `chat_format` is the one that suits it.
+    """
 
     name: str
     title: str
@@ -114,6 +119,8 @@ class ModelOpened(Event):
     targets: tuple[str, ...]
     files: tuple[NamedBlob, ...] = ()
     facts: tuple[Fact, ...] = ()
+    chat_formats: tuple[FormatOffer, ...] = ()
+    chat_format: str = CHAT_FORMAT.default
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,10 @@ class AdapterList(Event):
 
 @dataclass(frozen=True)
 class AdapterFiles(Event):
-    """PEFT's files of an adapter by name: adapter_model.safetensors, adapter_config.json, README.md."""
+    """PEFT's files of an adapter by name: adapter_model.safetensors, adapter_config.json, README.md, and its template.
+
+    The template, chat_template.jinja, is there where it was trained with another than the model's own.
+    """
 
     id: str
     name: str

@@ -46,6 +46,7 @@ class TrainSettings:
     packing: str = settings.PACKING.default  # or on, off: short rows in one sequence, which changes no result
     masking: str = settings.MASKING.default  # or last, all: what of a row is trained
     on_long: str = settings.ON_LONG.default  # or drop: what becomes of a row longer than max_length
+    chat_format: str = settings.CHAT_FORMAT.default  # or plain, chatml, family: for a model without a template
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,16 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class FormatOffer:
+    """A chat format for a model without a template: the setting's value, and its words. `note`: with this model."""
+
+    value: str
+    title: str
+    help: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class FieldProblem:
     """A setting that cannot be used, by the name of its field in TrainSettings."""
 
@@ -132,6 +143,7 @@ class AdapterInfo:
     loss_curve: tuple[tuple[float, float], ...] = ()
     validation_curve: tuple[tuple[float, float], ...] = ()
     sample_answers: tuple[SampleAnswer, ...] = ()
+    chat_format: str = ""  # the chat template that it brings, in a word; "" for none: the model's own
     fits: bool | None = None
 
 

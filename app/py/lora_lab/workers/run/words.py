@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_lab.settings import cautions
+from lora_lab.settings import CHAT_FORMAT, cautions
 from lora_lab.workers.dataset.opened import Split
 from lora_lab.workers.model.opened import OpenedModel
-from lora_lab.workers.protocol import Fact, ModelOpened, NamedBlob, TrainSettings
+from lora_lab.workers.protocol import Fact, FormatOffer, ModelOpened, NamedBlob, TrainSettings
 
 
 def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bool) -> ModelOpened:
@@ -40,7 +40,22 @@ def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bo
             Fact("Weights", form),
             Fact("Context", f"{config.max_position_embeddings:,} tokens"),
         ),
+        chat_formats=_chat_formats(opened),
+        chat_format=chosen.value if (chosen := opened.chosen(CHAT_FORMAT.default)) else CHAT_FORMAT.default,
     )
+
+
+def _chat_formats(opened: OpenedModel) -> tuple[FormatOffer, ...]:
+    if opened.template is not None:
+        return ()
+    helps = {choice.value: choice.help for choice in CHAT_FORMAT.choices}
+    return tuple(
+        FormatOffer(
+            one.value, f"The family's own: {one.title}" if one.value == "family" else one.title, helps[one.value],
+            one.note,
+        )
+        for one in opened.chat_choice.offers
+    )  # fmt: skip
 
 
 def run_summary(

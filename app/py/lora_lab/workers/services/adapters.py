@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lora_lab.errors import AdapterError
-from lora_lab.formats.peft import read_adapter
+from lora_lab.formats.peft import TEMPLATE_FILE, read_adapter
 from lora_lab.formats.zipping import pack_adapter, unpack_adapter
 from lora_lab.workers.model.opened import model_shape
 from lora_lab.workers.protocol import (
@@ -33,7 +33,7 @@ from lora_lab.workers.wire.dispatch import Host, handles
 from lora_lab.workers.wire.host import blob_bytes
 
 MAX_ADAPTER_BYTES = 1 << 30
-WANTED_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "README.md")
+WANTED_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "README.md", TEMPLATE_FILE)
 
 
 class Adapters:
@@ -74,6 +74,7 @@ class Adapters:
         info = AdapterInfo(
             id="", name=name, created_at="", base_model=str(known_base), dataset="", rows=0, steps=0, rank=lora.rank,
             alpha=lora.alpha, targets=lora.targets, size_bytes=0, model_shape=shape, imported=True,
+            chat_format="its own" if TEMPLATE_FILE in files else "",
         )  # fmt: skip
         kept = await self._stores.shelf.add(info, files)
         await self.tell_adapters()

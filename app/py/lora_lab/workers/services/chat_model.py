@@ -1,20 +1,26 @@
-"""The chat's model: its weights on the GPU, given back and brought again, and the adapter that is on it."""
+"""The chat's model: its weights on the GPU, given back and brought again, the adapter that is on it, the template.
+
+A reply is written with the template that the adapter brings, else the model's own, else in the format that was chosen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from lora_lab.data.tokens.chat_formats import chosen_template
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
-from lora_lab.errors import ModelError
-from lora_lab.formats.peft import read_adapter
+from lora_lab.errors import LoraLabError, ModelError
+from lora_lab.formats.peft import TEMPLATE_FILE, read_adapter, read_chat_template
 from lora_lab.generate import ChatEngine
 from lora_lab.model import Model, load_model
+from lora_lab.model.chat_choice import AUTO, ChatChoice
 from lora_lab.model.files import ModelFiles
 from lora_lab.workers.model.opened import open_files
 from lora_lab.workers.protocol import (
     AdapterApplied,
     ApplyAdapter,
+    Failed,
     ModelProgress,
     ModelReady,
     ModelReleased,
@@ -27,8 +33,6 @@ from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.wire.dispatch import Host, handles
 from lora_lab.workers.wire.seldom import seldom
 
-# For models without a chat template: the model goes on with what was written.
-PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 CONTEXT_LENGTH = 2048  # tokens of a conversation; the cache for keys and values is made for so many
 
 
@@ -41,7 +45,9 @@ class ChatModel:
         self.chat: ChatEngine | None = None  # the engine, while the weights are on the GPU
         self.adapter: ApplyAdapter | None = None  # what shall be applied, also while no model is loaded
         self._files: ModelFiles | None = None
-        self._template: ChatTemplate | None = None
+        self._own: ChatTemplate | None = None  # the model's template
+        self._brought: ChatTemplate | None = None  # the adapter's
+        self._choice: ChatChoice | None = None
         self._model: Model | None = None
 
     # --- the model ---
@@ -51,9 +57,10 @@ class ChatModel:
         """Take the files that the train worker has found good, and bring the weights to the GPU."""
         self._release()
         if self.adapter is not None:  # it was for another model
-            self.adapter = None
+            self.adapter = self._brought = None
             self._host.post(AdapterApplied(None))
-        self._files, self.tokenizer, self._template = await open_files(command.files or (), self._host.post)
+        self._files, self.tokenizer, self._own = await open_files(command.files or (), self._host.post)
+        self._choice = ChatChoice(self._files, self.tokenizer)
         await self.engine()
 
     @handles(ReleaseModel, "chat", exclusive=True)
@@ -84,8 +91,7 @@ class ChatModel:
         try:
             self._model = await load_model(device, self._files, self._progress("gpu"))
             context = min(CONTEXT_LENGTH, self._files.config.max_position_embeddings)
-            template = self._template or ChatTemplate(PLAIN_TEMPLATE)
-            self.chat = ChatEngine(self._model, self.tokenizer, template, context_length=context)
+            self.chat = ChatEngine(self._model, self.tokenizer, self._template(AUTO), context_length=context)
             await self.chat.prepare(self._progress("kernels"))
             if self.adapter is not None:
                 await self._apply(self.chat, self.adapter)
@@ -98,6 +104,31 @@ class ChatModel:
     def _progress(self, phase: str) -> Callable[[int, int], None]:
         return seldom(lambda done, total: self._host.post(ModelProgress(phase, done, total)))  # type: ignore[arg-type]
 
+    # --- the template ---
+
+    def use_template(self, chat_format: str, *, with_adapter: bool) -> None:
+        """Write the next reply as the adapter's template says, else the model's own, else in this format."""
+        if self.chat is not None and self._choice is not None:
+            brought = self._brought if with_adapter else None
+            self.chat.template = brought or self._template(chat_format)
+
+    def _template(self, chat_format: str) -> ChatTemplate:
+        assert self._choice is not None, "a model is open"
+        return self._own or self._choice.offer(chat_format).template
+
+    def _take_template(self, adapter: ApplyAdapter) -> None:
+        """Take the template that an adapter brings. One that cannot be used is told of, and none takes its place."""
+        self._brought = None
+        if self._files is None:
+            return
+        try:
+            source = read_chat_template(adapter.files)
+            if source is not None:
+                self._brought = chosen_template(source, self._files.tokenizer.special_tokens)
+        except LoraLabError as error:
+            said = f"{adapter.name}: {TEMPLATE_FILE}: {error}. The model's own chat format is used in its place."
+            self._host.post(Failed("adapter", said))
+
     # --- the adapter ---
 
     @handles(ApplyAdapter, "adapter", exclusive=True)
@@ -108,6 +139,7 @@ class ChatModel:
         elif self._files is not None:
             read_adapter(command.files, self._files.config)  # only the check; it is applied when the weights are back
         self.adapter = command
+        self._take_template(command)
         self._host.post(AdapterApplied(command.id, command.name))
 
     async def _apply(self, chat: ChatEngine, adapter: ApplyAdapter) -> None:
@@ -118,7 +150,7 @@ class ChatModel:
     @handles(RemoveAdapter, "adapter", exclusive=True)
     async def remove_adapter(self, _: RemoveAdapter) -> None:
         """Answer as the base model from now on."""
-        self.adapter = None
+        self.adapter = self._brought = None
         if self.chat is not None:
             await self.chat.set_adapter(None)
         self._host.post(AdapterApplied(None))

@@ -44,7 +44,7 @@ class Datasets:
         self._wanted: Choices | None = None  # what the page has asked for last; None: what suits the dataset
         self._job = OneJob()
         self._background = Background(lambda error: host.post(failure("dataset", error)))
-        self._counting: str | None = None  # the masking that the rows are being tokenized for
+        self._counting: tuple[str, str] | None = None  # masking and chat format that the rows are being tokenized for
         self._waiting: Callable[[], Awaitable[None]] | None = None  # to be done when the tokens are counted
 
     @property
@@ -90,15 +90,17 @@ class Datasets:
         first = dataset.shown is None
         wanted = self._wanted
         masking = wanted.masking if wanted else dataset.first_masking
+        chat_format = wanted.chat_format if wanted else dataset.first_format
         model = self._models.model
         if model is None:
             self._describe_rows(dataset)
             return
         if first and len(dataset.table) >= MANY_ROWS:
             self._describe_rows(dataset)
-        self._counting = masking
+        self._counting = masking, chat_format
+        reader = _reader(model, chat_format)
         try:
-            await dataset.encode(_reader(model), masking, progress(self._host.post, "rows", (), dataset.title))
+            await dataset.encode(reader, masking, progress(self._host.post, "rows", (), dataset.title))
         finally:
             self._counting = None
         suggested = dataset.suggest(wanted, model.files.config.linear_names) if first else None
@@ -120,7 +122,7 @@ class Datasets:
     async def count_for(self, choices: Choices) -> bool:
         """Tokenize the dataset for these choices, if it is not; return whether that came to its end."""
         dataset = self.dataset
-        if dataset is None or dataset.is_encoded(choices.masking):
+        if dataset is None or dataset.is_encoded(choices.masking, choices.chat_format):
             return dataset is not None
         self._wanted = choices
         return await self._do(DATASET, self._count(dataset)) and self.dataset is dataset
@@ -134,7 +136,7 @@ class Datasets:
     def when_counted(self, choices: Choices, then: Callable[[], Awaitable[None]]) -> None:
         """Tokenize the dataset for these choices in the background, then do something. The last one counts."""
         self._waiting = then
-        if self.is_reading_validation or self._counting == choices.masking:
+        if self.is_reading_validation or self._counting == (choices.masking, choices.chat_format):
             self._wanted = choices  # the job that is going on does it at its end
         else:
             self._background.begin(self.count_for(choices))
@@ -243,7 +245,7 @@ class Datasets:
         validation = Validation(name, rows, overlap)
         if (model := self._models.model) is not None and dataset.shown is not None:
             tell = progress(self._host.post, "rows", (), name)
-            await rows.encode(_reader(model), dataset.shown.masking, tell)
+            await rows.encode(_reader(model, dataset.shown.chat_format), dataset.shown.masking, tell)
             dataset.validation = validation
             self._tell()
             self._do_what_waits()
@@ -262,5 +264,6 @@ class Datasets:
         return self.dataset
 
 
-def _reader(model: OpenedModel) -> Reader:
-    return Reader(model.tokenizer, model.template, model.files.config.max_position_embeddings)
+def _reader(model: OpenedModel, chat_format: str) -> Reader:
+    template, context_length = model.template_for(chat_format), model.files.config.max_position_embeddings
+    return Reader(model.tokenizer, template, context_length, model.same_formats(chat_format))

@@ -64,7 +64,7 @@ class Plans:
             return
         choices = Choices.of(settings)
         # While a validation file is read nothing is described: the page takes the next description for its end.
-        if self._datasets.is_reading_validation or not dataset.is_encoded(settings.masking):
+        if self._datasets.is_reading_validation or not dataset.is_encoded(choices.masking, choices.chat_format):
             self._datasets.when_counted(choices, lambda: self._answer(command))
             return
         self._datasets.show_choices(choices)

@@ -61,6 +61,7 @@ class Replies:
             self._host.post(ReplyDone(command.turn, "", 0, 0, 0.0, 0.0, "stopped"))
             return
         strength = command.strength if command.use_adapter and self._model.adapter is not None else 0.0
+        self._model.use_template(command.chat_format, with_adapter=strength != 0)
         text = await self._write(
             chat, command.messages, _sampling(command.sampling), strength,
             lambda piece: self._host.post(ReplyPiece(command.turn, piece)),
@@ -104,6 +105,7 @@ class Replies:
         def tell(text: str, done: bool = False) -> None:
             self._host.post(ComparePiece(*place, text, done))  # type: ignore[arg-type]
 
+        self._model.use_template(command.chat_format, with_adapter=tuned)
         text = await self._write(chat, command.probe.messages, greedy, 1.0 if tuned else 0.0, tell)
         tell("", True)
         return text.strip()

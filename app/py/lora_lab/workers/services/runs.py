@@ -112,7 +112,8 @@ class Runs:
             stopped = self._stop_asked or error is not None
             if trainer.steps_done:
                 tensors = await trainer.adapter.to_tensors()
-                files = write_adapter(tensors, lora, opened.files.config, opened.base_model)
+                template = chosen.template.source if (chosen := opened.chosen(settings.chat_format)) else None
+                files = write_adapter(tensors, lora, opened.files.config, opened.base_model, template)
         finally:
             self._trainer = None
             self._plans.release(trainer)
@@ -265,4 +266,5 @@ def _new_info(
         final_loss=curves.loss[-1][1],
         loss_curve=tuple(curves.loss),
         validation_curve=tuple(curves.validation),
+        chat_format=chosen.title if (chosen := opened.chosen(settings.chat_format)) else "",
     )

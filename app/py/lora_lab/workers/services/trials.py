@@ -75,7 +75,7 @@ class Trials:
         opened = self._models.need_model("A trial needs a model")
         refuse(check_settings(settings, opened.files.config))
         dataset, choices = self._datasets.dataset, Choices.of(settings)
-        if dataset is None or not dataset.is_encoded(choices.masking):
+        if dataset is None or not dataset.is_encoded(choices.masking, choices.chat_format):
             raise LoraLabError("A trial needs a dataset whose tokens are counted.")
         split = dataset.split(settings)
         if problem := nothing_to_do(split):
