@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from build_tools.base import ROOT
+from lora_lab.model.families import FAMILIES
 
 # contract: (the module that gets an import it must not have, that import)
 PLANTED = {
@@ -50,6 +51,13 @@ def test_every_contract_has_a_planted_import() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
     assert [contract["id"] for contract in contracts] == list(PLANTED)
+
+
+def test_every_family_is_among_those_that_nobody_names() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (contract,) = (contract for contract in contracts if contract["id"] == "families")
+    assert sorted(contract["forbidden_modules"]) == sorted(family.__name__ for family in FAMILIES)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("contract", PLANTED)

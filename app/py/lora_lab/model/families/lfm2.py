@@ -19,6 +19,7 @@ NAME = "lfm2"
 TITLE = "LFM2"
 MODEL_TYPES = ("lfm2",)
 GGUF_ARCHITECTURES = ("lfm2",)
+CHAT_FORMATS = ("chatml",)
 FINAL_NORM = "model.embedding_norm.weight"
 DECODE: DecodeRoles | None = None
 NORMS_ADD_ONE = False
