@@ -5,8 +5,8 @@
 //   dB = du * x,   dC = dy * conv,   dx = du * B
 // bcx, dbcx: (rows, 3 channels), B, C and x side by side   w: (channels, TAPS)   y, dy: (rows, channels)   all with =
 // Over a cache, kept (kept_rows, channels) holds u of the last tokens, that of position p in row p % kept_rows:
-// forward_cached takes from it what stands before row 0, keep writes the rows as far as step.last_row: what follows in a
-// padded prefill is nobody's.
+// forward_cached takes from it what stands before row 0, keep writes the rows as far as step.last_row: what follows in
+// a padded prefill is nobody's.
 struct Params { rows: u32, channels: u32, kept_rows: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 // include: step.wgsl

@@ -15,6 +15,7 @@ from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.errors import AdapterError
 from lora_lab.generate import ChatEngine, logits
 from lora_lab.generate.kv_cache import GO_BACK
+from lora_lab.generate.tokens import MOST_AT_ONCE
 from lora_lab.gpu import Device
 from lora_lab.gpu.device import pipeline_keys
 from lora_lab.model import Adapter
@@ -135,6 +136,7 @@ def test_a_convolution_keeps_its_last_inputs_only(device: Device, lfm2: Tiny) ->
     before = device.num_buffers, device.memory_in_use_bytes
     with chat_with(lfm2.model) as chat:
         hidden, cache = lfm2.model.config.hidden_size, chat.plans.cache
+        assert GO_BACK > 3 * MOST_AT_ONCE  # tokens of one readback that are not heard of, and of two in flight
         assert cache.convolved(0).shape == (GO_BACK + 2, hidden)
         assert cache.layer(2)[0].shape == (cache.length, lfm2.model.config.kv_size)
     assert (device.num_buffers, device.memory_in_use_bytes) == before

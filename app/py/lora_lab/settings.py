@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 # says. The names are Hugging Face's; the seven of most families come first in what is chosen by default.
 TARGET_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ALL_LAYERS = (
-    "in_proj", "q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "out_proj", "gate_proj", "up_proj", "gate_up_proj",
+    "q_proj", "k_proj", "v_proj", "qkv_proj", "in_proj", "o_proj", "out_proj", "gate_proj", "up_proj", "gate_up_proj",
     "down_proj", "w1", "w3", "w2",
 )  # fmt: skip
 
@@ -224,7 +224,7 @@ ALPHA = Setting(
 TARGETS = Setting(
     "targets", "Layers that get an adapter", "target modules", "All of them learn most; fewer take less memory.",
     TARGET_LAYERS, tuple, default_words="all-linear", metavar="LAYERS",
-    choices=_choices(ALL_LAYERS, "convolution in", "query", "key", "value", "query, key and value", "attention out",
+    choices=_choices(ALL_LAYERS, "query", "key", "value", "query, key and value", "convolution in", "attention out",
                      "attention or convolution out", "MLP gate", "MLP up", "MLP gate and up", "MLP down", "MLP gate",
                      "MLP up", "MLP down"),
 )
