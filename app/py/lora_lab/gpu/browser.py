@@ -1,4 +1,4 @@
-"""The seam on navigator.gpu, in a Web Worker: thin calls into app/web/worker/gpu.js, which the worker puts on `globalThis`."""
+"""The seam on navigator.gpu, in a Web Worker: thin calls into app/web/worker/gpu.js, which stands on `globalThis`."""
 
 from __future__ import annotations
 
