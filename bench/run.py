@@ -11,6 +11,7 @@ import asyncio
 import json
 import platform
 import sys
+import time
 from pathlib import Path
 
 from bench.micro import measure_products
@@ -65,7 +66,8 @@ async def compare_forms(device: Device, asked: argparse.Namespace, out: Path) ->
         print(f"{row.name}: {row.value:,.4g} {row.unit}, {row.more['ms']:.4g} ms", flush=True)
 
     found, left_out = await measure_products(device, shapes, rows, forms, say)
-    result = {"adapter": device.info.name, "commit": asked.commit, "host": host_name(), "left_out": left_out}
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    result = {"adapter": device.info.name, "date": date, "commit": asked.commit, "host": host_name(), "left_out": left_out}
     out.write_text(json.dumps({**result, "rows": [row.to_json() for row in found]}, indent=1) + "\n")
     for line in dict.fromkeys(left_out):
         print(f"Left out: {line}")

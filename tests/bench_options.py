@@ -15,6 +15,7 @@ RUNS: dict[str, list[list[str]]] = {
     "bench.run": [
         ["--out", "OUT", "--quick", "--model", "MODEL", "--commit", "abc1234", "--baseline", "BASELINE"],
         ["--out", "OUT", "--profile", "--model", "tiny"],
+        ["--out", "OUT", "--forms", "q4_1,q6_k,f16", "--sizes", "256,512", "--rows", "8,40"],
     ],
     "bench.startup": [
         ["--runs", "2", "--dist", "DIST", "--model", "one", "--json", "OUT", "--browser", "/a/browser"],

@@ -16,7 +16,10 @@ from bench.synthetic import TINY
 from tests.bench_options import RUNS
 
 
-@pytest.mark.parametrize("run", RUNS["bench.run"], ids=" ".join)
+SUITE, PRODUCTS = ([run for run in RUNS["bench.run"] if ("--forms" in run) is products] for products in (False, True))
+
+
+@pytest.mark.parametrize("run", SUITE, ids=" ".join)
 def test_the_suite(
     run: list[str],
     tiny_model_folder: Path,
@@ -46,6 +49,29 @@ def test_the_suite(
     assert ("step drift 8" in rows, bool(result["curves"])) == (("--quick" not in run),) * 2
     by_kernel = "in kernels" in printed.out or "there is no time by kernel" in printed.out
     assert by_kernel is ("--profile" in run)
+
+
+@pytest.mark.parametrize("run", PRODUCTS, ids=" ".join)
+def test_products_of_weights_in_several_forms(run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r.json"
+    assert asyncio.run(suite_run.run_and_close([{"OUT": str(out)}.get(word, word) for word in run])) == 0
+    printed = capsys.readouterr().out
+    assert "| ms (over q4_1) | q4_1 | q6_k | f16 |" in printed
+    result: dict[str, Any] = json.loads(out.read_text())
+    assert check_result(result) == []
+    wanted = {
+        f"matmul {rows}x{ins}x{outs} {form}{backward}"
+        for rows in (8, 40) for ins in (256, 512) for outs in (256, 512)
+        for form in ("q4_1", "q6_k", "f16") for backward in ("", " backward")
+    }  # fmt: skip
+    assert {row["name"] for row in result["rows"]} == wanted
+    assert all(row["value"] > 0 and row["ms"] > 0 for row in result["rows"])
+
+
+def test_an_unknown_form_is_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--out", str(tmp_path / "r.json"), "--forms", "q4_1,q9_9"]
+    assert asyncio.run(suite_run.run_and_close(asked)) == 1
+    assert capsys.readouterr().err.startswith("--forms: q9_9; wanted some of")
 
 
 def test_what_is_no_model_is_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
