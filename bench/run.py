@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.micro import measure_products
 from bench.rows import Row, kernel_table, table
@@ -67,8 +68,9 @@ async def compare_forms(device: Device, asked: argparse.Namespace, out: Path) ->
 
     found, left_out = await measure_products(device, shapes, rows, forms, say)
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    result = {"adapter": device.info.name, "date": date, "commit": asked.commit, "host": host_name(), "left_out": left_out}
-    out.write_text(json.dumps({**result, "rows": [row.to_json() for row in found]}, indent=1) + "\n")
+    result: dict[str, Any] = {"adapter": device.info.name, "date": date, "commit": asked.commit, "host": host_name()}
+    result |= {"left_out": left_out, "rows": [row.to_json() for row in found]}
+    out.write_text(json.dumps(result, indent=1) + "\n")
     for line in dict.fromkeys(left_out):
         print(f"Left out: {line}")
     by_product: dict[str, dict[str, float]] = {}

@@ -15,7 +15,6 @@ from bench.rows import check_result
 from bench.synthetic import TINY
 from tests.bench_options import RUNS
 
-
 SUITE, PRODUCTS = ([run for run in RUNS["bench.run"] if ("--forms" in run) is products] for products in (False, True))
 
 
@@ -52,7 +51,7 @@ def test_the_suite(
 
 
 @pytest.mark.parametrize("run", PRODUCTS, ids=" ".join)
-def test_products_of_weights_in_several_forms(run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_products_of_several_forms(run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "r.json"
     assert asyncio.run(suite_run.run_and_close([{"OUT": str(out)}.get(word, word) for word in run])) == 0
     printed = capsys.readouterr().out
