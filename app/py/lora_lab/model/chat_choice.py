@@ -7,6 +7,7 @@ if the end of a turn is one token of the tokenizer, so that the model can learn 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..data.tokens.chat_formats import FORMATS, ChatFormat, end_token, template_of
 from ..data.tokens.template import ChatTemplate
@@ -36,7 +37,7 @@ class ChatChoice:
         self._own = [FORMATS[name] for name in family_of(files.config).CHAT_FORMATS]
         self._known: dict[str, Offer] = {}
 
-    @property
+    @cached_property
     def default(self) -> str:
         """What suits the model, where nobody has chosen."""
         return "family" if self._ends_with_a_token(self._template(self._family_format)) else "plain"
@@ -55,7 +56,7 @@ class ChatChoice:
         """All that can be chosen."""
         return tuple(self.offer(value) for value in CHAT_FORMAT.values if value != AUTO)
 
-    @property
+    @cached_property
     def _family_format(self) -> ChatFormat:
         """The family's format whose end of a turn is a token of this tokenizer, else its first."""
         fitting = (one for one in self._own if self._ends_with_a_token(self._template(one)))
