@@ -1,8 +1,9 @@
 """PyTorch + PEFT on the same machine: the figures that ours are divided by. Needs torch, transformers, peft and CUDA.
 
-    python3 -m bench.baseline [--out FILE.json] [--quick] [--compile] [--check]
+    python3 -m bench.baseline [--out FILE.json] [--shape NAME] [--quick] [--compile] [--check]
 
-Float32 with TF32 off, eager, LoRA r=16 on all linear layers, AdamW, clip 1.0, SmolLM2-135M's shape, random weights.
+Float32 with TF32 off, eager, LoRA r=16 on all linear layers, AdamW, clip 1.0, random weights, SmolLM2-135M's shape or
+that of another of bench/shapes.py.
 Products are timed by CUDA events over a CUDA graph of 30 in a row, so that no launch from Python is in them.
 """
 
@@ -17,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.shapes import SHAPES
+
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-SHAPES = ((1, 128), (1, 512), (8, 512))
+STEPS = ((1, 128), (1, 512), (8, 512))
 COMPILED = ((1, 512, "reduce-overhead"), (8, 512, "default"))
 TOKENS = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16)
@@ -27,11 +30,6 @@ MATMUL_ROWS = (128, 512, 1024, 4096)
 PEAK = 4096  # the product whose rate is taken for cuBLAS's best, by itself three times
 GRAPHED = 30
 DEVICE = "cuda"
-SIZES: dict[str, Any] = {
-    "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-    "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True, "rms_norm_eps": 1e-5,
-    "max_position_embeddings": 8192,
-}  # fmt: skip
 MISSING = 3  # exit code
 
 
@@ -47,16 +45,17 @@ def what_is_missing() -> str | None:
     return None if torch.cuda.is_available() else "torch finds no CUDA device"
 
 
-def build(rank: int = 16) -> Any:
-    """Return SmolLM2-135M's shape with random weights and an adapter, on the GPU."""
+def build(shape: str, rank: int = 16) -> Any:
+    """Return a model of this shape with random weights and an adapter, on the GPU."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    model = LlamaForCausalLM(LlamaConfig(**SIZES)).to(DEVICE, torch.float32)
+    config = AutoConfig.for_model(**SHAPES[shape])
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(DEVICE)
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS, task_type="CAUSAL_LM"))
 
 
@@ -68,7 +67,7 @@ def step_ms(model: Any, batch: int, length: int, seconds: float, forward: Any = 
     # `is None`: a compiled model cannot be asked whether it is true (that would be its length, which it does not have).
     run, more = (model, {}) if forward is None else (forward, {"fused": True})
     optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0, **more)
-    tokens = torch.randint(0, SIZES["vocab_size"], (batch, length), device=DEVICE)
+    tokens = torch.randint(0, model.config.vocab_size, (batch, length), device=DEVICE)
     torch.cuda.reset_peak_memory_stats()
 
     def step() -> None:
@@ -128,8 +127,8 @@ def chat(model: Any, new_tokens: int = 32) -> dict[str, float]:
     import torch
 
     found = {}
-    prompt = torch.randint(3, SIZES["vocab_size"], (1, 64), device=DEVICE)
-    long = torch.randint(3, SIZES["vocab_size"], (1, 1024), device=DEVICE)
+    prompt = torch.randint(3, model.config.vocab_size, (1, 64), device=DEVICE)
+    long = torch.randint(3, model.config.vocab_size, (1, 1024), device=DEVICE)
 
     def generate(count: int) -> None:
         model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=count,
@@ -169,17 +168,18 @@ def compiled(model: Any) -> dict[str, dict[str, float]]:
     return found
 
 
-def measure(quick: bool, with_compile: bool) -> dict[str, Any]:
+def measure(shape: str, quick: bool, with_compile: bool) -> dict[str, Any]:
     """Return everything, as bench/rows.py reads it."""
     import peft
     import torch
 
-    model = build()
+    model = build(shape)
     result: dict[str, Any] = {
-        "gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "steps": {}, "matmul": {}, "curves": {},
+        "gpu": torch.cuda.get_device_name(), "shape": shape, "torch": torch.__version__,
+        "steps": {}, "matmul": {}, "curves": {},
         "what": f"PyTorch {torch.__version__} + PEFT {peft.__version__}, f32, TF32 off, eager, same machine, same run",
     }  # fmt: skip
-    for batch, length in SHAPES:
+    for batch, length in STEPS:
         ms, peak = step_ms(model, batch, length, 3.0)
         result["steps"][f"{batch}x{length}"] = {"ms": ms, "peak_mib": peak}
         print(f"step {batch}x{length}: {ms:.1f} ms, {peak:,.0f} MiB", flush=True)
@@ -203,6 +203,7 @@ def measure(quick: bool, with_compile: bool) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.baseline", description="Measures PyTorch + PEFT on this machine.")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m", help="whose shape the model has")
     parser.add_argument("--quick", action="store_true", help="leave out the curves")
     parser.add_argument("--compile", action="store_true", help="also torch.compile's steps (some minutes)")
     parser.add_argument("--check", action="store_true", help="only say whether it can run here")
@@ -212,7 +213,7 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return MISSING
     if not asked.check:
-        text = json.dumps(measure(asked.quick, asked.compile), indent=1) + "\n"
+        text = json.dumps(measure(asked.shape, asked.quick, asked.compile), indent=1) + "\n"
         if asked.out:
             asked.out.write_text(text)
         else:

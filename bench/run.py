@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.micro import measure_products
 from bench.rows import Row, kernel_table, table
+from bench.shapes import SHAPES
 from bench.suite import Options, run_all
 from lora_lab.errors import LoraLabError
 from lora_lab.formats.byte_source import sources_from_path
@@ -32,6 +33,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the JSON goes")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="what bench/baseline.py wrote on this machine")
     parser.add_argument("--model", metavar="NAME", help="a .gguf file or a model's folder; or tiny, for a try")
+    parser.add_argument("--shape", choices=SHAPES, help="seeded random weights of this model's shape; without products")
     parser.add_argument("--quick", action="store_true", help="leave out the curves and the 1,000 steps")
     parser.add_argument("--profile", action="store_true", help="also the time by kernel")
     parser.add_argument("--forms", metavar="A,B", help="only products, with weights of these forms; or all")
@@ -90,7 +92,9 @@ async def main(arguments: list[str]) -> None:
     options = Options(quick=asked.quick, profile=asked.profile, host=host_name(), commit=asked.commit)
     if asked.baseline:
         options.baseline = json.loads(reachable(asked.baseline).read_text())
-    if asked.model == "tiny":
+    if asked.shape:
+        options.shape = asked.shape
+    elif asked.model == "tiny":
         options.tiny = True
     elif asked.model:
         options.files = await open_model(sources_from_path(reachable(Path(asked.model))))

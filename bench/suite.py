@@ -12,7 +12,7 @@ from bench.measure import HAS_RECOMPUTE, StepFigures, measure_chat, measure_step
 from bench.micro import MATMUL_ROWS, bandwidth_gb_s, dispatch_cost_us, measure_products
 from bench.record import Recorder
 from bench.rows import Peaks, Row, choose_peak, complete
-from bench.synthetic import SMOLLM2_135M, TINY, random_model
+from bench.synthetic import SMOLLM2_135M, TINY, published_shape, random_model
 from lora_lab.config import ModelConfig
 from lora_lab.errors import DeviceError, OutOfMemoryError
 from lora_lab.gpu import Device
@@ -49,11 +49,14 @@ TINY_SIZES = Sizes(
 
 @dataclass
 class Options:
-    """What was asked for. `files` is a real model; without it one of SmolLM2-135M's shape (or `tiny`'s) is made."""
+    """What was asked for. `files` is a real model; without it one of a shape is made: SmolLM2-135M's, `tiny`'s, or that
+    of another of bench/shapes.py, whose products are then left out (they are bench.run --forms).
+    """
 
     quick: bool = False
     profile: bool = False
     tiny: bool = False
+    shape: str | None = None
     baseline: dict[str, Any] = field(default_factory=dict)
     files: ModelFiles | None = None
     host: str = ""
@@ -111,6 +114,8 @@ def as_result(device: Device, options: Options, found: Found) -> dict[str, Any]:
 
 
 def _shape(options: Options) -> ModelConfig:
+    if options.shape:
+        return published_shape(options.shape)
     return TINY if options.tiny else SMOLLM2_135M
 
 
@@ -143,11 +148,11 @@ async def run_all(device: Device, options: Options, say: Say, save: Callable[[di
             await _curves(recorder, model, sizes, found, say)
     finally:
         model.release()
-    say("Products of the linear layers")
-    shapes = product_shapes(files.config)
-    rows, left_out = await measure_products(device, shapes, sizes.products)
-    found.left_out += left_out
-    part_done(*rows)
+    if not options.shape:
+        say("Products of the linear layers")
+        rows, left_out = await measure_products(device, product_shapes(files.config), sizes.products)
+        found.left_out += left_out
+        part_done(*rows)
     recorder.close()
     return as_result(device, options, found)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench.shapes import SHAPES
 from lora_lab.config import ModelConfig
 from lora_lab.formats.byte_source import BytesSource
+from lora_lab.formats.hf_config import HfConfig
 from lora_lab.formats.tensors import BLOCK_SIZES, StoredTensor, row_size_bytes
 from lora_lab.model.checks import EMBEDDING, needed_shapes
-from lora_lab.model.families import llama
+from lora_lab.model.families import llama, of_model_type
 from lora_lab.model.files import ModelFiles, TokenizerFiles
 
 SMOLLM2_135M = llama.make_config(
@@ -30,6 +32,16 @@ SCALES = {
     "q5_1": {0: 0.0021, 2: -0.0323}, "iq4_nl": {0: 0.0003}, "q2_k": {80: 0.0015, 82: 0.0022}, "q3_k": {108: 0.0003},
     "q4_k": {0: 7e-5, 2: 5e-4}, "q5_k": {0: 3.4e-5, 2: 5e-4}, "q6_k": {208: 8e-6}, "iq4_xs": {0: 8e-6},
 }  # fmt: skip
+
+
+def published_shape(name: str) -> ModelConfig:
+    """Return the settings of a model of bench/shapes.py, read as those of a Hugging Face folder."""
+    config = HfConfig({**SHAPES[name]}, {})
+    family = of_model_type(config.get("model_type"))
+    found = None if isinstance(family, str) else family.read_hf(config, name)
+    if found is None or config.problems:
+        raise ValueError(f"{name}: {family if isinstance(family, str) else '; '.join(config.problems)}")
+    return found
 
 
 def random_model(config: ModelConfig, form: str = "q4_1", embedding_form: str = "q8_0", seed: int = 0) -> ModelFiles:

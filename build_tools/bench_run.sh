@@ -1,19 +1,20 @@
 #!/bin/sh
 # Runs the benchmark on this machine, offline: prints one table and writes its JSON into the folder it was started in.
 #
-#   ./lora-lab-bench/run.sh [--baseline] [--quick] [--profile] [--out FILE.json] [MODEL]
+#   ./lora-lab-bench/run.sh [--baseline] [--quick] [--profile] [--shape NAME] [--out FILE.json] [MODEL]
 #
 # MODEL is a .gguf file, a Hugging Face folder, or tiny (for a try). A GGUF lying beside this script is used by itself;
-# without one, seeded random weights of SmolLM2's shape are.
+# without one, seeded random weights of SmolLM2's shape are; --shape takes another's (a name of bench/shapes.py).
 # --baseline needs PyTorch, transformers and PEFT in the machine's own python3 (or the one LORA_LAB_PYTHON names).
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
-baseline= quick= profile= model= out=
+baseline= quick= profile= shape= model= out=
 while [ $# -gt 0 ]; do
   case $1 in
     --baseline) baseline=1 ;;
     --quick) quick=--quick ;;
     --profile) profile=--profile ;;
+    --shape) [ $# -gt 1 ] || { echo "run.sh: --shape needs a model's name" >&2; exit 2; }; shape=$2; shift ;;
     --out) [ $# -gt 1 ] || { echo "run.sh: --out needs a file's name" >&2; exit 2; }; out=$2; shift ;;
     --model) [ $# -gt 1 ] || { echo "run.sh: --model needs a file's name, a folder's, or tiny" >&2; exit 2; }; model=$2; shift ;;
     -h|--help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -23,9 +24,9 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ -n "$out" ] || out=lora-lab-bench-$(date -u +%Y-%m-%d).json
-if [ -z "$model" ]; then
+if [ -z "$model$shape" ]; then
   for file in "$here"/*.gguf; do [ -f "$file" ] && model=$file && break; done
-elif [ "$model" != tiny ] && [ ! -f "$model" ] && [ ! -d "$model" ]; then
+elif [ -n "$model" ] && [ "$model" != tiny ] && [ ! -f "$model" ] && [ ! -d "$model" ]; then
   echo "run.sh: there is no file $model, and no folder" >&2; exit 2
 fi
 
@@ -41,7 +42,7 @@ if [ -n "$baseline" ]; then
   theirs=$(mktemp); trap 'rm -f "$theirs"' EXIT
   case $theirs in /*) ;; *) theirs=$PWD/$theirs ;; esac
   echo "PyTorch + PEFT:"
-  (cd "$here" && "$python" -m bench.baseline $quick --out "$theirs")
+  (cd "$here" && "$python" -m bench.baseline $quick ${shape:+--shape "$shape"} --out "$theirs")
 fi
 
 # The NVIDIA driver's Vulkan description, where the system does not say already which driver to take.
@@ -75,5 +76,5 @@ LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}$libraries; LD_LIBRARY_PATH=${LD_LIBRARY_PAT
 LORA_LAB_DIST=$here/dist LORA_LAB_NODE_MODULES=$here/node_modules
 export LORA_LAB_DIST LORA_LAB_NODE_MODULES
 "$here/node" --expose-gc --no-warnings "$here/bench/node_host.mjs" "$here/bench/run.py" --out "$out" \
-  --commit "$(cat "$here/COMMIT")" ${theirs:+--baseline "$theirs"} ${model:+--model "$model"} $quick $profile
+  --commit "$(cat "$here/COMMIT")" ${theirs:+--baseline "$theirs"} ${model:+--model "$model"} ${shape:+--shape "$shape"} $quick $profile
 echo "Written: $out"

@@ -11,10 +11,11 @@ from unittest.mock import patch
 
 # By script, or by command of build.py. Words in capitals are replaced by what the test has: files, folders.
 RUNS: dict[str, list[list[str]]] = {
-    "bench.baseline": [["--check"], ["--quick", "--compile", "--out", "OUT"], []],
+    "bench.baseline": [["--check"], ["--quick", "--compile", "--out", "OUT"], ["--shape", "qwen3-0.6b"], []],
     "bench.run": [
         ["--out", "OUT", "--quick", "--model", "MODEL", "--commit", "abc1234", "--baseline", "BASELINE"],
         ["--out", "OUT", "--profile", "--model", "tiny"],
+        ["--out", "OUT", "--quick", "--shape", "gemma-3-1b"],
         ["--out", "OUT", "--forms", "q4_1,q6_k,f16", "--sizes", "256,512", "--rows", "8,40"],
     ],
     "bench.startup": [

@@ -12,6 +12,7 @@ import pytest
 from bench import first_step, suite
 from bench import run as suite_run
 from bench.rows import check_result
+from bench.shapes import SHAPES
 from bench.synthetic import TINY
 from tests.bench_options import RUNS
 
@@ -28,6 +29,8 @@ def test_the_suite(
 ) -> None:
     """A model of one's own is measured at the shapes of a real one: here those of a try."""
     monkeypatch.setattr(suite, "Sizes", lambda: suite.TINY_SIZES)
+    small = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 6, "head_dim": 32}
+    monkeypatch.setitem(SHAPES, "gemma-3-1b", {**SHAPES["gemma-3-1b"], **small})
     out, baseline = tmp_path / "r.json", tmp_path / "b.json"
     baseline.write_text(json.dumps({"gpu": "theirs", "steps": {"1x32": {"ms": 10.0, "peak_mib": 2.0}}}))
     words = {"OUT": str(out), "BASELINE": str(baseline), "MODEL": str(tiny_model_folder)}
@@ -37,7 +40,10 @@ def test_the_suite(
     result: dict[str, Any] = json.loads(out.read_text())
     assert check_result(result) == []
     rows = {row["name"]: row for row in result["rows"]}
-    if "MODEL" in run:
+    if "--shape" in run:
+        assert result["what"].startswith("gemma-3-1b's shape")
+        assert not [name for name in rows if name.startswith("matmul")]
+    elif "MODEL" in run:
         assert result["what"].startswith(f"{tiny_model_folder.name}, its own weights")
     else:
         assert result["what"].startswith("tiny's shape")

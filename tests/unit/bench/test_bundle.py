@@ -104,6 +104,7 @@ SCRIPT_OPTIONS = {
     "--baseline": ([], "--baseline /"),
     "--quick": ([], "--quick"),
     "--profile": ([], "--profile"),
+    "--shape": (["qwen3-0.6b"], "--shape qwen3-0.6b"),
     "--out": (["r.json"], "--out r.json"),
     "--model": (["tiny"], "--model tiny"),
     "--help": ([], "MODEL is a .gguf file, a Hugging Face folder"),

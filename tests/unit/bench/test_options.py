@@ -75,7 +75,9 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A tiny model and tiny shapes on the CPU; torch.compile without its compiler. Gives the modes compiled in."""
     sizes = {"vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
              "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 2048}  # fmt: skip
-    small = {"DEVICE": "cpu", "SIZES": {**baseline.SIZES, **sizes}, "SHAPES": ((1, 8),), "TOKENS": (4, 8),
+    for name, shape in baseline.SHAPES.items():
+        monkeypatch.setitem(baseline.SHAPES, name, {**shape, **sizes})
+    small = {"DEVICE": "cpu", "STEPS": ((1, 8),), "TOKENS": (4, 8),
              "BATCHES": (1, 2), "LAYERS": ((8, 16),), "MATMUL_ROWS": (4,), "PEAK": 16, "GRAPHED": 2,
              "COMPILED": ((1, 4, "reduce-overhead"), (2, 4, "default"))}  # fmt: skip
     for name, value in small.items():
@@ -124,6 +126,7 @@ def test_baseline(
         assert printed == ""
         return
     result = json.loads(out.read_text() if "--out" in run else printed[printed.index("{\n") :])
+    assert result["shape"] == ("qwen3-0.6b" if "--shape" in run else "smollm2-135m")
     assert set(result["steps"]) == {"1x8"}
     assert set(result["matmul"]) == {"16x16x16", "4x8x16", "4x16x8"}
     assert result["rows"]["decode adapter share"] > 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.baseline import LAYERS, MATMUL_ROWS, SHAPES
+from bench.baseline import LAYERS, MATMUL_ROWS, STEPS
 from bench.rows import (
     Peaks,
     Row,
@@ -96,7 +96,7 @@ def test_pytorch_measures_every_product_and_step_that_we_do() -> None:
     shapes = product_shapes(SMOLLM2_135M)
     assert list(LAYERS) == shapes == [(576, 960), (576, 576), (576, 3072), (1536, 576), (576, 49152)]
     assert Sizes().products == MATMUL_ROWS
-    assert sorted(Sizes().steps) == sorted(SHAPES)
+    assert sorted(Sizes().steps) == sorted(STEPS)
 
 
 def test_the_peak_is_cublas_or_else_our_own_best_and_says_so() -> None:
