@@ -238,7 +238,8 @@ def test_a_stop_while_the_tokens_are_counted_anew(drive_on_gpu: Drive) -> None:
     async def work(session: Session) -> None:
         await session.send(ReadDataset(text="\n".join(map(json.dumps, pairs(1500)))))
         run = asyncio.ensure_future(session.worker.answer(StartTraining(other, accept_problems=True)))
-        while session.worker.datasets._counting != "all":
+        while session.worker.datasets._counting != ("all", "auto"):
+            assert not run.done(), "it began without counting"
             await asyncio.sleep(0)
         await session.worker.answer(StopTraining())
         await run
