@@ -60,6 +60,15 @@ def test_one_ctrl_c_asks_two_end(ended: list[int], capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err == "\nlora-lab: interrupted\n"
 
 
+@pytest.fixture
+def python_s_own_handler() -> Iterator[None]:
+    """A job in the background of a script ignores Ctrl-C from its start, and Python then leaves it so."""
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, found)
+
+
+@pytest.mark.usefixtures("python_s_own_handler")
 def test_python_s_own_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     threads = threading.active_count()
