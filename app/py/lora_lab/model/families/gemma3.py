@@ -95,18 +95,12 @@ def gguf_names(config: ModelConfig) -> GgufNames:
 
 def block_vectors(config: ModelConfig, layer: int) -> dict[str, tuple[int, ...]]:
     """The gains; those of q and k are of one head."""
-    heads = {"self_attn.q_norm.weight": (config.head_dim,), "self_attn.k_norm.weight": (config.head_dim,)}
-    return {**gemma2.block_vectors(config, layer), **heads}
+    return {**gemma2.block_vectors(config, layer), **shared.head_norms(config)}
 
 
 def block_order(config: ModelConfig, layer: int) -> tuple[str, ...]:
     """q and its norm, k and its norm, and on as in Gemma 2."""
-    found: list[str] = []
-    for name in gemma2.block_order(config, layer):
-        found.append(name)
-        if name in ("q_proj", "k_proj"):
-            found.append(f"self_attn.{name[0]}_norm.weight")
-    return tuple(found)
+    return shared.with_head_norms(gemma2.block_order(config, layer))
 
 
 def block(run: Pass, layer: int, x: Tensor) -> Tensor:

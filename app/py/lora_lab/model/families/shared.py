@@ -178,3 +178,18 @@ def sliding_layers(kinds: list[str], window: int | None, local_rope: int = 0) ->
 def read_window(config: HfConfig, default: int | None) -> int | None:
     """Return `sliding_window` of a config.json: how many positions a token sees, or None."""
     return None if config.get("sliding_window", default) is None else config.size("sliding_window", default)
+
+
+def head_norms(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the gains of the norms over each head of q and k."""
+    return {"self_attn.q_norm.weight": (config.head_dim,), "self_attn.k_norm.weight": (config.head_dim,)}
+
+
+def with_head_norms(order: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a block's order with those gains, each behind its projection."""
+    found: list[str] = []
+    for name in order:
+        found.append(name)
+        if name in ("q_proj", "k_proj"):
+            found.append(f"self_attn.{name[0]}_norm.weight")
+    return tuple(found)
