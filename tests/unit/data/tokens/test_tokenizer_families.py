@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer as RustTokenizer
-from tokenizers import normalizers
+from tokenizers import normalizers, pre_tokenizers
 
-from lora_lab.data.tokens.javascript_text import nfc
 from lora_lab.data.tokens.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
 from lora_lab.data.tokens.tokenizer_json import rewrite_for_javascript
+from lora_lab.data.tokens.unicode_forms import nfc
 from lora_lab.errors import ModelError
 from lora_lab.model.files import TokenizerFiles
 from tests.unit.data.helpers import (
@@ -26,6 +26,7 @@ from tests.unit.data.helpers import (
     run_node_tokenizer,
 )
 from tests.unit.data.hostile_text import hostile_texts
+from tests.unit.data.unigram_files import trained_files
 
 pytestmark = pytest.mark.unit
 
@@ -138,6 +139,12 @@ STEPS = {
     "strips both": lambda: with_added(llama3_like_files(), lstrip=True, rstrip=True),
     "normalized": lambda: with_added(llama2_like_files(), normalized=True),
 }
+UNIGRAM = {
+    "unigram": lambda: trained_files(True, None, pre_tokenizers.Metaspace()),
+    "unigram, llama's steps": lambda: trained_files(
+        True, normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    ),
+}
 STEP_TEXTS = [
     text.replace("<|im_end|>", "</s>").replace("<|im_start|>", " <s>\u0085") for text in hostile_texts(500, seed=63)
 ] + [
@@ -189,6 +196,7 @@ def assert_streams(tokenizer: Tokenizer, ids: list[int]) -> None:
 PLACED = {
     **{name: functools.partial(published_files, name) for name in PUBLISHED},
     **{name: STEPS[name] for name in STEPS if name not in ("a dollar", "what matches is kept", "normalized")},
+    **UNIGRAM,
 }
 
 

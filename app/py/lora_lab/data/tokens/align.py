@@ -7,20 +7,27 @@ before it is compared with the answer's end. The text without the marks must be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lora_lab.data.tokens.template import ChatTemplate, TemplateError
 
 # Two of Unicode's noncharacters (U+FDD0 … U+FDEF); conversations that hold one are not aligned.
 _OPENING, _CLOSING = "\ufdee", "\ufdef"
+_MARK = re.compile(f"([{_OPENING}{_CLOSING}])")
+# Messages that are rendered for one row: with a rendering for each answer their number is the square of a row's length.
+MOST_RENDERED = 200_000
 
 
 def find_answers(
     messages: Sequence[Mapping[str, Any]], wanted: frozenset[int], text: str, template: ChatTemplate
 ) -> list[tuple[int, int, int]] | None:
     """Return (turn, start, end) of the `wanted` turns' words in the rendered `text`; None when one cannot be found."""
-    if _OPENING in text or _CLOSING in text:
+    together = find_together(messages, wanted, text, template)
+    if together is not None:
+        return [(turn, *together[turn]) for turn in sorted(wanted)]
+    if _OPENING in text or _CLOSING in text or len(wanted) * len(messages) > MOST_RENDERED:
         return None
     found = []
     for turn in sorted(wanted):
@@ -31,15 +38,56 @@ def find_answers(
     return found
 
 
-def _find(
-    messages: Sequence[Mapping[str, Any]], turn: int, text: str, template: ChatTemplate
-) -> tuple[int, int] | None:
-    content = messages[turn]["content"]
+def find_together(
+    messages: Sequence[Mapping[str, Any]], wanted: Iterable[int], text: str, template: ChatTemplate
+) -> dict[int, tuple[int, int]] | None:
+    """Return (start, end) of each wanted turn's words in the rendered `text`, by one more rendering.
+
+    None where the template changes the words of one of them, or what it writes depends on them.
+    """
+    if _OPENING in text or _CLOSING in text:
+        return None
+    marked, turns = [dict(message) for message in messages], sorted(wanted)
+    for turn in turns:
+        parts = _parts(messages[turn]["content"])
+        if parts is None:
+            return None
+        before, words, behind = parts
+        marked[turn]["content"] = f"{before}{_OPENING}{words}{_CLOSING}{behind}"
+    try:
+        rendered = template.render(marked)
+    except TemplateError:
+        return None
+    pieces = _MARK.split(rendered)  # text, mark, text, mark, …
+    if "".join(pieces[::2]) != text or pieces[1::2] != [_OPENING, _CLOSING] * len(turns):
+        return None
+    found, place = {}, 0
+    for index, turn in enumerate(turns):
+        start = place + len(pieces[4 * index])
+        place = start + len(pieces[4 * index + 2])
+        if pieces[4 * index + 2] != messages[turn]["content"].strip():
+            return None
+        found[turn] = (start, place)
+    return found
+
+
+def _parts(content: str) -> tuple[str, str, str] | None:
+    """Return the white space before the words, the words, and what is behind; None where there are no words."""
     words = content.strip()
     if not words:
         return None
+    start = content.index(words)
+    return content[:start], words, content[start + len(words) :]
+
+
+def _find(
+    messages: Sequence[Mapping[str, Any]], turn: int, text: str, template: ChatTemplate
+) -> tuple[int, int] | None:
+    parts = _parts(messages[turn]["content"])
+    if parts is None:
+        return None
     # White space outside the marks, so that a template's `trim` still finds it.
-    before, behind = content[: content.index(words)], content[content.index(words) + len(words) :]
+    before, words, behind = parts
     marked = [dict(message) for message in messages]
     marked[turn]["content"] = f"{before}{_OPENING}{words}{_CLOSING}{behind}"
     try:

@@ -14,6 +14,7 @@ from lora_lab.data.problems import Problem, RowError
 from lora_lab.data.rows.schema import Conversation, Row, TextRow
 from lora_lab.data.tokens.examples import Example, Examples
 from lora_lab.data.tokens.mask import mask_conversation
+from lora_lab.data.tokens.remarks import template_remarks
 from lora_lab.data.tokens.template import ChatTemplate, TemplateError
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.settings import Masking, OnLong
@@ -25,7 +26,7 @@ class EncodedRow:
 
     example: Example
     full_length: int  # tokens before the cut
-    warnings: tuple[str, ...] = ()
+    remarks: tuple[Problem, ...] = ()  # warnings, and what is good to know
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def encode_row(
     tokens, trained = example.tokens[:max_length], example.trained[:max_length]
     if problem := unusable(row.line, length, bool(trained.any()), max_length, on_long):
         return problem
-    return EncodedRow(Example(tokens, trained), length, result.warnings)
+    return EncodedRow(Example(tokens, trained), length, result.remarks)
 
 
 def encode_whole(
@@ -76,14 +77,14 @@ def encode_whole(
     """Return one row's example uncut, even where nothing of it is trained; or what keeps it from being rendered."""
     try:
         if isinstance(row, TextRow):
-            tokens, trained, warnings = _encode_text(row, tokenizer)
+            tokens, trained, remarks = _encode_text(row, tokenizer)
         else:
-            tokens, trained, warnings = _encode_conversation(row, tokenizer, template, masking)
+            tokens, trained, remarks = _encode_conversation(row, tokenizer, template, masking)
     except RowError as error:
         return error.at(row.line)
     except TemplateError as error:
         return Problem(row.line, str(error), kind="template")
-    return EncodedRow(Example(tokens, trained), len(tokens), warnings)
+    return EncodedRow(Example(tokens, trained), len(tokens), remarks)
 
 
 def unusable(line: int, full_length: int, is_trained: bool, max_length: int, on_long: OnLong) -> Problem | None:
@@ -99,30 +100,26 @@ def unusable(line: int, full_length: int, is_trained: bool, max_length: int, on_
 
 def _encode_conversation(
     row: Conversation, tokenizer: Tokenizer, template: ChatTemplate | None, masking: Masking
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+) -> tuple[np.ndarray, np.ndarray, tuple[Problem, ...]]:
     if template is None:
         hint = 'it can be trained on {"text": …} rows only'
         raise RowError("this model has no chat template", hint, "no-template")
     masked = mask_conversation(row, tokenizer, template, masking)
-    warnings = tuple(
-        f"messages[{turn}]: the answer's first characters melt with the template's header into one token, which is not "
-        "trained; remove the white space at the start of the answer"
-        for turn in masked.blurred_turns
-    )
     if len(masked.trained):
         masked.trained[0] = False
-    return masked.tokens, masked.trained, warnings
+    return masked.tokens, masked.trained, template_remarks(row, masked, template, masking)
 
 
-def _encode_text(row: TextRow, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _encode_text(row: TextRow, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, tuple[Problem, ...]]:
     ids = tokenizer.encode(row.text, add_special_tokens=True)
     end_of_text = tokenizer.end_of_text_id
     if end_of_text is not None and (not ids or ids[-1] != end_of_text):
         ids.append(end_of_text)
     trained = np.ones(len(ids), np.bool_)
     trained[:1] = False
-    warnings = () if end_of_text is not None else ("the model names no end-of-text token; none was added",)
-    return np.asarray(ids, np.int32), trained, warnings
+    said = "the model names no end-of-text token; none was added"
+    remarks = () if end_of_text is not None else (Problem(row.line, said, kind="mask", severity="warning"),)
+    return np.asarray(ids, np.int32), trained, remarks
 
 
 def _nothing_to_train(full_length: int, max_length: int) -> RowError:

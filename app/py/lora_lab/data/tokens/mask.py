@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lora_lab.data.problems import RowError, excerpt
 from lora_lab.data.rows.messages import Message
 from lora_lab.data.rows.schema import Conversation
-from lora_lab.data.tokens.align import find_answers
+from lora_lab.data.tokens.align import MOST_RENDERED, find_answers, find_together
 from lora_lab.data.tokens.template import ChatTemplate, TemplateError
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.settings import Masking
@@ -33,7 +33,9 @@ class MaskedText:
 
     A turn is blurred when the template's header and the answer's first characters melt into one token, which belongs
     to neither and is not trained. `aligned` says that the template breaks the prefix property, and the answers were
-    found in the whole text instead. `turns` are the places [first, stop) of the assistant turns that were looked at.
+    found in the whole text instead. `turns` are the places [first, stop) of the assistant turns that were looked at;
+    `starts` the characters at which the trained ones begin, None where everything is trained. They are left out where
+    they were found by the generation prompt before them, so that training and chat begin alike.
     """
 
     text: str
@@ -42,6 +44,7 @@ class MaskedText:
     blurred_turns: tuple[int, ...]
     aligned: bool = False
     turns: tuple[tuple[int, int, int], ...] = ()  # (turn, first token, token behind the last)
+    starts: dict[int, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class _Span:
     start: int
     end: int
     content_end: int  # where the turn's own words end inside the span; `start` when they cannot be found
+
+
+# Of more turns than this not all are looked for by renderings of their own.
+_FEW_TURNS = 24
+_MOST_COUNTED = 1_000_000
 
 
 def mask_conversation(
@@ -98,7 +106,19 @@ def mask_conversation(
         turns.append((span.turn, first, stop))
         if is_blurred and masking != "all":
             blurred.append(span.turn)
-    return MaskedText(text, np.asarray(ids, np.int32), trained, tuple(blurred), aligned, tuple(turns))
+    starts: dict[int, int | None] = {}
+    if masking == "all":
+        starts = dict.fromkeys(trained_turns(conversation.messages, masking))
+    elif aligned or template.marks_generation:
+        starts = {span.turn: span.start for span in spans}
+    return MaskedText(text, np.asarray(ids, np.int32), trained, tuple(blurred), aligned, tuple(turns), starts)
+
+
+def trained_turns(messages: Sequence[Message], masking: Masking) -> frozenset[int]:
+    """Return the assistant turns that are trained; with "all" those that the row does not exclude."""
+    if masking != "all":
+        return _wanted_turns(messages, masking)
+    return frozenset(index for index, one in enumerate(messages) if one.role == "assistant" and not one.excluded)
 
 
 def _wanted_turns(messages: Sequence[Message], masking: Masking) -> frozenset[int]:
@@ -183,10 +203,66 @@ def _prefix_spans(
     messages: Sequence[Message], wanted: frozenset[int], text: str, template: ChatTemplate
 ) -> list[_Span]:
     plain = [message.as_dict() for message in messages]
+    if len(wanted) > _FEW_TURNS:
+        many = _many_spans(messages, plain, sorted(wanted), text, template)
+        if many is not None:
+            return many
+        if len(wanted) * len(messages) > MOST_RENDERED:
+            raise _BrokenPrefixError(
+                f"the conversation has {len(messages):,} messages, and what the chat template writes around them "
+                "differs, so the assistant's words cannot be told from the rest in reasonable time",
+                "split the row, or use a template with {% generation %} marks",
+                "template-prefix",
+            )
+    return _spans_of(sorted(wanted), messages, plain, text, template)
+
+
+def _many_spans(
+    messages: Sequence[Message], plain: Sequence[dict], wanted: Sequence[int], text: str, template: ChatTemplate
+) -> list[_Span] | None:
+    """Return the spans of many turns; None where they cannot be told in time that is linear in their number.
+
+    The words of all are found by one rendering. What stands between the prefix and the words, and between the words and
+    the next turn, is taken from the turns 1, 2, 4, 8, …, whose prefixes together are as long as two conversations, and
+    must be the same for all.
+    """
+    words = find_together(plain, wanted, text, template)
+    if words is None:
+        return None
+    asked = {wanted[(1 << power) - 1] for power in range(len(wanted).bit_length()) if (1 << power) <= len(wanted)}
+    asked |= {wanted[-1]} if wanted[-1] == len(messages) - 1 else set()
+    sampled = {span.turn: span for span in _spans_of(sorted(asked), messages, plain, text, template)}
+    around = {turn: _with_space(text, messages[turn].content, *words[turn]) for turn in wanted}
+    heads = {text[span.start : around[turn][0]] for turn, span in sampled.items()}
+    tails = {text[around[turn][1] : span.end] for turn, span in sampled.items() if turn + 1 < len(messages)}
+    if len(heads) != 1 or len(tails) != 1:
+        return None
+    head, tail = heads.pop(), tails.pop()
     spans = []
-    for turn, message in enumerate(messages):
-        if turn not in wanted:
-            continue
+    for turn in wanted:
+        start, end = around[turn]
+        if turn not in sampled and not (text.startswith(tail, end) and text.endswith(head, 0, start)):
+            return None
+        span = _with_content(turn, start - len(head), end + len(tail), text, messages[turn].content)
+        spans.append(sampled.get(turn, span))
+    return spans
+
+
+def _with_space(text: str, content: str, start: int, end: int) -> tuple[int, int]:
+    """Return the place of a turn's words with the white space around them that the template leaves there."""
+    before, behind = content[: len(content) - len(content.lstrip())], content[len(content.rstrip()) :]
+    if before and text.endswith(before, 0, start):
+        start -= len(before)
+    return start, end + len(behind) * text.startswith(behind, end)
+
+
+def _spans_of(
+    turns: Sequence[int], messages: Sequence[Message], plain: Sequence[dict], text: str, template: ChatTemplate
+) -> list[_Span]:
+    """Return the turns' spans, by a rendering of the conversation before each and one with it."""
+    spans = []
+    for turn in turns:
+        message = messages[turn]
         start = len(_prefix_before(plain, turn, text, template))
         span = _with_content(turn, start, len(text), text, message.content)
         if turn + 1 < len(messages):
@@ -252,12 +328,14 @@ class _TokenPlaces:
         self._tokenizer = tokenizer
         ends = tokenizer.token_ends(text, ids)
         self._ends: list[int] | None = None if ends is None else ends.tolist()
+        self._bytes: np.ndarray | None = None  # where each character begins, for texts beyond ASCII
+        self._counted = 0  # characters that were tokenized for their number
 
     def first_token_from(self, place: int) -> tuple[int, bool]:
         """Return the first token that lies wholly behind a character, and whether another one straddles it."""
         if self._ends is None:
             return self._token_count(place), False
-        byte = len(self._text[:place].encode("utf-8"))
+        byte = self._byte(place)
         index = bisect.bisect_left(self._ends, byte)  # the token that ends at or behind the place
         if byte == 0:
             return 0, False
@@ -267,8 +345,18 @@ class _TokenPlaces:
         """Return the number of tokens needed to cover the text up to a character."""
         if self._ends is None:
             return len(self._ids) if place == len(self._text) else self._token_count(place)
-        byte = len(self._text[:place].encode("utf-8"))
+        byte = self._byte(place)
         return bisect.bisect_left(self._ends, byte) + 1 if byte else 0
+
+    def _byte(self, place: int) -> int:
+        """Return the byte of the UTF-8 text at which a character begins."""
+        if self._text.isascii():
+            return place
+        if self._bytes is None:
+            codes = np.frombuffer(self._text.encode("utf-32-le", "surrogatepass"), np.uint32)
+            sizes = 1 + (codes > 0x7F) + (codes > 0x7FF).astype(np.int64) + (codes > 0xFFFF)
+            self._bytes = np.concatenate([[0], np.cumsum(sizes)])
+        return int(self._bytes[place])
 
     def is_blank(self, index: int) -> bool:
         """Whether a token is nothing but white space."""
@@ -276,6 +364,13 @@ class _TokenPlaces:
 
     def _token_count(self, place: int) -> int:
         """Without token sizes: the prefix, tokenized by itself, must be a prefix of the whole text's tokens."""
+        self._counted += place
+        if self._counted > _MOST_COUNTED + 16 * len(self._text):
+            raise RowError(
+                "the conversation has too many turns for this tokenizer, of whose tokens no bytes can be told",
+                "split the row",
+                "melted-token",
+            )
         part = self._tokenizer.encode(self._text[:place])
         if list(self._ids[: len(part)]) != part:
             raise RowError(

@@ -2,11 +2,15 @@
 
 Same environment as `transformers`: `trim_blocks`, `lstrip_blocks`, loop controls, `{% generation %}`, the filter
 `tojson` (without HTML escaping), the globals `raise_exception`, `strftime_now`, and guarded `dict` and `namespace`.
+A template is a stranger's program: what it may do is bounded (template_sandbox.py), and whatever goes wrong while it is
+compiled or runs is a `TemplateError`.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,12 +21,21 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.runtime
 import jinja2.utils
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from lora_lab.data.rows.names import REASONING
+from lora_lab.data.tokens.template_budget import MAX_SOURCE, Budget, LimitError
+from lora_lab.data.tokens.template_sandbox import BoundedEnvironment
+from lora_lab.data.tokens.template_timer import HardLimit
 from lora_lab.errors import LoraLabError
 
 # Unicode's noncharacters U+FDD0 … U+FDEF: no text for interchange holds them, so they can mark places in one.
 _NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+
+
+_MESSAGE_CHARACTERS = 600
+# `%Y`, `%-d`: a number between the two would be a width, of any size.
+_DATE_FORMAT = re.compile(r"[^%]*(?:%[-_0^#]?[A-Za-z%][^%]*)*")
+_DATE_CHARACTERS = 200
 
 
 class TemplateError(LoraLabError):
@@ -41,33 +54,42 @@ class ChatTemplate:
         self.source = source
         self.special_tokens = dict(special_tokens or {})
         self.end_of_turn = ""
-        self._environment = _make_environment()
+        self._environment, self._limit = _make_environment(), HardLimit()
+        if len(source) > MAX_SOURCE:
+            raise TemplateError(
+                f"the chat template cannot be read: it has {len(source):,} characters; wanted at most {MAX_SOURCE:,}"
+            )
         try:
-            self._template = self._environment.from_string(source)
-        except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"the chat template cannot be read: line {error.lineno}: {error.message}") from error
-        except RecursionError as error:
-            raise TemplateError("the chat template cannot be read: it is nested too deeply") from error
+            with self._limit, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's about code like 1[2], which a template may well hold
+                self._template = self._environment.from_string(source)
+        except Exception as error:  # jinja2's own, and Python's compiler's: IndentationError, MemoryError, …
+            raise TemplateError(f"the chat template cannot be read: {_said(error)}") from error
         # Whether the template itself says which parts the assistant generates.
         self.marks_generation = self._environment.generation_blocks > 0  # type: ignore[attr-defined]
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False) -> str:
         """Return the conversation as the text that is tokenized. Raises TemplateError when the template refuses it."""
         plain = [_template_message(message) for message in messages]
+        environment = self._environment
+        environment.budget = Budget(plain)
         try:
-            return self._template.render(
-                messages=plain,
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **self.special_tokens,
+            context = self._template.new_context(
+                {
+                    "messages": plain,
+                    "tools": None,
+                    "documents": None,
+                    "add_generation_prompt": add_generation_prompt,
+                    **self.special_tokens,
+                }
             )
+            with self._limit:
+                return environment.concat(self._template.root_render_func(context))
         except jinja2.TemplateError as error:
-            raise TemplateError(f"the chat template refuses this conversation: {error.message or error}") from error
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise TemplateError(f"the chat template refuses this conversation: {_said(error)}") from error
+        except Exception as error:
             # Expressions inside a template raise Python's own errors, e.g. adding a list to a string.
-            kind = type(error).__name__
-            raise TemplateError(f"the chat template fails on this conversation: {kind}: {error}") from error
+            raise TemplateError(f"the chat template fails on this conversation: {_said(error)}") from error
 
     def render_with_marks(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
         """Return the rendered text and the (start, end) characters of its `{% generation %}` blocks, in order."""
@@ -85,11 +107,26 @@ class ChatTemplate:
         return text, _find_marks(marked, text, opening, closing)
 
 
+def _said(error: Exception) -> str:
+    """Return an error's words, cut short: a template may raise as many as it likes."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        said = f"line {error.lineno}: {error.message}"
+    elif isinstance(error, jinja2.TemplateError):
+        said = str(error.message or error)
+    elif isinstance(error, (LimitError, TimeoutError)):
+        said = str(error)
+    elif isinstance(error, RecursionError):
+        said = "it is nested too deeply"
+    else:
+        said = f"{type(error).__name__}: {error}"
+    return said if len(said) <= _MESSAGE_CHARACTERS else said[: _MESSAGE_CHARACTERS - 1] + "…"
+
+
 def _template_message(message: Mapping[str, Any]) -> dict[str, Any]:
     # Keys whose value is None are left out: many templates would print the word "None".
     plain = {key: value for key, value in message.items() if value is not None}
     # A reasoning text goes by several names; `reasoning_content` is the one that templates read (gpt-oss: `thinking`).
-    reasoning = next((plain[key] for key in ("reasoning_content", "thinking", "reasoning") if key in plain), None)
+    reasoning = next((plain[key] for key in REASONING if key in plain), None)
     return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
 
 
@@ -162,11 +199,12 @@ def _refuse_underscore(name: Any) -> None:
         raise jinja2.exceptions.SecurityError(f"a chat template may not store the name {name!r}")
 
 
-def _make_environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _make_environment() -> BoundedEnvironment:
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationExtension, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _to_json
+    environment.bound_filters()
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["dict"] = _DictFactory()
@@ -189,4 +227,6 @@ def _raise_exception(message: str) -> None:
 
 
 def _strftime_now(format: str) -> str:
+    if len(format) > _DATE_CHARACTERS or not _DATE_FORMAT.fullmatch(format):
+        raise jinja2.exceptions.TemplateError(f"strftime_now({format[:80]!r}): no format of a date")
     return datetime.now().strftime(format)

@@ -15,6 +15,7 @@ from lora_lab.data.tokens.token_decoders import (
     metaspace_scheme,
     token_spelling,
 )
+from lora_lab.data.tokens.unigram import is_unigram, unigram_tokens
 from lora_lab.errors import ModelError
 
 # Unicode's White_Space, which is what Rust strips beside an added token (Python and JavaScript strip more and less).
@@ -28,15 +29,15 @@ class TokenTable:
     """The tokens of a tokenizer.json, and each one's bytes where a token stands for the same ones everywhere."""
 
     def __init__(self, tokenizer_json: dict[str, Any]) -> None:
-        """Raises ModelError when it is no BPE tokenizer with a vocabulary."""
-        model = tokenizer_json.get("model") or {}
-        vocabulary = model.get("vocab")
-        if model.get("type", "BPE") != "BPE" or not isinstance(vocabulary, dict) or not vocabulary:
-            raise ModelError(f"the tokenizer's model is {model.get('type')!r}; only BPE with a vocabulary is supported")
+        """Raises ModelError when it is no BPE or Unigram tokenizer with a vocabulary, or a damaged one."""
+        vocabulary = _vocabulary(tokenizer_json)
         added = tokenizer_json.get("added_tokens") or []
         self.token_ids: dict[str, int] = {**vocabulary, **{token["content"]: token["id"] for token in added}}
         self.vocab_size = max(self.token_ids.values()) + 1
         self.tokens: list[str | None] = [None] * self.vocab_size
+        if is_unigram(tokenizer_json):  # two of its numbers may have one name
+            pairs = tokenizer_json["model"]["vocab"]
+            self.tokens[: len(pairs)] = [token for token, _ in pairs]
         for token, token_id in self.token_ids.items():
             self.tokens[token_id] = token
         self.added_ids = frozenset(token["id"] for token in added)
@@ -139,29 +140,43 @@ def _skip_blank(data: bytes, place: int) -> int:
     return blank.end() if blank else place
 
 
+def _vocabulary(tokenizer_json: dict[str, Any]) -> dict[str, int]:
+    found = tokenizer_json.get("model")
+    model = found if isinstance(found, dict) else {"type": None}
+    kind, vocabulary = model.get("type", "BPE"), model.get("vocab")
+    if kind == "Unigram":
+        return {token: token_id for token_id, token in enumerate(unigram_tokens(model))}
+    if kind != "BPE" or not isinstance(vocabulary, dict) or not vocabulary:
+        raise ModelError(f"the tokenizer's model is {kind!r}; only BPE and Unigram with a vocabulary are supported")
+    return vocabulary
+
+
 def _prefix(tokenizer_json: dict[str, Any]) -> str:
     """Return when encoding puts a space in front of text: "prepend", as Metaspace ("always", "first"), "" for never."""
-    for node in _flat(tokenizer_json.get("normalizer"), "normalizers"):
+    for node in flat_steps(tokenizer_json.get("normalizer"), "normalizers"):
         if node.get("type") == "Prepend":
             return "prepend"
-    for node in _flat(tokenizer_json.get("pre_tokenizer"), "pretokenizers"):
+    for node in flat_steps(tokenizer_json.get("pre_tokenizer"), "pretokenizers"):
         if node.get("type") == "Metaspace" and metaspace_scheme(node) != "never":
             return metaspace_scheme(node)
     return ""
 
 
-def _flat(node: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+def flat_steps(node: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    """Return the steps of a normalizer, pre-tokenizer or post-processor; `key` is where a Sequence has its own."""
     if not node:
         return []
     if node.get("type") != "Sequence":
         return [node]
-    return [leaf for part in node.get(key) or [] for leaf in _flat(part, key)]
+    return [leaf for part in node.get(key) or [] for leaf in flat_steps(part, key)]
 
 
 def byte_level_parts(tokenizer_json: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the pre-tokenizer's steps that spell text in GPT-2's characters for bytes."""
     return [
-        part for part in _flat(tokenizer_json.get("pre_tokenizer"), "pretokenizers") if part.get("type") == "ByteLevel"
+        part
+        for part in flat_steps(tokenizer_json.get("pre_tokenizer"), "pretokenizers")
+        if part.get("type") == "ByteLevel"
     ]
 
 
@@ -170,7 +185,7 @@ def _is_byte_level(tokenizer_json: dict[str, Any]) -> bool:
     Unicode's.
     """
     byte_level = byte_level_parts(tokenizer_json)
-    normalizers = _flat(tokenizer_json.get("normalizer"), "normalizers")
+    normalizers = flat_steps(tokenizer_json.get("normalizer"), "normalizers")
     changes = any(part.get("add_prefix_space") for part in byte_level)
     return bool(byte_level) and not changes and all(node.get("type") == "NFC" for node in normalizers)
 
@@ -178,6 +193,6 @@ def _is_byte_level(tokenizer_json: dict[str, Any]) -> bool:
 def missing_byte_characters(tokenizer_json: dict[str, Any]) -> list[str]:
     """Return the characters (in GPT-2's spelling of bytes) that the vocabulary lacks and nothing stands in for."""
     model = tokenizer_json["model"]
-    if model.get("unk_token") is not None or not byte_level_parts(tokenizer_json):
+    if is_unigram(tokenizer_json) or model.get("unk_token") is not None or not byte_level_parts(tokenizer_json):
         return []
     return [char for char in BYTE_OF_CHAR if char not in model["vocab"]]

@@ -2,7 +2,8 @@
 
 CPython uses `tokenizers` on the model's tokenizer.json as it is; Pyodide uses `@huggingface/tokenizers`, which the
 worker has put on `globalThis.loraLabTokenizers`, on a rewritten one (see tokenizer_json.py) and on texts made ready for
-it (see javascript_text.py). Tests hold the two against each other on thousands of hostile strings.
+it (see javascript_text.py), and for the model type Unigram Python itself (see unigram_text.py). Tests hold the two
+hosts against each other on thousands of hostile strings.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 
 from lora_lab.data.tokens.javascript_text import JavaScriptText
 from lora_lab.data.tokens.token_table import TokenTable
+from lora_lab.data.tokens.tokenizer_check import check_tokenizer_json
 from lora_lab.data.tokens.tokenizer_json import rewrite_for_javascript
+from lora_lab.data.tokens.unigram import is_unigram
+from lora_lab.data.tokens.unigram_text import UnigramText
 from lora_lab.errors import ModelError
 from lora_lab.formats.tokenizer_files import TokenizerFiles
 
@@ -57,22 +63,29 @@ class Tokenizer(Protocol):
 def load_tokenizer(files: TokenizerFiles) -> Tokenizer:
     """Return the tokenizer of a model's files. Raises ModelError when it is of a kind that is not supported."""
     if sys.platform == "emscripten":
-        return _JavaScriptTokenizer(files)
+        return browser_tokenizer(files)
     return _RustTokenizer(files)
 
 
-class _BaseTokenizer:
+def browser_tokenizer(files: TokenizerFiles) -> Tokenizer:
+    """Return what `load_tokenizer` returns in the browser; of Unigram that runs anywhere."""
+    return _UnigramTokenizer(files) if is_unigram(files.tokenizer_json) else _JavaScriptTokenizer(files)
+
+
+class _BaseTokenizer(ABC):
     """Everything that is read from tokenizer.json alone and hence the same in both hosts."""
 
     def __init__(self, files: TokenizerFiles) -> None:
+        check_tokenizer_json(files.tokenizer_json)
         self._table = TokenTable(files.tokenizer_json)
         self.vocab_size = self._table.vocab_size
         named = (self._table.token_ids.get(token) for token in files.special_tokens.values())
         self.special_ids = self._table.special_ids | {token_id for token_id in named if token_id is not None}
         self.end_of_text_id = self._table.token_ids.get(files.special_tokens.get("eos_token") or "")
 
+    @abstractmethod
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        raise NotImplementedError
+        """Return a well-formed text's tokens: the host's part."""
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         return self._encode(_well_formed(text), add_special_tokens)
@@ -101,15 +114,30 @@ class _RustTokenizer(_BaseTokenizer):
         import tokenizers
 
         super().__init__(files)
-        try:
-            self._rust = tokenizers.Tokenizer.from_str(json.dumps(files.tokenizer_json))
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"tokenizer.json cannot be read: {error}") from error
-        self._rust.no_truncation()
-        self._rust.no_padding()
+        plain = {**files.tokenizer_json, "truncation": None, "padding": None}
+        with _no_panic("tokenizer.json cannot be read"):
+            self._rust = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        for token in files.tokenizer_json.get("added_tokens") or []:
+            if self._rust.token_to_id(token["content"]) not in (token["id"], None):
+                raise ModelError(
+                    f"tokenizer.json: the added token {token['content'][:80]!r} has the number {token['id']}, but "
+                    f"{self._rust.token_to_id(token['content'])} in the order of the others"
+                )
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        return list(self._rust.encode(text, add_special_tokens=add_special_tokens).ids)
+        with _no_panic("the tokenizer fails on a text"):
+            return list(self._rust.encode(text, add_special_tokens=add_special_tokens).ids)
+
+
+@contextmanager
+def _no_panic(said: str) -> Iterator[None]:
+    """Turn what the library raises, bare Exceptions and Rust's panics, which are none, into a ModelError."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{said}: {error}") from error
 
 
 class _JavaScriptTokenizer(_BaseTokenizer):
@@ -129,8 +157,22 @@ class _JavaScriptTokenizer(_BaseTokenizer):
         self._special = js.JSON.parse('{"add_special_tokens": true}')
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        ids: Any = self._js.encode(self._ready(text), self._special if add_special_tokens else self._plain).ids
+        from pyodide.ffi import JsException
+
+        try:
+            ids: Any = self._js.encode(self._ready(text), self._special if add_special_tokens else self._plain).ids
+        except JsException as error:
+            raise ModelError(f"the tokenizer fails on a text: {error}") from error
         return list(ids.to_py())
+
+
+class _UnigramTokenizer(_BaseTokenizer):
+    def __init__(self, files: TokenizerFiles) -> None:
+        super().__init__(files)
+        self._unigram = UnigramText(files.tokenizer_json)
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return self._unigram.encode(text, add_special_tokens)
 
 
 def _well_formed(text: str) -> str:

@@ -18,7 +18,7 @@
 One difference is left. Added tokens that are `normalized` (old files of Llama 2's kind have such) are spelled with the
 space in front in Rust; JavaScript takes one without it too when nothing else stands between two of them.
 
-Decoding is done in Python for both hosts (see token_decoders.py).
+Decoding is done in Python for both hosts (see token_decoders.py), and all of Unigram in the browser (unigram_text.py).
 """
 
 from __future__ import annotations
