@@ -15,7 +15,8 @@ from build_tools.base import CACHE, FileHashes
 from build_tools.environment import ensure_node_modules, search_path
 from build_tools.fetch import Fetcher
 from build_tools.parts import MODEL
-from lora_lab.data.files.json_rows import Item, json_lines
+from lora_lab.data.files.items import Item
+from lora_lab.data.files.json_rows import json_lines
 from lora_lab.data.files.source import DataSource, TextStream, whole_lines
 from lora_lab.data.problems import Problem
 from lora_lab.data.rows.schema import RawRow

@@ -6,22 +6,37 @@ import asyncio
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from build_tools.base import ROOT
-from lora_lab.data import DataSource, RowTable, build_report, read_table
+from lora_lab.data import ColumnMapping, DataSource, RowTable, build_report, read_table
 from lora_lab.data.problem_titles import TITLES
-from tests.unit.data.corpus.cases import CASES, Case
+from lora_lab.data.rows.row import Row, TextRow
+from tests.unit.data.corpus.cases import CASES as FILE_CASES
+from tests.unit.data.corpus.cases import Case
+from tests.unit.data.corpus.row_cases import ROW_CASES
 from tests.unit.data.helpers import run
 
 pytestmark = pytest.mark.unit
 
+CASES = [*FILE_CASES, *ROW_CASES]
 QUIET = ("few-rows", "container", "crlf", "blank-lines")
 
 
 def read(case: Case, **options: object) -> RowTable:
-    return run(read_table([DataSource.from_bytes(case.raw, case.name)], **options))
+    mapping = ColumnMapping.parse(case.map) if case.map else None
+    return run(read_table([DataSource.from_bytes(case.raw, case.name)], mapping, **options))
+
+
+def as_turns(row: Row) -> tuple[str, ...]:
+    """Return a row as a case's `turns` write it."""
+    if isinstance(row, TextRow):
+        return (row.text,)
+    written = [f"{message.role[0]}: {message.content}" for message in row.messages]
+    is_read = [message.role == "assistant" and not message.trained for message in row.messages]
+    return tuple(f"({turn})" if only_read else turn for turn, only_read in zip(written, is_read, strict=True))
 
 
 def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
@@ -37,7 +52,11 @@ def test_a_file_gets_its_report(case: Case) -> None:
     wanted = {kind: count for kind, count in case.kinds.items() if count}
     assert {k: c for k, c in found.items() if k not in QUIET or k in wanted} == wanted, report.as_text()
     assert (report.format, report.rows, report.good) == (case.format, case.rows, case.good)
-    assert report.mendable == case.mendable
+    assert (report.mendable, report.improvable) == (case.mendable, case.improvable)
+    assert {column.column: column.rows for column in report.unused} == case.unused
+    assert [reading.mapping.describe() for reading in report.readings] == list(case.readings)
+    assert bool(report.asks) == case.asks, report.asks
+    assert not case.turns or as_turns(table.row(0)) == case.turns
     places = {(problem.kind, problem.line, problem.column) for problem in report.noted}
     assert set(case.at) <= places, places
     # Everything can be shown, printed and sent, whatever the file holds.
@@ -58,18 +77,20 @@ def test_the_cleaned_file_reads_without_errors_and_holds_every_good_row(case: Ca
         return b"".join([piece async for piece in table.cleaned()])
 
     raw = run(cleaned())
-    again = run(read_table([DataSource.from_bytes(raw, "cleaned.jsonl")]))
+    again = run(read_table([DataSource.from_bytes(raw, "cleaned.jsonl")], table.mapping))
     assert again.good == again.rows == case.good + case.mendable
     assert not [p for p in again.problems if p.severity == "error" and p.kind != "empty-file"]
-    assert [again.row(i).texts for i in range(len(again))] == [table.row(i).texts for i in range(len(table))]
+    mended = read(case, use_mended=True)
+    assert [again.row(i).texts for i in range(len(again))] == [mended.row(i).texts for i in range(len(mended))]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.mendable], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [c for c in CASES if c.mendable or c.improvable], ids=lambda case: case.name)
 def test_mended_rows_are_good_where_they_are_asked_for(case: Case) -> None:
     table = read(case, use_mended=True)
     report = build_report(table)
     assert len(table.usable()) == case.good + case.mendable
-    assert report.mendable == 0
+    assert (report.mendable, report.improvable) == (0, 0)
+    assert table.good == case.good + case.mendable
     assert any(problem.message.startswith("mended: ") for problem in report.warnings)
 
 
@@ -80,6 +101,10 @@ def test_a_wrong_expectation_would_be_seen() -> None:
         test_a_file_gets_its_report(Case(case.name, case.raw, case.format, case.rows, case.good + 1, case.kinds))
     with pytest.raises(AssertionError):
         test_a_file_gets_its_report(Case(case.name, case.raw, case.format, case.rows, case.good, {}))
+    case = next(case for case in CASES if case.name == "kto-label.jsonl")
+    for name, wrong in {"unused": {"label": 4}, "turns": ("u: a",), "readings": (), "asks": True, "good": 4}.items():
+        with pytest.raises(AssertionError):
+            test_a_file_gets_its_report(replace(case, **{name: wrong}))
 
 
 def test_every_kind_of_problem_has_a_title_and_stands_in_the_docs() -> None:
@@ -100,7 +125,9 @@ def test_every_kind_of_problem_has_a_title_and_stands_in_the_docs() -> None:
         ("single-quotes.jsonl", "{'text': 'it\\'s me'}", '{"text":"it\'s me"}'),
         ("raw-tab.jsonl", '{"text": "a b"}', '{"text": "a\\tb"}'),
         ("joined-with-bom.jsonl", '\ufffd{"text": "two"}', '{"text":"two"}'),
-        ("two-on-a-line.jsonl", '{"text": "one"} {"text": "two"}', '{"text": "one"} ¶ {"text": "two"}'),
+        ("to-dict.json", '{"prompt": ["a", "b"], "completion": ["c", "d"]}',
+         '{"prompt": "a", "completion": "c"} ¶ {"prompt": "b", "completion": "d"}'),
+        ("curly-quotes.jsonl", "{“text”: “she said \"no\"”}", '{"text":"she said \\"no\\""}'),
         ("array-missing-comma.json", '{"text": "two"}', ', {"text": "two"}'),
     ],
 )
@@ -128,7 +155,8 @@ def test_files_cut_into_any_chunks_read_the_same() -> None:
                 for start in range(0, len(raw), size):
                     yield raw[start : start + size]
 
-            table = run(read_table([DataSource(case.name, chunks, len(raw))]))
+            mapping = ColumnMapping.parse(case.map) if case.map else None
+            table = run(read_table([DataSource(case.name, chunks, len(raw))], mapping))
             assert build_report(table).as_dict() == whole, (case.name, size)
 
 
@@ -174,6 +202,6 @@ def test_a_gzip_bomb_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     from lora_lab.data.files.source import TextStream
     from lora_lab.data.rows import read
 
-    monkeypatch.setattr(read, "TextStream", lambda source: TextStream(source, max_bytes=3 << 20))
+    monkeypatch.setattr(read, "TextStream", lambda source, **more: TextStream(source, max_bytes=3 << 20))
     table = run(read_table([DataSource.from_bytes(gzip.compress(b" \n" * (8 << 20)), "bomb.gz")]))
     assert [problem.kind for problem in table.problems if problem.severity == "error"] == ["too-large"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import pre_tokenizers
 
 from build_tools.base import CACHE, FileHashes
 from build_tools.fetch import Fetcher
@@ -22,10 +23,13 @@ from lora_lab.data.tokens.batches import batch_order
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import StreamDecoder, load_tokenizer
 from lora_lab.train.schedule import run_layout
-from tests.unit.data.corpus.cases import CASES
+from tests.unit.data.corpus.cases import CASES as FILE_CASES
+from tests.unit.data.corpus.row_cases import ROW_CASES
 from tests.unit.data.helpers import ROOT, llama2_like_files, nfc_files, node_binary, read_template, run, smollm2_files
 from tests.unit.data.hostile_text import hostile_texts
+from tests.unit.data.unigram_files import nmt_nfkc, spm_files, trained_files
 
+CASES = [*FILE_CASES, *ROW_CASES]
 pytestmark = pytest.mark.unit
 
 # Combining marks of this Python's Unicode, and the blocks in which newer versions have more.
@@ -150,6 +154,19 @@ def test_pyodide_gives_the_examples_that_cpython_gives(node_modules: Path) -> No
             "template": read_template("marked_chatml"),
             "jsonl": sample,
             "texts": [*texts[:50], *RUNS_OF_MARKS],
+        },
+        # Unigram is Python's work there: with SentencePiece's table, and with NFKC of another Unicode.
+        {
+            "object": spm_files(True, "always"),
+            "template": read_template("marked_chatml"),
+            "jsonl": sample,
+            "texts": [*texts, *RUNS_OF_MARKS],
+        },
+        {
+            "object": trained_files(True, nmt_nfkc(), pre_tokenizers.Metaspace(prepend_scheme="first")),
+            "template": read_template("zephyr_like"),
+            "jsonl": sample,
+            "texts": [*texts[:200], *RUNS_OF_MARKS],
         },
     ]
     sent = [{**order, "files": dataclasses.asdict(order["object"]), "object": None} for order in orders]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from lora_lab.data import Dataset, read_dataset
+from lora_lab.data import Dataset, DataSource, build_report, read_dataset, read_table
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.errors import DatasetError
@@ -171,3 +171,23 @@ def test_reading_can_be_cancelled(tokenizer: Tokenizer, template: ChatTemplate) 
         return asyncio.get_running_loop().time() - began
 
     assert run(main()) < 1
+
+
+REASONED = json.dumps({"messages": [
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "b", "reasoning_content": "It is longer than all that is said.", "mood": "calm"},
+]})  # fmt: skip
+
+
+def test_a_reasoning_is_the_template_s_to_use_or_to_leave_out(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    """Without a model it is named and asks nothing; with one the template's own remark says what becomes of it."""
+    alone = run(read_table([DataSource.from_bytes(REASONED, "d.jsonl")]))
+    assert {one.column: one.asks for one in build_report(alone).unused} == {
+        "messages[].reasoning_content": False, "messages[].mood": False,
+    }  # fmt: skip
+    source = "{% for m in messages %}{{ m.role }}: {{ m.reasoning_content }} {{ m.content }}\n{% endfor %}"
+    for reads, used in ((True, ChatTemplate(source)), (False, template)):
+        report = run(read_dataset(REASONED, tokenizer, used, max_length=64)).report
+        assert [one.column for one in report.unused] == ["messages[].mood"]
+        lost = [problem.message for problem in report.warnings if problem.kind == "template-loss"]
+        assert bool(lost) is not reads, "the control: a template that leaves it out is told"

@@ -83,6 +83,9 @@ class Dataset:
         if count and not skip_bad_rows:
             problems = self.report.problems
             raise DatasetError(f"{count} bad row{'s' if count != 1 else ''}\n{self.report.as_text()}", problems)
+        if self.report.asks:
+            raise DatasetError(f"{'; '.join(self.report.asks)}: say how the rows are to be read, with --map\n"
+                               f"{self.report.as_text()}")  # fmt: skip
         if not self.examples:
             raise DatasetError(f"no row can be trained on\n{self.report.as_text()}", self.report.problems)
 
@@ -214,8 +217,7 @@ async def encode_rows(
         if isinstance(result, Problem):
             found = [result]
         else:
-            found = [Problem(row.line, message, kind="mask", severity="warning") for message in result.warnings]
-            found += marks.remarks(row)
+            found = [*result.remarks, *marks.remarks(row)]
             example = result.example
             is_long = result.full_length > keep  # a slice would hold on to the whole
             builder.add(*((example.tokens[:keep].copy(), example.trained[:keep].copy()) if is_long else

@@ -17,6 +17,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 KEPT_PER_KIND = 1000
 _FIRST_LINES = 10
 _MESSAGE_CHARACTERS = 600
+CAN_MEND = "this can be mended"  # how the hint of a problem with a repair ends
 _QUOTES = (
     ("message", _MESSAGE_CHARACTERS), ("hint", _MESSAGE_CHARACTERS), ("near", 200), ("before", 200), ("after", 400),
 )  # fmt: skip

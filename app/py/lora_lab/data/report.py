@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from lora_lab.data.problems import Problem, ProblemGroup, ProblemLog, Severity
+from lora_lab.data.files.encodings import EncodingPreview, previews
+from lora_lab.data.problems import Problem, ProblemGroup, ProblemLog, Severity, shown
+from lora_lab.data.rows.columns_text import columns_as_text
 from lora_lab.data.rows.content import ContentReport
 from lora_lab.data.rows.mapping import ColumnMapping
+from lora_lab.data.rows.readings import Reading
 from lora_lab.data.rows.row_table import RowTable
+from lora_lab.data.rows.unused import UnusedColumn, is_for_templates
 from lora_lab.data.tokens.batches import batch_order
 from lora_lab.data.tokens.packing import LENGTH_MULTIPLE, sequence_lengths
 
@@ -56,13 +60,20 @@ class DatasetReport:
     rows: int
     good: int
     mendable: int
+    improvable: int  # of the good ones, those that would be better mended
     counts: dict[Severity, int]  # of problems, also of those that are not kept word for word
     groups: tuple[ProblemGroup, ...]
     noted: tuple[Problem, ...]  # the first 1,000 of each kind, by file and line
     content: ContentReport
-    columns: dict[str, int]  # of rows whose format is not known, or that a mapping reads
+    columns: dict[str, int]
+    unknown: int  # rows whose columns have other names than any format's
+    unused: tuple[UnusedColumn, ...]  # columns of good rows that no turn was made of
     mapping: ColumnMapping | None
     suggested_mapping: ColumnMapping | None
+    readings: tuple[Reading, ...]  # the ways to read the rows, where there are several
+    asks: tuple[str, ...]  # why one of them has to be chosen before training
+    encoding: str | None = None  # that was chosen for files that are not UTF-8
+    encodings: tuple[EncodingPreview, ...] = ()  # what a place that is no UTF-8 would be in others
     tokens: TokenReport | None = None  # None: no model was there to count them
 
     @property
@@ -94,6 +105,10 @@ class DatasetReport:
         values = asdict(replace(self, noted=()))
         del values["noted"]
         values["problems"] = [problem.as_dict() for problem in self.some_problems(max_problems)]
+        values["readings"] = [reading.as_dict() for reading in self.readings]
+        for name in ("mapping", "suggested_mapping"):
+            mapping: ColumnMapping | None = getattr(self, name)
+            values[name] = mapping.as_dict() if mapping is not None else None
         values["groups"] = [group.as_dict() for group in self.groups]
         values["bad"] = self.bad
         if self.tokens is not None:
@@ -118,6 +133,8 @@ class DatasetReport:
         lines = [f"{self.rows} rows, {self.good} good" + (f" ({kinds})" if kinds else "")]
         if self.mendable:
             lines.append(f"{self.mendable} more could be mended")
+        if self.improvable:
+            lines.append(f"{self.improvable} of the good ones would be better mended")
         if self.tokens is not None and self.good:
             tokens = self.tokens
             lines.append(
@@ -132,8 +149,10 @@ class DatasetReport:
                 lines.extend(f"  {entry}" for entry in entries[:max_problems])
             if count > min(max_problems, len(entries)):
                 lines.append(f"  … and {count - min(max_problems, len(entries))} more")
-        if self.suggested_mapping is not None and not self.good:
-            lines.append(f"The columns look like {self.suggested_mapping.describe()}; say so with --map")
+        lines.extend(columns_as_text(self.unused, self.readings, self.asks, self.mapping))
+        if self.encodings:
+            lines.append("Not UTF-8. Which of these reads right? Say so with --encoding:")
+            lines.extend(f"  {choice.name:10}{shown(choice.text)}  ({choice.label})" for choice in self.encodings)
         return "\n".join(lines)
 
 
@@ -159,13 +178,21 @@ def build_report(
         rows=table.rows,
         good=good,
         mendable=0 if table.uses_mended else table.mendable,
+        improvable=table.improvable,
         counts=dict(gathered.counts),
         groups=gathered.groups,
         noted=tuple(noted),
         content=content,
         columns=dict(table.columns.most_common(100)),
+        unknown=table.unknown,
+        # With a model its template has been given the reasoning, and has been watched for what it leaves out.
+        unused=tuple(one for one in table.unused_columns() if tokens is None or not is_for_templates(one.column)),
         mapping=table.mapping,
         suggested_mapping=table.guess() if table.mapping is None else None,
+        readings=table.readings(),
+        asks=table.asks(),
+        encoding=table.encoding,
+        encodings=previews(table.not_utf8),
         tokens=tokens,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +12,13 @@ import numpy as np
 from lora_lab.data.dataset import Dataset, EncodedTable
 from lora_lab.data.problems import Problem, well_formed
 from lora_lab.data.rows.schema import Conversation, Row
-from lora_lab.data.tokens.batches import encode_row
+from lora_lab.data.tokens.batches import encode_whole
+from lora_lab.data.tokens.mask import trained_turns
+from lora_lab.data.tokens.remarks import TEMPLATE_KINDS
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import StreamDecoder, Tokenizer
+from lora_lab.settings import Masking
 
-_WHOLE = 1 << 40
 Jump = Literal["longest", "shortest", "truncated", "random", "most-trained", "least-trained"]
 
 
@@ -45,22 +48,53 @@ def view_row(
     """Return row `index` of a dataset as it is trained on at this length. IndexError for one that is not there."""
     if not 0 <= index < len(dataset.rows):
         raise IndexError(f"row {index} of {len(dataset.rows)}")
-    row, place = dataset.rows[index], int(dataset.places[index])
-    result = encode_row(row, tokenizer, template, _WHOLE, dataset.masking)
-    assert not isinstance(result, Problem), "the row was encoded before"
+    source = dataset.table.source(int(dataset.places[index]))
+    view = look_at(dataset.rows[index], tokenizer, template, max_length, dataset.masking, index=index, source=source)
+    assert not isinstance(view, Problem), "the row was encoded before"
+    return view
+
+
+def look_at(
+    row: Row, tokenizer: Tokenizer, template: ChatTemplate | None, max_length: int, masking: Masking = "assistant",
+    *, index: int = 0, source: str = "",
+) -> RowView | Problem:  # fmt: skip
+    """Return a row as it is trained on at this length, or what keeps it from being rendered."""
+    result = encode_whole(row, tokenizer, template, masking)
+    if isinstance(result, Problem):
+        return result
     ids, trained = result.example.tokens.tolist(), result.example.trained.copy()
     trained[max_length:] = False
     return RowView(
         index=index,
         line=row.line,
-        source=dataset.table.source(place),
+        source=source,
         format=row.kind,
         token_ids=tuple(ids),
         texts=token_texts(ids, tokenizer),
         trained=tuple(trained.tolist()),
         special=tuple(token in tokenizer.special_ids for token in ids),
         kept=min(len(ids), max_length),
-        notes=(*row_notes(row, dataset.masking, trained, len(ids), max_length), *result.warnings),
+        notes=(*row_notes(row, masking, trained, len(ids), max_length), *said_of_row(result.remarks)),
+    )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a row as it was read. A text row is one turn of the role `text`."""
+
+    role: str
+    content: str
+    trained: bool
+
+
+def turns_of(row: Row, masking: Masking = "assistant") -> tuple[Turn, ...]:
+    """Return a row's turns, and which of them are trained with this masking."""
+    if not isinstance(row, Conversation):
+        return (Turn("text", row.text, True),)
+    trained = trained_turns(row.messages, masking)
+    return tuple(
+        Turn(one.role, one.content, number in trained or (masking == "all" and one.role != "assistant"))
+        for number, one in enumerate(row.messages)
     )
 
 
@@ -96,6 +130,11 @@ def row_notes(row: Row, masking: str, trained: np.ndarray, length: int, max_leng
         lost = length - max_length
         notes.append(f"The row has {length:,} tokens; the last {lost:,} are cut off at {max_length:,}.")
     return notes
+
+
+def said_of_row(remarks: Iterable[Problem]) -> list[str]:
+    """Return those of the remarks that explain what a row's tokens are or are not."""
+    return [problem.said for problem in remarks if problem.kind in TEMPLATE_KINDS or problem.kind == "mask"]
 
 
 def find_row(rows: Dataset | EncodedTable, jump: Jump, max_length: int, current: int = -1, seed: int = 0) -> int | None:

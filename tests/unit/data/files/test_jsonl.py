@@ -46,7 +46,7 @@ def _row_problem(value: object) -> str:
         ("{\"text\": 'a'}", 10, "double quotes"),
         ('{"text": None}', 10, "true, false, null"),
         ('{"text": "a"},', 14, "rows are not separated by commas"),
-        ('{"text": "a"} {"text": "b"}', 15, "a line of its own"),
+        ('{"text": "a"} and more', 15, "a line of its own"),
         ('{"text": "a\tb"}', 12, "control character"),
         ('{"text": "a', 10, "not closed"),
         ('{"text": "a"', 13, "ends before the row is complete"),
@@ -93,7 +93,7 @@ def test_huge_numbers_and_deep_nesting_are_problems() -> None:
 
 
 def test_a_broken_first_row_does_not_hide_the_others() -> None:
-    for first in ('{"text": "a"} {"text": "b"}', '{"text": "a"', '{"text": "a"},', "hello"):
+    for first in ('{"text": "a"} b', '{"text": "a"', '{"text": "a"},', "hello"):
         rows, problems = parse_items(f"{first}\n{GOOD}\n{GOOD}")
         assert [problem.line for problem in problems] == [1]
         assert [row.line for row in rows] == [2, 3]
@@ -154,14 +154,14 @@ def test_text_is_taken_like_bytes_and_progress_reaches_the_end() -> None:
         ({"messages": [{"role": "user"}]}, 'no "content"'),
         ({"messages": [{"role": "user", "content": None}]}, "is null"),
         ({"messages": [{"role": "user", "content": 5}]}, "is a number"),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}, "is a list"),
+        ({"messages": [{"role": "user", "content": ["a"]}]}, "content[0] is a string"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "pictures"),
         ({"messages": [{"role": "user", "content": " \n"}]}, "is empty"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]}, "messages[1].content"),
         ({"messages": [{"role": "user", "content": "a"}]}, "no assistant turn"),
         ({"messages": [{"role": "assistant", "content": "a", "weight": 0}]}, "weight 0"),
         ({"messages": [{"role": "assistant", "content": "a", "weight": 2}]}, "weight is 2"),
-        ({"messages": [{"role": "assistant", "content": "a", "weight": True}]}, "weight is True"),
+        ({"messages": [{"role": "assistant", "content": "a", "weight": "0.5"}]}, "weight is '0.5'"),
         ({"messages": [{"role": "user", "content": "\ud83d"}]}, "half a character"),
         ({"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, "tool calls"),
         ({"prompt": "", "completion": "b"}, "prompt is empty"),

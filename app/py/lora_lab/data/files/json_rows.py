@@ -6,115 +6,59 @@ Every value gives exactly one item in the file's order, good or bad: nothing is 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from lora_lab.data.files.json_text import DECODER, MAX_DEPTH, JsonFailure, is_deep_from, is_too_deep, load_json, near
-from lora_lab.data.files.repair import repair, show_change
-from lora_lab.data.problems import Problem, excerpt, json_kind, shown
+from lora_lab.data.files.items import BAD_BYTE, Item, broken_item, place_in, to_json, value_items
+from lora_lab.data.files.json_text import DECODER, MAX_DEPTH, is_deep_from, is_too_deep
+from lora_lab.data.problems import CAN_MEND, Problem, excerpt, shown
+from lora_lab.formats.json_reader import may_be_deep
 
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
-_BAD_BYTE = re.compile("[\udc80-\udcff]")
 _STRUCTURE = re.compile(r'"(?:[^"\\\n]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 _GROWTH_CHARACTERS = 1 << 20
 _NEARBY_CHARACTERS = 1 << 16
 _MAX_BROKEN_CHARACTERS = 1 << 20
 _PATIENCE, _LEAST_PATIENCE = 1 << 23, 1 << 11
-_OBJECT_HINT = "a row must be a JSON object: {…}"
+_TURNS_AHEAD = re.compile(r'\[\s*\{\s*"(?:role|from)"\s*:')
+_AHEAD_CHARACTERS = 1 << 10
 
 
-@dataclass(frozen=True)
-class Item:
-    """What stands at one place of a file: a row's object (`value`, and its own text where that is one line of JSON),
-    or a problem, with the rows that mending gives (`repaired`). A problem beside neither is about the file."""
-
-    line: int
-    value: dict[str, Any] | None = None
-    text: str | None = None
-    problem: Problem | None = None
-    repaired: tuple[dict[str, Any], ...] = ()
-    is_row: bool = True
-
-
-def line_item(line: int, text: str) -> Item:
-    """Return what one line of JSON Lines that is not blank holds."""
+def line_items(line: int, text: str) -> list[Item]:
+    """Return what one line of JSON Lines that is not blank holds: a row, as a rule."""
     try:
         if len(text) > 4 * MAX_DEPTH and is_too_deep(text):
             raise RecursionError
         value = DECODER.decode(text)
-        if not text.isascii() and _BAD_BYTE.search(text):
-            return broken_item(line, 1, text)
-        if type(value) is dict:
-            return Item(line, value, text)
-        kind = json_kind(value)
-        return Item(line, problem=Problem(line, f"the row is {kind}", 1, excerpt(text, 0), "not-an-object",
-                                          hint=_OBJECT_HINT))  # fmt: skip
+    except (ValueError, RecursionError) as error:
+        values = _side_by_side(text) if isinstance(error, json.JSONDecodeError) else []
+        if not values:
+            return [broken_item(line, 1, text)]
+        message = f"{len(values)} values stand on this line, none but white space between them; each was read"
+        remark = Problem(line, message, 1, excerpt(text, 0), "extra-data", "info")
+        found = [item for value in values for item in value_items(line, 1, value, to_json(value))]
+        return [Item(line, problem=remark, is_row=False), *found]
+    if not text.isascii() and BAD_BYTE.search(text):
+        return [broken_item(line, 1, text)]
+    if type(value) is dict:
+        return [Item(line, value, text)]
+    return value_items(line, 1, value, text)
+
+
+def _side_by_side(text: str) -> list[Any]:
+    """Return the objects and lists that stand one behind the other on a line: `{…}{…}`, `[…] […]`; else none."""
+    values: list[Any] = []
+    place = 0
+    try:
+        while found := _NOT_SPACE.search(text, place):
+            value, place = DECODER.raw_decode(text, found.start())
+            if not isinstance(value, (dict, list)):
+                return []
+            values.append(value)
     except (ValueError, RecursionError):
-        return broken_item(line, 1, text)
-
-
-def broken_item(line: int, column: int, text: str, end: Problem | None = None) -> Item:
-    """Return the item of a text that is no JSON object; `line` and `column` are those of its first character."""
-    if bad := _BAD_BYTE.search(text):
-        return Item(line, problem=encoding_problem(line, column, text, bad.start()))
-    failure = load_json(text)
-    if not isinstance(failure, JsonFailure):
-        failure = JsonFailure("not-an-object", f"the row is {json_kind(failure)}", _OBJECT_HINT, 0)
-    at_line, at_column = _place(text, failure.position or 0, line, column)
-    rows = tuple(repair(text))
-    written = "\n".join(to_json(row) for row in rows)
-    hint = f"{failure.hint}; this can be mended" if failure.hint and rows else failure.hint
-    before, after = show_change(text, list(rows)) if rows else ("", "")
-    return Item(
-        line,
-        problem=Problem(at_line, failure.message, at_column if failure.position is not None else None,
-                        near(text, failure), failure.kind, "error", hint, written, before=before, after=after),
-        repaired=rows,
-    )  # fmt: skip
-
-
-def encoding_problem(line: int, column: int, text: str, position: int) -> Problem:
-    """Return the problem of a byte that is no UTF-8, which `TextStream` has turned into a half character."""
-    at_line, at_column = _place(text, position, line, column)
-    around = text[max(0, position - 24) : position + 24].encode("utf-8", "surrogateescape").decode("cp1252", "replace")
-    byte = ord(text[position]) - 0xDC00
-    return Problem(at_line, f"not UTF-8: byte 0x{byte:02X}", at_column, around.strip(), "encoding",
-                   hint="save the file in the encoding UTF-8")  # fmt: skip
-
-
-def _place(text: str, position: int, line: int, column: int) -> tuple[int, int]:
-    """Return line and column of a character of a text that itself begins at a line and column."""
-    breaks = text.count("\n", 0, position)
-    if not breaks:
-        return line, column + position
-    return line + breaks, position - text.rfind("\n", 0, position)
-
-
-def to_json(value: Any) -> str:
-    """Return a row as one line of JSON that UTF-8 can hold."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except ValueError:  # a number like 1e999, which Python reads as infinite
-        text = json.dumps(_finite(value), ensure_ascii=False)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(_finite(value))
-    return text
-
-
-def _finite(value: Any) -> Any:
-    """Return the value with null in place of numbers that JSON cannot write."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return []
+    return values if len(values) > 1 and not BAD_BYTE.search(text) else []
 
 
 async def json_lines(lists: AsyncIterator[list[str]]) -> AsyncIterator[list[Item]]:
@@ -125,7 +69,7 @@ async def json_lines(lists: AsyncIterator[list[str]]) -> AsyncIterator[list[Item
         for text in lines:
             line += 1
             if text and not text.isspace():
-                items.append(line_item(line, text))
+                items.extend(line_items(line, text))
             if len(items) >= 256:
                 yield items
                 items = []
@@ -153,12 +97,14 @@ class _Buffer:
             except StopAsyncIteration:
                 self.is_end = True
         self.text, self._mark, self.pos = "".join(parts), 0, 0
-        self.may_be_deep = _may_be_deep(self.text)
+        self.may_be_deep = may_be_deep(self.text)
 
     def place(self) -> tuple[int, int]:
         """Return line and column of `pos`; only what lies behind the last place asked for is gone through."""
         if self.pos > self._mark:
-            line, column = _place(self.text[self._mark : self.pos + 1], self.pos - self._mark, self._line, self._column)
+            line, column = place_in(
+                self.text[self._mark : self.pos + 1], self.pos - self._mark, self._line, self._column
+            )
             self._mark, self._line, self._column = self.pos, line, column
         return self._line, self._column
 
@@ -175,81 +121,87 @@ class _Buffer:
             await self.grow()
 
 
-def _may_be_deep(text: str) -> bool:
-    """Whether brackets could be nested too deeply anywhere in the text; brackets inside strings count as well."""
-    codes = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
-    opens = (codes == 0x5B) | (codes == 0x7B)
-    closes = (codes == 0x5D) | (codes == 0x7D)
-    depth = np.cumsum(opens.astype(np.int8) - closes.astype(np.int8), dtype=np.int32)
-    # The text may begin inside an element: from its lowest point on, not from 0.
-    return len(depth) > 0 and int((depth - np.minimum.accumulate(np.minimum(depth, 0))).max()) > MAX_DEPTH
-
-
 async def json_values(blocks: AsyncIterator[str]) -> AsyncIterator[list[Item]]:
-    """Yield the items of a JSON array of rows, or of objects one behind the other over any number of lines."""
+    """Yield the items of JSON arrays of rows and of objects, one behind the other over any number of lines."""
     buffer = _Buffer(blocks)
-    is_array = await buffer.skip_space() == "["
-    if is_array:
-        buffer.pos += 1
     items: list[Item] = []
+    in_array, arrays = False, 0  # `arrays`: how many have begun
     comma: tuple[int, int] | None = None  # the last comma, while nothing has followed it
     needs_comma = False
     while True:
         first = await buffer.skip_space()
         line, column = buffer.place()
-        if first == ",":
-            if not needs_comma or not is_array:
-                hint = "rows of an array are separated by one comma" if is_array else "delete the comma"
+        if first == "[" and not in_array and not await _is_conversation(buffer):
+            if arrays or items:
+                what = "another array" if arrays else "an array"
+                message = f"{what} begins here, behind the end of what stood before; its rows are read too"
+                remark = Problem(line, message, column, excerpt(buffer.text, buffer.pos), "joined-arrays", "info")
+                items.append(Item(line, problem=remark, is_row=False))
+            in_array, comma, needs_comma = True, None, False
+            arrays += 1
+            buffer.pos += 1
+        elif first == ",":
+            if not needs_comma or not in_array:
+                hint = "rows of an array are separated by one comma" if in_array else "delete the comma"
                 items.append(_about(line, column, "extra-comma", "a comma with no row before it", hint, buffer))
             comma, needs_comma = (line, column), False
             buffer.pos += 1
-        elif first == "" or (first == "]" and is_array):
-            if comma and is_array:
+        elif first == "" or (first == "]" and in_array):
+            if comma and in_array:
                 hint = "delete the comma; the rows are read all the same"
                 items.append(_about(*comma, "trailing-comma", "a comma with nothing after it", hint, buffer, True))
+            if first == "":
+                break
+            in_array, comma = False, None
+            buffer.pos += 1
+        elif arrays and not in_array and first not in "{[":
+            items.append(
+                _about(line, column, "extra-data", "more text follows the JSON array", "it is left out", buffer)
+            )
             break
         else:
-            item = await _next_item(buffer, line, column)
-            if needs_comma and is_array and item.value is not None:
-                row = to_json(item.value)
-                problem = Problem(line, "a comma is missing between this row and the one before", column,
-                                  excerpt(buffer.text, buffer.pos), "missing-comma",
-                                  hint="put a comma between the rows; this can be mended",
-                                  repair=row, before=shown(row, 56), after=", " + shown(row, 56))  # fmt: skip
-                item = Item(line, problem=problem, repaired=(item.value,))
-            items.append(item)
-            comma, needs_comma = None, is_array
+            found = await _next_items(buffer, line, column)
+            if needs_comma and in_array and found[0].value is not None:
+                found[0] = _behind_no_comma(found[0], column, buffer)
+            items.extend(found)
+            comma, needs_comma = None, in_array
         if len(items) >= 256:
             yield items
             items = []
         if buffer.pos > _GROWTH_CHARACTERS:
             await buffer.grow(0)
-    if is_array:
-        items.extend(await _array_end(buffer))
+    if in_array and first == "":
+        hint = "was the file cut off? The rows before are read"
+        items.append(_about(line, column, "unclosed", "the JSON array is not closed with ]", hint, buffer))
     yield items
+
+
+async def _is_conversation(buffer: _Buffer) -> bool:
+    """Whether the array at the buffer's place is one conversation, a bare list of turns, instead of rows."""
+    if len(buffer.text) - buffer.pos < _AHEAD_CHARACTERS and not buffer.is_end:
+        await buffer.grow(_AHEAD_CHARACTERS)
+    return _TURNS_AHEAD.match(buffer.text, buffer.pos) is not None
+
+
+def _behind_no_comma(item: Item, column: int, buffer: _Buffer) -> Item:
+    assert item.value is not None, "broken rows have a problem of their own"
+    row = to_json(item.value)
+    problem = Problem(item.line, "a comma is missing between this row and the one before", column,
+                      excerpt(buffer.text, buffer.pos), "missing-comma",
+                      hint=f"put a comma between the rows; {CAN_MEND}",
+                      repair=row, before=shown(row, 56), after=", " + shown(row, 56))  # fmt: skip
+    return Item(item.line, problem=problem, repaired=(item.value,))
 
 
 def _about(
     line: int, column: int, kind: str, message: str, hint: str, buffer: _Buffer, mends: bool = False
 ) -> Item:  # fmt: skip
-    shown_text = excerpt(buffer.text, buffer.pos)
-    problem = Problem(line, message, column, shown_text, kind, hint=hint, repair="]" if mends else "")
+    around = excerpt(buffer.text, buffer.pos)
+    problem = Problem(line, message, column, around, kind, hint=hint, repair="]" if mends else "")
     return Item(line, problem=problem, is_row=False)
 
 
-async def _array_end(buffer: _Buffer) -> list[Item]:
-    line, column = buffer.place()
-    if buffer.pos >= len(buffer.text):
-        hint = "was the file cut off? The rows before are read"
-        return [_about(line, column, "unclosed", "the JSON array is not closed with ]", hint, buffer)]
-    buffer.pos += 1
-    if await buffer.skip_space() == "":
-        return []
-    line, column = buffer.place()
-    return [_about(line, column, "extra-data", "more text follows the JSON array", "it is left out", buffer)]
-
-
-async def _next_item(buffer: _Buffer, line: int, column: int) -> Item:
+async def _next_items(buffer: _Buffer, line: int, column: int) -> list[Item]:
     """Read the value at the buffer's place, and move behind it."""
     while True:
         text, start = buffer.text, buffer.pos
@@ -270,13 +222,13 @@ async def _next_item(buffer: _Buffer, line: int, column: int) -> Item:
             # A comma behind it separates rows, it does not belong to this one.
             broken = buffer.text[buffer.pos : end].rstrip(" \t\r\n,")
             buffer.pos += max(1, len(broken))
-            return broken_item(line, column, broken)
+            return [broken_item(line, column, broken)]
         await buffer.grow(max(1, len(text) - start))  # doubling: a row of any size is gone through a few times only
     buffer.pos = end
     row = text[start:end]
-    if not isinstance(value, dict) or (not row.isascii() and _BAD_BYTE.search(row)):
-        return broken_item(line, column, row)
-    return Item(line, value, None if "\n" in row or "\r" in row else row)
+    if not row.isascii() and BAD_BYTE.search(row):
+        return [broken_item(line, column, row)]
+    return value_items(line, column, value, row)
 
 
 def _could_go_on(error: Exception, length: int, size: int) -> bool:

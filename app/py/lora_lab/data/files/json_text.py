@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_lab.data.problems import excerpt, shown
+from lora_lab.formats.json_reader import MAX_DEPTH, is_deep_from, is_too_deep
 
-# No dataset nests deeper. Looked at before Python's reader sees the text: in Pyodide a text of a few thousand levels
-# does not raise RecursionError there, it ends the interpreter.
-MAX_DEPTH = 200
 _SPACE = " \t\r\n"
+CURLY_QUOTES = tuple("“”„‟‘’‚‛")
 
 
 @dataclass(frozen=True)
@@ -49,29 +48,6 @@ def _constant(name: str) -> Any:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-# Possessive: a string of megabytes must not be remembered character by character.
-_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|[\[{]|[\]}]', re.DOTALL)
-
-
-def is_too_deep(text: str) -> bool:
-    """Whether brackets are nested deeper than MAX_DEPTH. Costs next to nothing for a text that has few."""
-    return text.count("[") + text.count("{") > MAX_DEPTH and is_deep_from(text, 0, whole=True)
-
-
-def is_deep_from(text: str, start: int, whole: bool = False) -> bool:
-    """Whether the value that begins at a character is nested deeper than MAX_DEPTH (`whole`: the text from there)."""
-    depth = 0
-    for match in _BRACKETS.finditer(text, start):
-        first = match.group()[0]
-        if first in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif first != '"':
-            depth -= 1
-            if depth <= 0 and not whole:
-                return False
-    return False
 
 
 def load_json(text: str) -> Any:
@@ -126,6 +102,8 @@ def _slip(text: str, error: json.JSONDecodeError) -> tuple[str, str, str]:
         return "trailing-comma", "a comma with nothing after it", "delete the comma"
     if rest.startswith("'"):
         return "single-quotes", "single quotes", 'JSON wants double quotes: "'
+    if before and rest[:1] in CURLY_QUOTES:
+        return "curly-quotes", "curly quotes, as word processors write them", 'JSON wants straight ones: "'
     if re.match(r"(True|False|None)\b", rest):
         return "python-literal", "Python's True, False or None", "JSON writes true, false, null"
     if rest.startswith(("//", "#", "/*")):
@@ -160,6 +138,13 @@ def _slip(text: str, error: json.JSONDecodeError) -> tuple[str, str, str]:
     if said.startswith("Expecting ':' delimiter"):
         return "missing-colon", "a colon is missing after the key", 'write {"key": …}'
     return "json", said[:1].lower() + said[1:], "mend it, or delete the row"
+
+
+def decode_from(text: str, start: int = 0) -> tuple[Any, int]:
+    """Return the value that begins at a character, and where it ends. Raises ValueError or RecursionError."""
+    if is_deep_from(text, start):
+        raise RecursionError
+    return DECODER.raw_decode(text, start)
 
 
 def near(text: str, failure: JsonFailure) -> str:

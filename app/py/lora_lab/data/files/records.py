@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-from lora_lab.data.files.columns import csv_rows, find_delimiter, text_rows
-from lora_lab.data.files.json_rows import Item, json_lines, json_values
-from lora_lab.data.files.json_text import DECODER, JsonFailure, load_json
+from lora_lab.data.files.columns import csv_rows, text_rows
+from lora_lab.data.files.container import JSON_NAMES, find_container, suffix_of
+from lora_lab.data.files.items import Item
+from lora_lab.data.files.json_rows import json_lines, json_values
+from lora_lab.data.files.mending import look_through
 from lora_lab.data.files.source import TextStream, whole_lines
 from lora_lab.data.problems import Problem, excerpt
 
@@ -14,23 +16,36 @@ WANTED = 'one JSON object on each line, for example {"messages": [{"role": "user
 
 
 async def read_records(
-    stream: TextStream, say: Callable[[Problem], None], known_columns: frozenset[str]
+    stream: TextStream,
+    say: Callable[[Problem], None],
+    known_columns: frozenset[str],
+    kept_columns: frozenset[str] = frozenset(),
 ) -> AsyncIterator[list[Item]] | None:
     """Return the records of a file in batches, by what it is written in; None when it holds no text.
 
     `say` hears what is wrong with the file as a whole, or worth knowing. `known_columns` are names that the columns
-    of a table of rows often have: they tell a table from prose.
+    of a table of rows often have: they tell a table from prose. `kept_columns` are not read by another name.
     """
     if not await stream.open():
         return None
-    head, name = stream.head, stream.source.name
-    if head.startswith("\ufeff"):
-        head = head[1:]
+    items = _records(stream, say, known_columns, kept_columns)
+    return items and look_through(items, say, kept_columns, stream.chosen if stream.uses_chosen else None)
+
+
+def _records(
+    stream: TextStream, say: Callable[[Problem], None], known_columns: frozenset[str], kept_columns: frozenset[str]
+) -> AsyncIterator[list[Item]] | None:
+    def tell(message: str, kind: str = "container", hint: str = "") -> None:
+        say(Problem(1, message, kind=kind, severity="info", hint=hint))
+
+    head, name = stream.head.removeprefix("\ufeff"), stream.source.name
     if stream.has_mark and stream.encoding == "utf-8":
-        say(Problem(1, "the file begins with a byte-order mark; it was left out", kind="bom", severity="info"))
+        tell("the file begins with a byte-order mark; it was left out", "bom")
     if "\r\n" in head:
-        say(Problem(1, "lines end with CR LF, as Windows writes them", kind="crlf", severity="info"))
+        tell("lines end with CR LF, as Windows writes them", "crlf")
     kind = find_container(head, name, known_columns)
+    suffix = suffix_of(name)
+    though = f", though its name ends in .{suffix}" if suffix and suffix not in JSON_NAMES else ""
     if kind == "not-json":
         first = head.lstrip().partition("\n")[0]
         hint = f"wanted is {WANTED}; a text file should end in .txt"
@@ -38,20 +53,20 @@ async def read_records(
                             hint=hint))  # fmt: skip
         return None
     if kind in ("array", "objects"):
-        what = "a JSON array" if kind == "array" else "pretty-printed JSON"
-        say(Problem(1, f"the file is {what}, not JSON Lines; it was read as such", kind="container",
-                            severity="info"))  # fmt: skip
+        what = "a JSON array" if kind == "array" else "JSON objects one behind the other"
+        tell(f"the file is {what}{though or ', not JSON Lines'}; it was read as such")
         return json_values(stream.blocks())
     lists = whole_lines(stream.blocks())
     if kind == "lines":
+        if though and head.strip():
+            tell(f"the file is JSON Lines{though}; it was read as such")
         return json_lines(_count_blank(lists, say))
     if kind == "text":
-        say(Problem(1, "the file is plain text; each paragraph is a row", kind="container", severity="info",
-                            hint="blank lines separate paragraphs"))  # fmt: skip
+        tell("the file is plain text; each paragraph is a row", hint="blank lines separate paragraphs")
         return text_rows(lists)
     what = "tab-separated" if kind == "\t" else "CSV"
-    say(Problem(1, f"the file is a table ({what}); it was read as such", kind="container", severity="info"))
-    return csv_rows(lists, kind)
+    tell(f"the file is a table ({what}); it was read as such")
+    return csv_rows(lists, kind, known_columns, kept_columns)
 
 
 async def _count_blank(lists: AsyncIterator[list[str]], say: Callable[[Problem], None]) -> AsyncIterator[list[str]]:
@@ -67,43 +82,3 @@ async def _count_blank(lists: AsyncIterator[list[str]], say: Callable[[Problem],
     if blank:
         said = "one line is blank; it is left out" if blank == 1 else f"{blank:,} lines are blank; they are left out"
         say(Problem(first, said, kind="blank-lines", severity="info"))
-
-
-def find_container(head: str, name: str, known_columns: frozenset[str]) -> str:
-    """Return what a file is written in: lines, array, objects, text, not-json, or the character between table cells.
-
-    `head` is the file's beginning; where that leaves a choice, its name decides.
-    """
-    text = head.lstrip()
-    first, _, rest = text.partition("\n")
-    if text.startswith("["):
-        # A list on a line of its own among other lines is that line's problem.
-        is_alone = rest.strip() and not isinstance(load_json(first), JsonFailure)
-        return "lines" if is_alone else "array"
-    if text.startswith("{"):
-        return "objects" if rest and isinstance(load_json(first), JsonFailure) and _is_pretty(text) else "lines"
-    if not text:
-        return "lines"
-    delimiter = find_delimiter(text, name, known_columns)
-    if delimiter is not None:
-        return delimiter
-    lines = [line for line in text.split("\n")[:20] if line.strip()][:5]
-    if any(line.lstrip().startswith(("{", "[{")) for line in lines):
-        return "lines"
-    suffix = name.lower().removesuffix(".gz").rpartition(".")[2]
-    if suffix in ("json", "jsonl", "ndjson") or (len(lines) == 1 and not isinstance(load_json(first), JsonFailure)):
-        return "not-json" if len(lines) > 1 or isinstance(load_json(first), JsonFailure) else "lines"
-    return "text"
-
-
-def _is_pretty(text: str) -> bool:
-    """Whether an object whose first line is not whole goes on in the lines below it."""
-    try:
-        _, end = DECODER.raw_decode(text)
-        return "\n" in text[:end]
-    except (ValueError, RecursionError):
-        pass
-    first, _, rest = text.partition("\n")
-    following = next((line for line in rest.split("\n") if line.strip()), "")
-    is_open = first.rstrip().endswith(("{", "[", ",", ":")) and not first.rstrip().endswith(("},", "],"))
-    return is_open and not following.startswith(("{", "["))

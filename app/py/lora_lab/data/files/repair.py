@@ -1,8 +1,8 @@
 """Rows that are nearly JSON, mended: the usual slips only, and only where one reading is left.
 
-Mended are trailing commas, commas left out between values, single quotes, keys without quotes, comments, Python's
-True, False and None, NaN and Infinity (they become null), raw line breaks and tabs in strings, backslashes that start
-no escape, and rows separated by commas or standing on one line. Anything else is left to the person.
+Mended are trailing commas, commas left out between values, single and curly quotes, keys without quotes, comments,
+Python's True, False and None, NaN and Infinity (they become null), raw line breaks and tabs in strings, backslashes
+that start no escape, and rows separated by commas. Anything else is left to the person.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _TOKEN = re.compile(
     |(?P<comment>//[^\n]*|\#[^\n]*|/\*.*?\*/)
     |(?P<double>"(?:[^"\\]++|\\.)*+")
     |(?P<single>'(?:[^'\\]++|\\.)*+')
+    |(?P<curly>[“”„‟](?:[^“”„‟\\]++|\\.)*+[“”„‟]|[‘‚‛](?:[^‘’‚‛\\]++|\\.)*+[‘’])
     |(?P<open>[\[{])|(?P<close>[\]}])|(?P<comma>,)|(?P<colon>:)
     |(?P<number>[+-]?+(?>\d[\d_]*+(?:\.\d*+)?+|\.\d++)(?:[eE][+-]?+\d++)?+(?![\w.]))
     |(?P<notnumber>[+-]?(?:NaN|nan|Infinity|inf)\b)
@@ -130,7 +131,7 @@ def _may_lack_comma(text: str, start: int) -> bool:
 def _value(name: str, token: str, text: str, end: int) -> str | None:
     if name == "double":
         return _string(token[1:-1])
-    if name == "single":
+    if name in ("single", "curly"):
         return _string(token[1:-1].replace("\\'", "'"), single=True)
     if name == "number":
         plain = token.replace("_", "").removeprefix("+")

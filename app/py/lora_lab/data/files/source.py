@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from lora_lab.data.files.encodings import codec_of, label_of
 from lora_lab.data.problems import Problem
 from lora_lab.errors import LoraLabError
 from lora_lab.formats.byte_source import ByteSource, BytesSource, FileSource
@@ -35,9 +36,27 @@ _REFUSED = (
     (b"SQLite format 3\x00", "binary", "an SQLite database", "export the table as CSV"),
 )
 
+HALF = "lora-lab-half"  # the error handler of UTF-16 and UTF-32
+
+
+def _half_character(error: UnicodeError) -> tuple[str, int]:
+    """Put one half character in place of what is no character; one that is cut off at the end stays an error.
+
+    A row whose text holds it is told of as half a character; U+D800 stands for no byte that is no UTF-8.
+    """
+    if not isinstance(error, UnicodeDecodeError) or error.reason.startswith(("truncated", "unexpected end")):
+        raise error
+    return "\ud800", error.end
+
+
+codecs.register_error(HALF, _half_character)
+
 
 class DataSource:
-    """One file of a dataset: a name, its size where known, and its bytes in chunks, read once."""
+    """One file of a dataset: a name, its size where known, and its bytes in chunks.
+
+    They are read once; twice where an encoding was chosen and the file may be UTF-8 all the same.
+    """
 
     def __init__(self, name: str, chunks: Callable[[], AsyncIterator[bytes]], size_bytes: int = 0) -> None:
         self.name, self.size_bytes, self.chunks = name, size_bytes, chunks
@@ -73,12 +92,14 @@ class DataSource:
 class TextStream:
     """The text of a source. `head` is its beginning, once `open` has run; `problems` what was found on the way.
 
-    Bytes that are no text of the encoding become half characters (U+DC80 to U+DCFF), to be found by whoever reads the
-    rows: only there line and column are known.
+    Bytes that are no text of the encoding become half characters (U+DC80 to U+DCFF), in UTF-16 and UTF-32 U+D800, to be
+    found by whoever reads the rows: only there line and column are known. `chosen` is the encoding (of
+    `encodings.CHOICES`) for a file that is not UTF-8, nor marked as UTF-16; `uses_chosen` whether this is one.
     """
 
-    def __init__(self, source: DataSource, max_bytes: int = MAX_UNPACKED_BYTES) -> None:
+    def __init__(self, source: DataSource, max_bytes: int = MAX_UNPACKED_BYTES, chosen: str | None = None) -> None:
         self.source = source
+        self.chosen, self.uses_chosen = chosen, False
         self.problems: list[Problem] = []
         self.head = ""
         self.encoding = "utf-8"
@@ -103,6 +124,9 @@ class TextStream:
         skip = self._find_encoding(first)
         if skip is None:
             return False
+        if self.chosen and self.encoding == "utf-8" and not self.has_mark and not await self._is_utf8():
+            self.uses_chosen, self.encoding = True, codec_of(self.chosen)
+            self._say(1, "encoding", f"the file is not UTF-8; it was read as {label_of(self.chosen)}", "", "info")
         self._first = first[skip:]
         decoder = codecs.getincrementaldecoder(self.encoding)(self._errors)
         self.head = decoder.decode(self._first)
@@ -110,7 +134,22 @@ class TextStream:
 
     @property
     def _errors(self) -> str:
-        return "surrogateescape" if self.encoding == "utf-8" else "surrogatepass"
+        return HALF if self.encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+
+    async def _is_utf8(self) -> bool:
+        """Whether the whole file is UTF-8. Goes through it once more, which costs next to nothing beside the rows."""
+        again = TextStream(self.source, self._max_bytes)
+        if not await again.open():
+            return True
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            decoder.decode(again._first)
+            async for chunk in again._chunks:
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+        return True
 
     async def blocks(self) -> AsyncIterator[str]:
         """Yield the text in pieces of about a megabyte, cut anywhere; line ends of old Macintosh files become \\n."""

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Any
 
-from lora_lab.data.problems import Problem, excerpt, shown
+from lora_lab.data.problems import Problem, excerpt
 from lora_lab.data.rows.schema import Conversation, Row
 
-# Keys of a message that OpenAI, Hugging Face or a template may read.
-_MESSAGE_KEYS = frozenset(("role", "content", "weight", "name", "from", "value", "reasoning_content", "thinking",
-                           "reasoning", "refusal", "tool_calls", "function_call", "tool_call_id"))  # fmt: skip
 # What chat templates write; in a row it means that one was applied already.
 _TEMPLATE_MARKS = re.compile(
     r"<\|im_start\|>|<\|im_end\|>|<\|start_header_id\|>|<\|eot_id\|>|<start_of_turn>|<end_of_turn>|\[/?INST\]"
@@ -20,8 +16,8 @@ _TEMPLATE_MARKS = re.compile(
 )
 
 
-def row_warnings(row: Row, value: dict[str, Any]) -> list[Problem]:
-    """Return the remarks about a good row; `value` is its JSON object."""
+def row_warnings(row: Row) -> list[Problem]:
+    """Return the remarks about a good row."""
     found: list[Problem] = []
 
     def say(kind: str, message: str, hint: str = "", severity: str = "warning", near: str = "") -> None:
@@ -55,13 +51,4 @@ def row_warnings(row: Row, value: dict[str, Any]) -> list[Problem]:
             say("no-last-answer", f"the conversation ends with a {roles[-1]} turn, from which nothing is learned")
         if "system" in roles[1:]:
             say("late-system", "a system turn stands inside the conversation", "most templates want it first")
-        strange = [key for message in _messages(value) for key in message if key not in _MESSAGE_KEYS]
-        if strange:
-            name = shown(strange[0], 40)
-            say("unknown-key", f'a message has the key "{name}", which chat templates seldom read', "", "info")
     return found
-
-
-def _messages(value: dict[str, Any]) -> list[dict[str, Any]]:
-    lists = (value.get(name) for name in ("messages", "conversations", "conversation", "prompt", "completion"))
-    return [message for item in lists if isinstance(item, list) for message in item if isinstance(message, dict)]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lora_lab.data.problems import RowError, json_kind, shown
+from lora_lab.data.rows.flags import FLAG_KEYS, wish
+from lora_lab.data.rows.parts import Unused, check_text, joined
 
 ROLES = ("system", "user", "assistant")
 # Words of other formats for the three roles.
@@ -33,7 +35,9 @@ class Message:
     trained: bool = True
     # Further keys of the message (`name`, `reasoning_content`, …): templates may read them.
     extra: dict[str, Any] = field(default_factory=dict)
-    excluded: bool = False  # the row itself says `"weight": 0`: not trained even where everything else is
+    excluded: bool = (
+        False  # the row itself says `"weight": 0` or `"train": false`: not trained even where everything else is
+    )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the message as chat templates want it."""
@@ -47,25 +51,28 @@ def refuse_tools(value: dict[str, Any]) -> None:
             raise RowError(f'the row has "{key}"', _NO_TOOLS, "tools")
 
 
-def read_messages(value: Any, name: str, sharegpt: bool = False) -> tuple[Message, ...]:
-    """Return the messages of a list. `sharegpt`: `from` and `value` may stand for `role` and `content`."""
+def read_messages(value: Any, name: str, unused: Unused, sharegpt: bool = False) -> tuple[Message, ...]:
+    """Return the messages of a list. `sharegpt`: `from` and `value` may stand for `role` and `content`.
+
+    What of a message is neither its words nor its role nor a wish about training is noted in `unused`.
+    """
     if not isinstance(value, list):
         hint = 'it must be a list of messages: [{"role": …, "content": …}, …]'
         raise RowError(f'"{name}" is {json_kind(value)}', hint, "wrong-type")
     if not value:
         hint = "it must hold at least one user and one assistant message"
         raise RowError(f'"{name}" is an empty list', hint, "no-assistant")
-    return tuple(read_message(message, f"{name}[{index}]", sharegpt) for index, message in enumerate(value))
+    return tuple(
+        read_message(message, f"{name}[{index}]", f"{name}[]", unused, sharegpt) for index, message in enumerate(value)
+    )
 
 
-def read_message(value: Any, name: str, sharegpt: bool = False) -> Message:
-    """Return one message. Raises RowError naming what is wrong with it."""
+def read_message(value: Any, name: str, path: str, unused: Unused, sharegpt: bool = False) -> Message:
+    """Return one message. `path` is its place among the columns. Raises RowError naming what is wrong with it."""
     if not isinstance(value, dict):
         hint = 'a message must be an object: {"role": …, "content": …}'
         raise RowError(f"{name} is {json_kind(value)}", hint, "wrong-type")
-    role_key, content_key = ("role", "content")
-    if sharegpt and "role" not in value and "from" in value:
-        role_key, content_key = ("from", "value")
+    role_key, content_key = message_keys(value, sharegpt)
     for key in _TOOL_KEYS:
         if value.get(key):
             raise RowError(f'{name} has "{key}"', _NO_TOOLS, "tools")
@@ -77,16 +84,24 @@ def read_message(value: Any, name: str, sharegpt: bool = False) -> Message:
         hint = 'it must be a string; ShareGPT\'s "value" is called "content" here' if "value" in value else (
             "it must be a string")  # fmt: skip
         raise RowError(f'{name} ({role}) has no "{content_key}"', hint, "missing-content")
-    content, weight = value[content_key], value.get("weight")
-    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
-        hint = "it must be 0 (do not train this turn) or 1"
-        raise RowError(f"{name}.weight is {shown(repr(weight), 40)}", hint, "weight")
-    trained = weight is None or weight != 0
+    content = joined(value[content_key], f"{name}.{content_key}", f"{path}.{content_key}", unused)
+    asked = wish(value, name) if len(value) > 2 else None
+    trained = asked is not False
     # An empty system turn is meaningful (it stands in place of a template's default); other empty turns are not.
     check_text(content, f"{name}.{content_key} ({role})", may_be_empty=role == "system" or not trained)
-    known = (role_key, content_key, "weight")
+    if len(value) == 2:
+        return Message(role, content, trained, {}, not trained)
+    known = (role_key, content_key, *FLAG_KEYS)
     extra = {key: item for key, item in value.items() if key not in known and item is not None}
+    unused.rest(extra, (), f"{path}.")
+    if asked and role != "assistant":  # a wish that the masking does not fulfil
+        unused.rest({key: value[key] for key in FLAG_KEYS & value.keys()}, (), f"{path}.")
     return Message(role, content, trained, extra, not trained)
+
+
+def message_keys(value: dict[str, Any], sharegpt: bool) -> tuple[str, str]:
+    """Return the keys of a message's role and words."""
+    return ("from", "value") if sharegpt and "role" not in value and "from" in value else ("role", "content")
 
 
 def _role(role: Any, place: str, name: str, lenient: bool) -> str:
@@ -103,28 +118,3 @@ def _role(role: Any, place: str, name: str, lenient: bool) -> str:
         return other
     hint = 'roles are "system", "user" and "assistant"' + (f'; write "{other}"' if other else "")
     raise RowError(f'{name}: unknown role "{shown(role, 40)}"', hint, "unknown-role")
-
-
-def check_text(value: Any, name: str, may_be_empty: bool = False) -> None:
-    """Raise RowError unless the value is a text that can be trained on."""
-    if isinstance(value, str):
-        if not may_be_empty and (not value or value.isspace()):
-            raise RowError(f"{name} is empty", "fill it in or remove the row", "empty-content")
-        if not value.isascii():
-            _check_characters(value, name)
-        return
-    if isinstance(value, list) and any(
-        isinstance(part, dict) and part.get("type") not in (None, "text") for part in value
-    ):
-        raise RowError(f"{name} is a list with pictures or other media", "only text is supported", "media")
-    kind = "missing-content" if value is None else "wrong-type"
-    raise RowError(f"{name} is {json_kind(value)}", "it must be a string", kind)
-
-
-def _check_characters(value: str, name: str) -> None:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = ord(value[error.start])
-        message = f"{name} holds half a character (\\u{half:04x} at character {error.start + 1})"
-        raise RowError(message, "write both halves or none", "half-character") from None

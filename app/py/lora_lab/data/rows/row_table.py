@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lora_lab.data.files.json_rows import to_json
-from lora_lab.data.problems import Problem, ProblemLog
+from lora_lab.data.files.items import to_json
+from lora_lab.data.files.json_text import DECODER
+from lora_lab.data.problems import Problem, ProblemLog, shown
 from lora_lab.data.rows.content import ContentCounter
 from lora_lab.data.rows.mapping import ColumnMapping, guess_mapping
-from lora_lab.data.rows.schema import Conversation, RawRow, Row, read_row
+from lora_lab.data.rows.parts import holds
+from lora_lab.data.rows.readings import Reading, as_it_stands, as_messages, open_question, propose
+from lora_lab.data.rows.row import RawRow, Row
+from lora_lab.data.rows.schema import read_row
+from lora_lab.data.rows.unused import UnusedColumn, UnusedColumns
 from lora_lab.data.turns import Turns
+
+MOST_ASKED = 3
 
 
 @dataclass(repr=False)
@@ -25,23 +31,32 @@ class RowTable:
     """Every row that can be trained on, or could be once mended (`is_mended`), in the files' order.
 
     A row costs its JSON text and about 60 bytes. `rows` counts all rows of the files, good or bad; `formats` those
-    whose keys say what they are; `columns` the keys of the others.
+    whose keys say what they are, `unknown` the others; `columns` are the keys of all, `unused` those of the good rows
+    that nothing was made of.
     """
 
     sources: tuple[str, ...] = ()
     mapping: ColumnMapping | None = None
     uses_mended: bool = False
+    encoding: str | None = None  # that was chosen for files that are not UTF-8
     rows: int = 0
     good: int = 0
+    longest_row_bytes: int = 0  # of a kept row's JSON
+    not_utf8: bytes = b""  # the first place that is no UTF-8
     problems: ProblemLog = field(default_factory=ProblemLog)
     formats: Counter[str] = field(default_factory=Counter)
+    unknown: int = 0
     columns: Counter[str] = field(default_factory=Counter)
+    unused: UnusedColumns = field(default_factory=UnusedColumns)
     content: ContentCounter = field(default_factory=ContentCounter)
+    _filled: set[str] = field(default_factory=set)  # columns that hold something in some row
     _raw: list[bytes] = field(default_factory=list)
     _lines: array = field(default_factory=lambda: array("q"))
     _sources: array = field(default_factory=lambda: array("H"))
+    _better: dict[int, bytes] = field(default_factory=dict)  # of good rows that would be better mended
     _mended: bytearray = field(default_factory=bytearray)
-    _samples: list[dict[str, Any]] = field(default_factory=list)  # of rows whose columns have other names
+    _samples: list[dict[str, Any]] = field(default_factory=list)  # the first rows
+    _unknown_samples: list[dict[str, Any]] = field(default_factory=list)  # of rows whose columns have other names
 
     def __repr__(self) -> str:
         return f"<RowTable of {len(self._raw)} rows>"
@@ -61,6 +76,11 @@ class RowTable:
         return self._mended.count(1)
 
     @property
+    def improvable(self) -> int:
+        """How many good rows would be better mended: they can be used as they stand, too."""
+        return len(self._better)
+
+    @property
     def format(self) -> str:
         """The one format of all rows, `mixed` for several, `unknown` for none."""
         found = [name for name, count in self.formats.items() if count]
@@ -68,16 +88,28 @@ class RowTable:
 
     def add(self, source: int, line: int, value: dict[str, Any], text: str | None, is_mended: bool) -> None:
         """Keep a row. `text` is its JSON on one line where that is at hand."""
-        self._raw.append((text.strip() if text is not None else to_json(value)).encode("utf-8"))
+        try:
+            raw = (text.strip() if text is not None else to_json(value)).encode("utf-8")
+        except UnicodeEncodeError:  # half a character, in a part of the row that nobody reads
+            raw = to_json(value).encode("utf-8")
+        self._raw.append(raw)
+        self.longest_row_bytes = max(self.longest_row_bytes, len(raw))
         self._lines.append(line)
         self._sources.append(source)
         self._mended.append(is_mended)
 
-    def note_columns(self, value: dict[str, Any]) -> None:
-        """Remember what a row that nobody knows is made of."""
+    def offer(self, text: str) -> None:
+        """Keep the JSON of what the last row would be, once mended."""
+        self._better[len(self._raw) - 1] = text.encode("utf-8")
+
+    def note_columns(self, value: dict[str, Any], is_known: bool) -> None:
+        """Remember what a row is made of. `is_known`: its format is."""
         self.columns.update([key for key in list(value)[:100] if len(self.columns) < 1000 or key in self.columns])
-        if len(self._samples) < 5:
-            self._samples.append(value)
+        self._filled.update(key for key in value.keys() - self._filled if key in self.columns and holds(value[key]))
+        self.unknown += not is_known
+        for samples in (self._samples, *(() if is_known else (self._unknown_samples,))):
+            if len(samples) < 5:
+                samples.append(value)
 
     def usable(self) -> list[int]:
         """Return the indices of the rows to train on: the good ones, and the mended ones where they were asked for."""
@@ -90,7 +122,7 @@ class RowTable:
 
     def value(self, index: int) -> dict[str, Any]:
         """Return a row's JSON object as it stands in the file."""
-        return json.loads(self._raw[index])
+        return DECODER.decode(self._raw[index].decode("utf-8"))
 
     def line(self, index: int) -> int:
         return self._lines[index]
@@ -101,29 +133,70 @@ class RowTable:
 
     def row(self, index: int) -> Row:
         """Return a row as it is trained on."""
-        row = read_row(RawRow(self._lines[index], self.value(index)), self.mapping)
+        return self._read(index, self._raw[index])
+
+    def _read(self, index: int, raw: bytes) -> Row:
+        row = read_row(RawRow(self._lines[index], DECODER.decode(raw.decode("utf-8"))), self.mapping)
         assert not isinstance(row, Problem), "only rows that can be read are kept"
         return row
 
     def guess(self) -> ColumnMapping | None:
         """Return the mapping that the columns' names suggest, where some rows' columns are not known."""
-        return guess_mapping([name for name, _ in self.columns.most_common()]) if self.columns else None
+        if not self.unknown:
+            return None
+        readings = [reading.mapping for reading in self.readings() if not reading.mapping.as_known]
+        return readings[0] if readings else guess_mapping(self._names())
+
+    def readings(self) -> tuple[Reading, ...]:
+        """Return the ways in which the rows can be read where there are several, the likeliest first, at most three."""
+        if self.mapping is None and not self.unknown and self.format == "mixed":
+            return ()
+        samples = self._unknown_samples or self._samples
+        found = propose(samples, self._names(), self.unused, self.mapping)
+        return found or ((as_it_stands(samples),) if self.asks() else ())
+
+    def _names(self) -> list[str]:
+        """Return the columns that hold something in some row, the most frequent first."""
+        return [name for name, _ in self.columns.most_common() if name in self._filled]
+
+    def unused_columns(self) -> tuple[UnusedColumn, ...]:
+        """Return the columns of good rows that nothing was made of, each with a reading that would use it."""
+        offers = [(reading.mapping.columns, reading.mapping.describe()) for reading in self.readings()]
+        return tuple(
+            replace(column, offer=next((said for columns, said in offers if column.column in columns), ""))
+            for column in self.unused.build()
+        )
+
+    def asks(self) -> tuple[str, ...]:
+        """Return why a person has to say how the rows are to be read before training on them; none: nobody has to."""
+        if self.mapping is not None or not self.good:
+            return ()
+        said = [
+            f'the column "{shown(column.column, 40)}" holds more text than what is read of its rows'
+            for column in self.unused.build()
+            if column.asks
+        ]
+        if self.format != "mixed" and self._samples and (question := open_question(self._samples, self._names())):
+            said.insert(0, question)
+        return tuple(said[:MOST_ASKED])
 
     def mapping_preview(self, mapping: ColumnMapping) -> list[dict[str, Any]]:
         """Return what a mapping makes of the first rows: `{"messages": …}`, `{"text": …}` or `{"problem": …}`."""
-        rows = (read_row(RawRow(0, value), mapping) for value in self._samples)
+        rows = (read_row(RawRow(0, value), mapping) for value in self._unknown_samples or self._samples)
         return [as_messages(row) if isinstance(row, Row) else {"problem": row.message} for row in rows]
 
     async def cleaned(self, mended: bool = True, as_conversations: bool = False) -> AsyncIterator[bytes]:
         """Yield JSON Lines of the good rows (and the mended ones), in the files' order, in pieces.
 
-        The rows keep their form; `as_conversations` writes `messages` (and `text`) rows instead.
+        Rows that would be better mended are written so with `mended`. The rows keep their form; `as_conversations`
+        writes `messages` (and `text`) rows instead.
         """
         turns = Turns(len(self), None)
         piece: list[bytes] = []
         for index, raw in enumerate(self._raw):
             if mended or not self._mended[index]:
-                piece.append(to_json(as_messages(self.row(index))).encode() if as_conversations else raw)
+                written = self._better.get(index, raw) if mended else raw
+                piece.append(to_json(as_messages(self._read(index, written))).encode() if as_conversations else written)
             if turns.is_due():
                 yield b"".join(line + b"\n" for line in piece)
                 piece = []
@@ -159,16 +232,3 @@ class RowTable:
                 yield index
             if turns.is_due():
                 await turns.give(done)
-
-
-def as_messages(row: Row) -> dict[str, Any]:
-    """Return a row in this program's own form: `{"messages": […]}` or `{"text": …}`."""
-    if not isinstance(row, Conversation):
-        return {"text": row.text}
-    messages = []
-    for message in row.messages:
-        plain = message.as_dict()
-        if message.role == "assistant" and not message.trained:
-            plain["weight"] = 0
-        messages.append(plain)
-    return {"messages": messages}
