@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +15,8 @@ import pytest
 from lora_lab.errors import ModelError
 from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.model.files import ModelFiles, open_model
+
+Run = Callable[..., Any]  # what `in_pyodide` is
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -34,3 +40,12 @@ def problems_of(path: Path) -> list[str]:
 
 def weights_of(model: ModelFiles) -> dict[str, np.ndarray]:
     return {name: asyncio.run(tensor.to_f32()) for name, tensor in model.tensors.items()}
+
+
+def serving(server: ThreadingHTTPServer) -> Iterator[str]:
+    with server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import shutil
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,19 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from build_tools.base import CACHE, FileHashes
-from build_tools.environment import search_path
-from build_tools.fetch import Fetcher
-from build_tools.parts import pyodide_packages
 from build_tools.server import SiteHandler, SiteServer
 from lora_lab.config import LoraConfig
 from lora_lab.formats.byte_source import FileSource, sources_from_path
 from lora_lab.formats.peft import expected_shapes, write_adapter
 from lora_lab.formats.zipping import pack_adapter
 from lora_lab.model.files import ModelFiles, open_model
-
-DRIVER = Path(__file__).with_suffix(".mjs")
-PACKAGE = Path(__file__).parents[3] / "app/py"
+from tests.unit.formats.helpers import Run, serving
 
 # What is compared: the settings, the tokenizer, where each tensor lies, and three tensors' decoded values.
 SUMMARY = """
@@ -52,39 +43,6 @@ def summary(model: ModelFiles) -> dict[str, Any]:
     exec(SUMMARY, scope)
     result: dict[str, Any] = json.loads(json.dumps(asyncio.run(scope["summary"](model))))
     return result
-
-
-Run = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def in_pyodide(node_modules: Path) -> Iterator[Run]:
-    """Call it with a program that defines main(); returns what that returns, out of JSON. All share one Pyodide."""
-    pyodide = node_modules / "pyodide"
-    with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
-        numpy_part = next(part for part in pyodide_packages(pyodide) if part.name.startswith("numpy-"))
-        numpy_wheel = fetcher.obtain(numpy_part)
-    node = shutil.which("node", path=search_path())
-    assert node, "no node"
-    command = [node, str(DRIVER), str(pyodide), str(numpy_wheel), str(PACKAGE)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin and process.stdout
-    orders, answers = process.stdin, process.stdout
-
-    def run(program: str, blob: Path | None = None, url: str = "") -> Any:
-        orders.write(json.dumps({"program": program, "blob": str(blob) if blob else None, "url": url}) + "\n")
-        orders.flush()
-        for line in answers:
-            if line.startswith(("{", "[")):  # anything else is Pyodide talking
-                answer = json.loads(line)
-                assert "error" not in answer, answer["error"]
-                return json.loads(answer["result"])
-        raise AssertionError(f"Node ended with {process.wait()}")
-
-    yield run
-    orders.close()
-    process.wait(timeout=30)
-    answers.close()
 
 
 def test_smollm2_from_a_blob(in_pyodide: Run, smollm2_path: Path) -> None:
@@ -121,15 +79,6 @@ def plain_server(tiny_model_folder: Path) -> Iterator[str]:
 @pytest.fixture
 def range_server(tiny_model_folder: Path) -> Iterator[str]:
     yield from serving(SiteServer(tiny_model_folder, port=0))
-
-
-def serving(server: ThreadingHTTPServer) -> Iterator[str]:
-    with server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("kind", ["plain_server", "range_server"])

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lora_lab.config import LoraConfig
+from lora_lab.config import LoraConfig, ModelConfig
 from lora_lab.errors import AdapterError, ModelError
-from lora_lab.formats import gguf
+from lora_lab.formats import gguf, gguf_split
 from lora_lab.formats.byte_source import BytesSource, FileSource
 from lora_lab.formats.peft import expected_shapes, read_adapter, write_adapter
-from lora_lab.model import files as model_files
+from lora_lab.model.adapter_files import open_adapter
 from lora_lab.model.families import llama
 from lora_lab.model.files import open_model
+from tests.adapter_makes import as_gguf, as_mlx
 from tests.tiny_gguf import write_tiny_gguf
 from tests.unit.formats.helpers import opened
 
@@ -60,6 +61,12 @@ def folder_files(tiny_model_folder: Path) -> dict[str, bytes]:
     return files | {"config.json": json.dumps(config).encode()}
 
 
+MODEL = llama.make_config(
+    vocab_size=9, hidden_size=8, intermediate_size=12, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=4,
+    rms_norm_eps=1e-5, rope_theta=1e4, max_position_embeddings=64, tie_word_embeddings=True,
+)  # fmt: skip
+
+
 @slow_but_fine
 @given(st.data())
 def test_folders(folder_files: dict[str, bytes], data: st.DataObject) -> None:
@@ -77,10 +84,7 @@ def test_folders(folder_files: dict[str, bytes], data: st.DataObject) -> None:
 @slow_but_fine
 @given(st.data())
 def test_adapters(data: st.DataObject) -> None:
-    model = llama.make_config(
-        vocab_size=9, hidden_size=8, intermediate_size=12, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=4,
-        rms_norm_eps=1e-5, rope_theta=1e4, max_position_embeddings=64, tie_word_embeddings=True,
-    )  # fmt: skip
+    model = MODEL
     lora = LoraConfig(rank=2, alpha=4, targets=("q_proj",))
     zeros = {key: np.zeros(shape, np.float32) for key, shape in expected_shapes(lora, model).items()}
     files = write_adapter(zeros, lora, model, "x")
@@ -90,6 +94,37 @@ def test_adapters(data: st.DataObject) -> None:
     files["adapter_config.json"] = json.dumps(config).encode()
     try:
         read_adapter(files, model)
+    except AdapterError as error:
+        assert str(error).strip()
+
+
+@pytest.fixture(scope="module")
+def other_makes(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelConfig, dict[str, bytes], dict[str, bytes]]:
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "down_proj"))
+    ones = {key: np.ones(shape, np.float32) for key, shape in expected_shapes(lora, MODEL).items()}
+    path = tmp_path_factory.mktemp("adapter") / "a.gguf"
+    return MODEL, as_mlx(ones, lora), as_gguf(path, ones, lora, MODEL, "llama", permuted=True)
+
+
+@slow_but_fine
+@given(st.data())
+def test_adapters_of_other_makes(
+    other_makes: tuple[ModelConfig, dict[str, bytes], dict[str, bytes]], data: st.DataObject
+) -> None:
+    """Settings of other kinds, and bytes of the headers that were changed: an adapter, or what is wrong with it."""
+    model, mlx, llama_cpp = other_makes
+    assert asyncio.run(open_adapter(mlx, model)).lora == asyncio.run(open_adapter(llama_cpp, model)).lora
+    files = dict(data.draw(st.sampled_from([mlx, llama_cpp])))
+    if "adapter_config.json" in files and data.draw(st.booleans()):
+        files["adapter_config.json"] = json.dumps(spoiled(json.loads(files["adapter_config.json"]), data)).encode()
+    else:
+        name = next(name for name in files if name != "adapter_config.json")
+        raw = bytearray(files[name])
+        for _ in range(data.draw(st.integers(1, 4))):
+            raw[data.draw(st.integers(0, min(1200, len(raw) - 1)))] = data.draw(st.integers(0, 255))
+        files[name] = bytes(raw)
+    try:
+        asyncio.run(open_adapter(files, model))
     except AdapterError as error:
         assert str(error).strip()
 
@@ -125,7 +160,7 @@ def test_gguf_metadata(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, data: s
         return gguf.GgufFile(source, header.version, metadata, header.tensors)
 
     with monkeypatch.context() as patch:
-        patch.setattr(model_files, "read_gguf", read_spoiled)
+        patch.setattr(gguf_split, "read_gguf", read_spoiled)
         try:
             opened(tiny_gguf)
         except ModelError as error:

@@ -13,6 +13,7 @@ import peft
 import pytest
 import torch
 from safetensors.numpy import load as load_numpy
+from safetensors.numpy import save as save_numpy
 from safetensors.torch import save as save_torch
 from transformers import AutoModelForCausalLM
 
@@ -20,11 +21,13 @@ from lora_lab.config import LoraConfig, ModelConfig
 from lora_lab.errors import AdapterError
 from lora_lab.formats import safetensors
 from lora_lab.formats.byte_source import sources_from_path
-from lora_lab.formats.peft import expected_shapes, read_adapter, tensor_key, write_adapter
+from lora_lab.formats.peft import expected_shapes, read_adapter, read_with_remarks, tensor_key, write_adapter
+from lora_lab.formats.peft_card import with_base_model
 from lora_lab.formats.tensors import dequantize
 from lora_lab.model.families import llama
 from lora_lab.model.files import open_model
 from lora_lab.settings import TARGET_LAYERS
+from tests.tiny_families import tiny_config
 
 TOKENS = torch.tensor([[1, 20, 30, 40, 50, 7, 8, 9]])
 
@@ -127,8 +130,12 @@ def test_a_wrong_key_would_be_noticed(base: Any, model_config: ModelConfig, tmp_
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"]))
     result = model.load_adapter(tmp_path, adapter_name="again")
     assert result.unexpected_keys or [key for key in result.missing_keys if "lora_" in key]
-    with pytest.raises(AdapterError, match=r"lora_A\.weight is missing(.|\n)*lora_A\.other\.weight .* is not a tensor"):
-        read_adapter(files, model_config)
+    # Here the name is known for what it is, and said.
+    _, tensors, remarks = read_with_remarks(files, model_config)
+    assert {key: tensor.tobytes() for key, tensor in tensors.items()} == {
+        key.replace(".other", ""): tensor.numpy().tobytes() for key, tensor in wrong.items()
+    }
+    assert len(remarks) == 1 and "lora_A.other.weight was read as base_model" in remarks[0]
 
 
 def test_the_config_is_the_documented_one(model_config: ModelConfig) -> None:
@@ -150,6 +157,22 @@ def test_the_config_is_the_documented_one(model_config: ModelConfig) -> None:
     assert b'"lora_alpha": 32,' in files_of_whole["adapter_config.json"]
     card = files["README.md"].decode()
     assert card.startswith('---\nbase_model: "HuggingFaceTB/SmolLM2-135M-Instruct"\nlibrary_name: peft\n')
+
+
+def test_a_base_that_is_not_known_is_said_and_can_be_named_later(model_config: ModelConfig) -> None:
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj",))
+    tensors = random_tensors(lora, model_config)
+    unnamed, named = (write_adapter(tensors, lora, model_config, base) for base in (None, "owner/name"))
+    assert json.loads(unnamed["adapter_config.json"])["base_model_name_or_path"] is None
+    assert (
+        "in the place of BASE_MODEL" in unnamed["README.md"].decode()
+        and "BASE_MODEL" not in named["README.md"].decode()
+    )
+    assert 'from_pretrained("owner/name")' in named["README.md"].decode()
+    assert with_base_model(unnamed, "owner/name") == named
+    assert with_base_model(named, "other/name") == named  # the control: what is known stays
+    own = {**unnamed, "README.md": b"# Mine"}
+    assert with_base_model(own, "owner/name") == {**named, "README.md": b"# Mine"}
 
 
 def test_writing_refuses_what_peft_would_ignore(model_config: ModelConfig) -> None:
@@ -353,26 +376,158 @@ def test_neutral_fields_do_not_matter(small: dict[str, bytes], model_config: Mod
     assert lora == LoraConfig(rank=2, alpha=4, targets=("q_proj",))
 
 
-def test_all_problems_at_once(model_config: ModelConfig) -> None:
-    """An adapter of another model: every tensor, and the settings, in one error."""
-    fields = {**model_config.__dict__, "hidden_size": 96, "num_layers": 3}
+def other_config(model_config: ModelConfig, **changes: Any) -> ModelConfig:
+    fields = {**model_config.__dict__, **changes}
     for derived in ("linears", "peft_targets", "architecture"):
         del fields[derived]
-    other = llama.make_config(**fields)
+    return llama.make_config(**fields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hidden_size": 960, "num_layers": 32}, "a model of 32 layers and width 960; this one has 2 and 64"),
+        ({"num_layers": 1}, "a model of 1 layer and width 64; this one has 2 and 64"),
+        ({"num_layers": 3}, "a model of 3 layers and width 64; this one has 2 and 64"),
+        ({"hidden_size": 96}, "a model of 2 layers and width 96; this one has 2 and 64"),
+        ({"intermediate_size": 100, "num_kv_heads": 4},
+         "another model of 2 layers and width 64: its mlp.down_proj takes 100 values, this one's 176, its "
+         "mlp.gate_proj gives 100 values, this one's 176, its mlp.up_proj gives 100 values, this one's 176, its "
+         "self_attn.k_proj gives 64 values, this one's 32 and 1 more"),
+    ],
+)  # fmt: skip
+def test_an_adapter_of_another_model_ends_in_one_sentence(
+    model_config: ModelConfig, changes: dict[str, int], said: str
+) -> None:
+    other = other_config(model_config, **changes)
+    lora = LoraConfig(rank=4, alpha=8)
+    files = write_adapter(random_tensors(lora, other), lora, other, "x")
+    with pytest.raises(AdapterError) as error:
+        read_adapter(changed(files, use_dora=True), model_config)
+    assert str(error.value) == f"the adapter was made for {said}"
+    assert read_adapter(files, other)[0] == lora  # the control: the one it was made for
+
+
+def test_an_adapter_of_another_family_ends_in_one_sentence(model_config: ModelConfig) -> None:
+    other = tiny_config("phi3", num_hidden_layers=2)
+    lora = LoraConfig(rank=4, alpha=8, targets=other.linear_names)
+    files = write_adapter(random_tensors(lora, other), lora, other, "x")
+    with pytest.raises(AdapterError) as error:
+        read_adapter(files, model_config)
+    assert len(str(error.value).splitlines()) == 1
+    assert "another kind of model: it has mlp.gate_up_proj, self_attn.qkv_proj, which this one has not" in str(
+        error.value
+    )
+
+
+def test_all_problems_at_once(model_config: ModelConfig) -> None:
     lora = LoraConfig(rank=4, alpha=8, targets=("q_proj", "down_proj"))
-    tensors = random_tensors(lora, other)
+    tensors = random_tensors(lora, model_config)
     tensors[tensor_key(model_config, 0, "down_proj", "A")][1, 2] = np.nan
-    files = changed(write_adapter(tensors, lora, other, "x"), use_dora=True, bias="all")
+    files = write_adapter(tensors, lora, model_config, "x")
+    weights = load_numpy(files["adapter_model.safetensors"])
+    missing, short = (tensor_key(model_config, layer, "q_proj", "B") for layer in (0, 1))
+    del weights[missing]
+    weights[short] = weights[short][:-1].copy()
+    weights["extra"] = np.zeros((1, 1), np.float32)
+    files = changed(files, use_dora=True, bias="all") | {"adapter_model.safetensors": save_numpy(weights)}
     with pytest.raises(AdapterError) as error:
         read_adapter(files, model_config)
     lines = str(error.value).splitlines()
-    prefix = "base_model.model.model.layers"
-    assert f"{prefix}.0.self_attn.q_proj.lora_A.weight is (4, 96); this model needs (4, 64)" in lines
-    assert f"{prefix}.1.mlp.down_proj.lora_B.weight is (96, 4); this model needs (64, 4)" in lines
-    assert f"{prefix}.0.mlp.down_proj.lora_A.weight holds 1 values that are NaN or infinite" in lines
-    assert f"{prefix}.2.mlp.down_proj.lora_A.weight (4, 176) is not a tensor that this model's adapter has" in lines
-    assert sum("use_dora" in line or "bias" in line for line in lines) == 2
-    assert len(lines) == 2 + 2 * 2 + 1 + 4
+    assert f"{missing} is missing; wanted (64, 4)" in lines and f"{short} is (63, 4); this model needs (64, 4)" in lines
+    down = tensor_key(model_config, 0, "down_proj", "A")
+    assert f"{down} holds 1 values that are NaN or infinite" in lines
+    assert "extra (1, 1) is not a tensor that this model's adapter has" in lines
+    assert sum("use_dora" in line or "bias" in line for line in lines) == 2 and len(lines) == 6
+
+
+def test_what_is_wrong_alike_in_many_layers_is_said_once(model_config: ModelConfig) -> None:
+    deep = other_config(model_config, num_layers=30)
+    lora = LoraConfig(rank=4, alpha=8)
+    files = write_adapter(random_tensors(lora, deep), lora, deep, "x")
+    with pytest.raises(AdapterError) as error:
+        read_adapter(changed(files, r=8), deep)
+    assert str(error.value) == ("adapter_config.json: r is 8; the matrices in adapter_model.safetensors have rank 4")
+    with pytest.raises(AdapterError) as error:
+        read_adapter(changed(files, target_modules=["q_proj"]), deep)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 12
+    assert lines[0] == (
+        "mlp.down_proj.lora_A.weight (4, 176) is not a tensor that this model's adapter has (in 30 layers, first in "
+        "layer 0)"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- other names
+
+RENAMINGS = {
+    "the adapter's name": lambda key: key.replace(".weight", ".default.weight"),
+    "compiled": lambda key: key.replace("base_model.model.", "base_model.model._orig_mod."),
+    "compiled block by block": lambda key: key.replace(".self_attn", "._orig_mod.self_attn"),
+    "compiled and named": lambda key: "_orig_mod." + key.replace(".weight", ".default.weight"),
+    "model. left out": lambda key: key.replace("model.model.layers", "model.layers"),
+    "model. doubled": lambda key: key.replace("model.model.", "model.model.model."),
+    "no prefix": lambda key: key.removeprefix("base_model.model."),
+    "the block alone": lambda key: key.removeprefix("base_model.model.model."),
+}
+
+
+def renamed(files: dict[str, bytes], rename: Any) -> dict[str, bytes]:
+    weights = load_numpy(files["adapter_model.safetensors"])
+    return files | {"adapter_model.safetensors": save_numpy({rename(key): value for key, value in weights.items()})}
+
+
+@pytest.mark.parametrize("way", sorted(RENAMINGS))
+def test_names_that_differ_one_to_one_are_read_with_a_remark(model_config: ModelConfig, way: str) -> None:
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "v_proj"))
+    files = write_adapter(random_tensors(lora, model_config), lora, model_config, "x")
+    found, tensors, remarks = read_with_remarks(renamed(files, RENAMINGS[way]), model_config)
+    assert found == lora and [*remarks] != [] and "was read as base_model.model.model.layers.0" in remarks[0]
+    same = read_adapter(files, model_config)[1]
+    assert tensors.keys() == same.keys() and all((tensors[key] == same[key]).all() for key in same)
+    assert read_with_remarks(files, model_config)[2] == ()  # the control: PEFT's own names need no remark
+
+
+def test_names_that_mean_another_thing_are_refused(small: dict[str, bytes], model_config: ModelConfig) -> None:
+    for rename in (
+        lambda key: key.replace("base_model.model.", "vision_tower."),
+        lambda key: key.replace("base_model.model.", "base_model.model.draft."),
+        lambda key: key.replace(".lora_", ".base_layer.lora_x_"),
+    ):
+        with pytest.raises(AdapterError, match="is missing"):
+            read_adapter(renamed(small, rename), model_config)
+    weights = load_numpy(small["adapter_model.safetensors"])
+    both = {
+        key.replace(".weight", f".{name}.weight"): value
+        for name in ("default", "other")
+        for key, value in weights.items()
+    }
+    with pytest.raises(AdapterError, match=r"holds 2 adapters, default, other: .* are the same matrix; wanted one"):
+        read_adapter(small | {"adapter_model.safetensors": save_numpy(both)}, model_config)
+
+
+def test_an_adapter_that_changes_nothing_gets_a_warning(model_config: ModelConfig) -> None:
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "v_proj"))
+    tensors = random_tensors(lora, model_config)
+    last = tensor_key(model_config, 1, "v_proj", "B")
+    for key in tensors:
+        if ".lora_B." in key and key != last:
+            tensors[key][:] = 0
+    assert read_with_remarks(write_adapter(tensors, lora, model_config, None), model_config)[2] == ()
+    tensors[last][:] = 0
+    (remark,) = read_with_remarks(write_adapter(tensors, lora, model_config, None), model_config)[2]
+    assert "every B is zero" in remark
+
+
+def test_fields_of_the_start_alone_do_not_matter(small: dict[str, bytes], model_config: ModelConfig) -> None:
+    started = {
+        "eva_config": {"rho": 2.0, "tau": 0.99}, "loftq_config": {"loftq_bits": 4}, "corda_config": {"cache_file": "x"},
+        "lora_ga_config": {"direction": "ArB2r"}, "runtime_config": {"ephemeral_gpu_offload": True},
+    }  # fmt: skip
+    for init in (True, False, "gaussian", "eva", "orthogonal"):
+        assert read_adapter(changed(small, **started, init_lora_weights=init), model_config)[0].rank == 2
+    with pytest.raises(AdapterError, match='init_lora_weights is "loftq"'):  # the control: it changed the base too
+        read_adapter(changed(small, **started, init_lora_weights="loftq"), model_config)
 
 
 def test_files_that_are_not_there(small: dict[str, bytes], model_config: ModelConfig) -> None:

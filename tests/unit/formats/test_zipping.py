@@ -13,7 +13,7 @@ from lora_lab.config import LoraConfig
 from lora_lab.errors import AdapterError
 from lora_lab.formats import zipping
 from lora_lab.formats.peft import expected_shapes, read_adapter, read_chat_template, write_adapter
-from lora_lab.formats.zipping import pack_adapter, unpack_adapter
+from lora_lab.formats.zipping import pack_adapter, unpack_adapter, unpack_with_remark
 from lora_lab.model.families import llama
 
 MODEL = llama.make_config(
@@ -75,6 +75,31 @@ def test_other_files_in_a_zip_do_not_matter(small: dict[str, bytes]) -> None:
     }  # fmt: skip
     data = with_files({f"run/{name}": content for name, content in small.items()} | others)
     assert unpack_adapter(data) == small
+
+
+def test_checkpoints_inside_are_passed_over_with_a_remark(small: dict[str, bytes]) -> None:
+    def inside(*folders: str) -> bytes:
+        return with_files({f"{folder}{name}": data for folder in folders for name, data in small.items()}
+                          | {f"{folders[-1]}adapter_model.safetensors": b"of another step"})  # fmt: skip
+
+    files, remark = unpack_with_remark(inside("out/", "out/checkpoint-50/", "out/checkpoint-100/"))
+    assert files == small
+    assert remark == "the adapter in out was taken, not those in out/checkpoint-100, out/checkpoint-50"
+    files, remark = unpack_with_remark(inside("", "checkpoint-50/"))
+    assert files == small and remark == "the adapter at its top was taken, not those in checkpoint-50"
+    assert unpack_with_remark(with_files(small, "out/")) == (small, None)
+    with pytest.raises(AdapterError, match="holds 2 adapters, in out/checkpoint-100, out/checkpoint-50; wanted one"):
+        unpack_adapter(inside("out/checkpoint-50/", "out/checkpoint-100/"))
+    with pytest.raises(AdapterError, match=r"holds 2 adapters, in a, b/c; wanted one"):  # neither holds the other
+        unpack_adapter(inside("a/", "b/c/"))
+
+
+def test_other_makes_in_a_zip() -> None:
+    for files in (
+        {"adapters.safetensors": b"x", "adapter_config.json": b"{}"},
+        {"My-LoRA.GGUF": b"x"},
+    ):
+        assert unpack_adapter(with_files(files | {"0000100_adapters.safetensors": b"y"}, "adapters/")) == files
 
 
 def test_zips_that_hold_no_adapter(small: dict[str, bytes]) -> None:

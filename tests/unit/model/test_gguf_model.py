@@ -142,7 +142,6 @@ def test_linear_rope_is_read_as_llama_cpp_reads_it(
         ({"general.architecture": "gptneox"}, "general.architecture is 'gptneox'; wanted one of 'llama', 'qwen2'"),
         ({"general.architecture": "mamba2"}, "general.architecture is 'mamba2', a state space model, which is not"),
         ({"llama.expert_count": 8}, "llama.expert_count is 8; mixtures of experts are not supported"),
-        ({"split.count": 3}, "this is one of 3 parts of a split model; wanted one file"),
         ({"llama.rope.scaling.type": "ntk"}, "llama.rope.scaling.type is 'ntk'; wanted none, linear, yarn or longrope"),
         (
             {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0},
@@ -157,6 +156,7 @@ def test_linear_rope_is_read_as_llama_cpp_reads_it(
         ({"llama.block_count": 1}, "model.layers.1.input_layernorm.weight, model.layers.1.mlp.down_proj.weight"),
         ({"llama.block_count": 3}, "model.layers.2.input_layernorm.weight is missing; wanted (64,)"),
         ({"tokenizer.ggml.model": "rwkv"}, "tokenizer.ggml.model is 'rwkv'; wanted 'gpt2' (byte-level BPE) or 'llama'"),
+        ({"tokenizer.ggml.model": "t5"}, "tokenizer.ggml.model is 't5'; wanted 'gpt2' (byte-level BPE) or 'llama'"),
         ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.scores is missing; wanted"),
         ({"tokenizer.ggml.pre": "viking"}, "tokenizer.ggml.pre is 'viking', a way to split text that is not supported"),
     ],

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import LoraLabError
+from ..javascript import JsError, call
+from .part_names import part_names
 
 
 class FileFormatError(LoraLabError):
@@ -79,16 +81,22 @@ class FileSource:
                     filled += count
         except OSError as error:
             raise FileFormatError(f"{self.path}: cannot be read: {error.strerror}") from error
+        except OverflowError as error:  # Pyodide's C long, for files that Node has mounted
+            raise FileFormatError(f"{self.path}: cannot be read beyond 2 GiB by this Python") from error
         if filled != length:
             raise FileFormatError(f"{self.path}: got {filled} bytes of {length} at offset {offset}; was the file cut?")
         return view
 
 
 def sources_from_path(path: str | os.PathLike[str]) -> list[FileSource]:
-    """Return a file, or all files directly in a folder (named `folder/file`), as sources for `open_model`."""
+    """Return what `open_model` takes of a path: a file, the parts beside it where it is one of several, or a folder.
+
+    Of a folder all files that lie directly in it, named `folder/file`.
+    """
     path = Path(path)
     if not path.is_dir():
-        return [FileSource(path)]
+        beside = [path.with_name(name) for name in part_names(path.name)]
+        return [FileSource(file) for file in beside if file == path or file.is_file()]
     folder = path.resolve().name
     return [FileSource(file, f"{folder}/{file.name}") for file in sorted(path.iterdir()) if file.is_file()]
 
@@ -104,8 +112,8 @@ class BlobSource:
     async def read(self, offset: int, length: int) -> memoryview:
         check_range(self, offset, length)
         try:
-            js_buffer = await self._blob.slice(offset, offset + length).arrayBuffer()
-        except Exception as error:  # JsException: the file was moved, changed or deleted since it was chosen
+            js_buffer = await call(self._blob.slice(offset, offset + length), "arrayBuffer")
+        except JsError as error:  # the file was moved, changed or deleted since it was chosen
             raise FileFormatError(f"{self.name}: cannot be read any more ({error}); choose it again") from error
         return _js_buffer_to_memoryview(js_buffer, self.name, length)
 
@@ -130,13 +138,13 @@ class UrlSource:
         if response.status == 206:
             content_range = response.headers.get("Content-Range") or ""
             total = content_range.rpartition("/")[2]
-            await response.arrayBuffer()
+            await call(response, "arrayBuffer")
             if not total.isdigit():
                 raise FileFormatError(f"{name}: the server's Content-Range is {content_range!r}; wanted bytes 0-0/SIZE")
             return cls(url, name, int(total), None, response.headers.get("ETag"))
         if response.status == 416:  # no first byte: the file is empty
             return cls(url, name, 0)
-        whole = BlobSource(await response.blob(), name)
+        whole = BlobSource(await call(response, "blob"), name)
         return cls(url, name, whole.size_bytes, whole)
 
     async def read(self, offset: int, length: int) -> memoryview:
@@ -150,7 +158,7 @@ class UrlSource:
             raise FileFormatError(
                 f"{self.name}: asked for a range, the server answered {response.status}; the file has changed there"
             )
-        return _js_buffer_to_memoryview(await response.arrayBuffer(), self.name, length)
+        return _js_buffer_to_memoryview(await call(response, "arrayBuffer"), self.name, length)
 
 
 async def _fetch(url: str, name: str, offset: int, length: int, version: str | None) -> Any:
@@ -163,8 +171,8 @@ async def _fetch(url: str, name: str, offset: int, length: int, version: str | N
         headers["If-Range"] = version
     options = {"headers": headers}
     try:
-        response = await js.fetch(url, to_js(options, dict_converter=js.Object.fromEntries))
-    except Exception as error:  # JsException: no network, blocked, wrong address
+        response = await call(js, "fetch", url, to_js(options, dict_converter=js.Object.fromEntries))
+    except JsError as error:  # no network, blocked, wrong address
         raise FileFormatError(f"{name}: cannot be fetched from {url} ({error})") from error
     if not response.ok and response.status != 416:
         raise FileFormatError(f"{name}: the server answered {response.status} for {url}")

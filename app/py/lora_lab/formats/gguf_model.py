@@ -50,12 +50,8 @@ class GgufSettings:
             return []
         return values
 
-    def refuse_parts_and_experts(self) -> None:
-        """Note what no family here can do: a model in several files, and a mixture of experts."""
-        if self.metadata.get("split.count", 1) not in (0, 1):
-            self.problems.append(
-                f"this is one of {self.metadata['split.count']} parts of a split model; wanted one file"
-            )
+    def refuse_experts(self) -> None:
+        """Note what no family here can do: a mixture of experts."""
         if experts := self.get("expert_count"):
             name = f"{self.architecture}.expert_count"
             self.problems.append(f"{name} is {experts}; mixtures of experts are not supported")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,16 +18,22 @@ import numpy as np
 from ..config import LoraConfig, ModelConfig
 from ..errors import AdapterError
 from . import safetensors
+from .adapter_fit import Place, in_few_lines, one_rank, other_model
+from .adapter_names import peft_name, peft_places
 from .byte_source import FileFormatError
+from .peft_card import CARD_FILE, model_card
 from .peft_config import CONFIG_FILE, read_adapter_config
 from .tensors import StoredTensor
 
 WEIGHTS_FILE = "adapter_model.safetensors"
-CARD_FILE = "README.md"
 TEMPLATE_FILE = "chat_template.jinja"  # transformers' name; here the template that the adapter was trained with
 MAX_TEMPLATE_BYTES = 1 << 20  # the longest published ones have some 20 kB
 
 KEY_PREFIX = "base_model.model."
+
+EMPTY = (
+    "every B is zero, so the adapter changes nothing: it was saved before its first step, or its training went wrong"
+)
 
 
 def tensor_key(model: ModelConfig, layer_index: int, layer_name: str, half: str) -> str:
@@ -55,8 +62,9 @@ def write_adapter(
 ) -> dict[str, bytes]:  # fmt: skip
     """Return the three files of an adapter directory by name; a fourth is its chat template, where it has its own.
 
-    `tensors` are float32 under PEFT's keys. AdapterError when they are not exactly the pairs that `lora` says, the
-    same for every layer of the model that has them.
+    `tensors` are float32 under PEFT's keys; `base_model_name` is OWNER/NAME on the hub, None where it is not known:
+    never a file's name or a path, which mean something on one machine only. AdapterError when the tensors are not
+    exactly the pairs that `lora` says, the same for every layer of the model that has them.
     """
     problems = _writing_problems(tensors, lora, model)
     if problems:
@@ -64,7 +72,7 @@ def write_adapter(
     files = {
         WEIGHTS_FILE: safetensors.write(tensors, {"format": "pt"}),
         CONFIG_FILE: (json.dumps(adapter_config(lora, base_model_name), indent=2) + "\n").encode(),
-        CARD_FILE: _model_card(lora, base_model_name).encode(),
+        CARD_FILE: model_card(lora, base_model_name).encode(),
     }
     return files if chat_template is None else {**files, TEMPLATE_FILE: chat_template.encode()}
 
@@ -118,38 +126,6 @@ def _writing_problems(tensors: Mapping[str, np.ndarray], lora: LoraConfig, model
     return problems + [f"{key} is not among the targets {', '.join(lora.targets)}" for key in not_targets]
 
 
-def _model_card(lora: LoraConfig, base_model_name: str | None) -> str:
-    model = f"`{base_model_name}`" if base_model_name else "the base model"
-    header = ["library_name: peft", "pipeline_tag: text-generation", "tags:", "- lora"]
-    if base_model_name:
-        header = [f"base_model: {json.dumps(base_model_name)}", *header]
-        header.append(f"- {json.dumps('base_model:adapter:' + base_model_name)}")
-    front_matter = "\n".join(header)
-    return f"""---
-{front_matter}
----
-
-# LoRA adapter
-
-A LoRA adapter for {model}, trained with LoRA Lab.
-
-| | |
-|---|---|
-| rank | {lora.rank} |
-| alpha | {lora.alpha:g} |
-| scale | {lora.scale:g} ({"alpha / sqrt(rank)" if lora.use_rslora else "alpha / rank"}) |
-| layers | {", ".join(lora.targets)} |
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-model = AutoModelForCausalLM.from_pretrained({json.dumps(base_model_name or "BASE_MODEL")})
-model = PeftModel.from_pretrained(model, "THIS_FOLDER")
-```
-"""
-
-
 # ---------------------------------------------------------------------------------------------------- reading
 
 
@@ -157,8 +133,17 @@ def read_adapter(files: Mapping[str, bytes], model: ModelConfig) -> tuple[LoraCo
     """Read an adapter directory and check it against the model.
 
     `files` holds at least adapter_config.json and adapter_model.safetensors; a folder part in the names does not
-    matter. Returns its settings and its tensors, float32 under PEFT's keys. AdapterError lists every problem.
+    matter. Returns its settings and its tensors, float32 under PEFT's keys. AdapterError lists every problem; an
+    adapter of another model has one.
     """
+    lora, tensors, _ = read_with_remarks(files, model)
+    return lora, tensors
+
+
+def read_with_remarks(
+    files: Mapping[str, bytes], model: ModelConfig
+) -> tuple[LoraConfig, dict[str, np.ndarray], tuple[str, ...]]:
+    """The same, with what a person should hear of an adapter that could be read."""
     config_bytes, weights = _find_file(files, CONFIG_FILE), _find_file(files, WEIGHTS_FILE)
     if isinstance(config_bytes, str) or isinstance(weights, str):
         raise AdapterError("\n".join(found for found in (config_bytes, weights) if isinstance(found, str)))
@@ -167,14 +152,29 @@ def read_adapter(files: Mapping[str, bytes], model: ModelConfig) -> tuple[LoraCo
         stored = safetensors.read_header_of(weights, WEIGHTS_FILE)
     except FileFormatError as error:
         raise AdapterError("\n".join([*problems, str(error)])) from error
+    places, renamed = peft_places(stored)
+    some_layers = any("layers_to_transform" in one or "are left out" in one for one in problems)
+    found = {place: stored[name].shape for name, place in places.items()}
+    if (sentence := other_model(found, model, all_layers=not some_layers)) is not None:
+        raise AdapterError(sentence)
     if lora is None:
         raise AdapterError("\n".join(problems))
+    if (rank := one_rank(found)) not in (None, lora.rank):
+        problems.append(f"{CONFIG_FILE}: r is {lora.rank}; the matrices in {WEIGHTS_FILE} have rank {rank}")
+        raise AdapterError("\n".join(problems))
     shapes = expected_shapes(lora, model)
-    tensors, tensor_problems = _decode(weights, stored, shapes)
+    tensors, tensor_problems = _decode(weights, {_key(name, places): stored[name] for name in stored}, shapes)
     problems += tensor_problems
     if problems:
         raise AdapterError("\n".join(problems))
-    return lora, {key: tensors[key] for key in shapes}
+    remarks = [renamed] if renamed else []
+    if not any(tensor.any() for key, tensor in tensors.items() if ".lora_B." in key):
+        remarks.append(EMPTY)
+    return lora, {key: tensors[key] for key in shapes}, tuple(remarks)
+
+
+def _key(name: str, places: Mapping[str, Place]) -> str:
+    return peft_name(places[name]) if name in places else name
 
 
 def read_chat_template(files: Mapping[str, bytes]) -> str | None:
@@ -206,20 +206,30 @@ def _find_file(files: Mapping[str, bytes], wanted: str) -> bytes | str:
 def _decode(
     weights: bytes, stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, int]]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Decode the tensors that the model and the settings want; every difference is one problem.
+    """Decode the tensors, by PEFT's keys, that the model and the settings want; every difference is one problem.
 
-    No others are decoded: float32 takes twice the room of what is in the file, and numpy refuses some shapes.
+    No others are decoded: float32 takes twice the room of what is in the file, and numpy refuses some shapes. What is
+    wrong alike in many layers is said once.
     """
-    problems = [f"{key} is missing; wanted {shape}" for key, shape in shapes.items() if key not in stored]
+    problems: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+
+    def wrong(key: str, said: str) -> None:
+        layer = re.search(r"layers\.(\d{1,6})\.", key)
+        short = re.sub(r"^.*layers\.\d+\.", "", key)
+        problems[f"{short} {said}"].append((int(layer[1]) if layer else 0, f"{key} {said}"))
+
+    for key, shape in shapes.items():
+        if key not in stored:
+            wrong(key, f"is missing; wanted {shape}")
     tensors = {}
     for key, tensor in stored.items():
         if key not in shapes:
-            problems.append(f"{key} {tensor.shape} is not a tensor that this model's adapter has")
+            wrong(key, f"{tensor.shape} is not a tensor that this model's adapter has")
         elif tensor.shape != shapes[key]:
-            problems.append(f"{key} is {tensor.shape}; this model needs {shapes[key]}")
+            wrong(key, f"is {tensor.shape}; this model needs {shapes[key]}")
         else:
             tensors[key] = safetensors.decode(weights, tensor)
-            wrong = np.count_nonzero(~np.isfinite(tensors[key]))
-            if wrong:
-                problems.append(f"{key} holds {wrong} values that are NaN or infinite")
-    return tensors, problems
+            bad = np.count_nonzero(~np.isfinite(tensors[key]))
+            if bad:
+                wrong(key, f"holds {bad} values that are NaN or infinite")
+    return tensors, in_few_lines(problems)

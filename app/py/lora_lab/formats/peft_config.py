@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config import LoraConfig, ModelConfig
+from .json_reader import JsonError, read_json
 from .regex_cost import most_steps
 
 CONFIG_FILE = "adapter_config.json"
@@ -19,6 +20,8 @@ _IGNORED_FIELDS = frozenset({
     "megatron_core",  # only read together with megatron_config
     "qalora_group_size",  # only read together with use_qalora
     "layers_pattern",  # only read together with layers_to_transform
+    # How the matrices were begun, and with what they were trained; what they became is in the file.
+    "eva_config", "loftq_config", "corda_config", "lora_ga_config", "runtime_config",
 })  # fmt: skip
 # Fields that are read below.
 _READ_FIELDS = frozenset({
@@ -47,8 +50,8 @@ def read_adapter_config(data: bytes, model: ModelConfig) -> tuple[LoraConfig | N
     is a problem; the many fields that newer versions of PEFT write at neutral values are not.
     """
     try:
-        config = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
+        config = read_json(data)
+    except JsonError as error:
         return None, [f"{CONFIG_FILE} is not JSON: {error}"]
     if not isinstance(config, dict):
         return None, [f"{CONFIG_FILE} holds a {type(config).__name__}; wanted an object"]

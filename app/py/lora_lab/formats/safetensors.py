@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .byte_source import ByteSource, BytesSource, FileFormatError
+from .json_reader import JsonError, read_json
 from .tensors import FORMS, StoredTensor, dequantize
 
 # What the reference implementation accepts at most; a larger length means a damaged file, not a large model.
@@ -24,6 +25,9 @@ DTYPE_SIZES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "C64": 8,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
+
+# Those that `write` writes.
+_ARRAY_DTYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "<u1"}
 
 
 async def read_header(source: ByteSource) -> tuple[dict[str, StoredTensor], dict[str, str]]:
@@ -55,18 +59,43 @@ def decode(data: bytes, tensor: StoredTensor) -> np.ndarray:
     return dequantize(tensor.form, raw, tensor.shape)
 
 
+def read_arrays(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return every array of a file in memory that `write` can have written, and the file's metadata.
+
+    The arrays are views of `data`. FileFormatError for a damaged file, or one with arrays of other types.
+    """
+    header_bytes = _header_length(name, len(data), bytes(data[:8]))
+    tensors, metadata = _parse_header(BytesSource(data, name), bytes(data[8 : 8 + header_bytes]))
+    arrays = {}
+    for tensor in tensors.values():
+        dtype = _ARRAY_DTYPES.get(tensor.form.upper())
+        if dtype is None:
+            raise FileFormatError(f"{name}: {tensor.name} is {tensor.form.upper()}; wanted {', '.join(_ARRAY_DTYPES)}")
+        raw = np.frombuffer(data, np.uint8, tensor.size_bytes, tensor.offset)
+        if tensor.offset % np.dtype(dtype).itemsize:
+            raw = raw.copy()  # some processors read numbers from their own multiples only
+        arrays[tensor.name] = raw.view(dtype).reshape(tensor.shape)
+    return arrays, metadata
+
+
 def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return a safetensors file of float32 tensors, laid out as the `safetensors` package does (sorted by name)."""
+    """Return a safetensors file, laid out as the `safetensors` package does: by the size of the types, then by name.
+
+    FileFormatError for arrays of other types than float32, int32, int64 and uint8.
+    """
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    chunks: list[bytes] = []
+    chunks: list[memoryview] = []
     offset = 0
-    for name in sorted(tensors):
-        array = np.asarray(tensors[name])
-        if array.dtype != np.float32:
-            raise FileFormatError(f"{name} is {array.dtype}; wanted float32")
-        chunk = np.ascontiguousarray(array, dtype="<f4").tobytes()
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, offset + len(chunk)]}
-        offset += len(chunk)
+    types = {np.dtype(dtype): name for name, dtype in _ARRAY_DTYPES.items()}
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-np.asarray(item[1]).itemsize, item[0])):
+        array = np.asarray(tensor)
+        if array.dtype not in types:
+            raise FileFormatError(f"{name} is {array.dtype}; wanted float32, int32, int64 or uint8")
+        flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
+        chunk = memoryview(flat.view(np.uint8))
+        end = offset + flat.nbytes
+        header[name] = {"dtype": types[array.dtype], "shape": list(array.shape), "data_offsets": [offset, end]}
+        offset = end
         chunks.append(chunk)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the data starts at a multiple of 8
@@ -120,8 +149,8 @@ def _parse_json_object(name: str, text: bytes) -> dict[str, Any]:
         return result
 
     try:
-        header = json.loads(text.decode(), object_pairs_hook=object_of_pairs)
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
+        header = read_json(text, object_of_pairs)
+    except JsonError as error:
         raise FileFormatError(f"{name}: the header is not JSON ({error}); this is not a safetensors file") from error
     if not isinstance(header, dict):
         raise FileFormatError(f"{name}: the header is {_short(header)}; wanted a JSON object")

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from ..errors import AdapterError
-from .peft import CARD_FILE, TEMPLATE_FILE, WEIGHTS_FILE
-from .peft_config import CONFIG_FILE
+from .adapter_folders import outermost
 
 # An adapter of rank 256 for a model of 8 billion parameters in f32 has 2.7 GB, more than fits in WebAssembly anyway.
 MAX_UNPACKED_BYTES = 1 << 30
@@ -19,16 +18,18 @@ MAX_ENTRIES = 10_000
 # zipfile would read these too, but lets lzma's and bz2's own errors out where the data is damaged.
 _OTHER_METHODS = {zipfile.ZIP_BZIP2: "BZIP2", zipfile.ZIP_LZMA: "LZMA", 93: "Zstandard", 99: "AES encryption"}
 
-_BESIDE = (CARD_FILE, TEMPLATE_FILE)  # they make no adapter by themselves
-_WANTED = (CONFIG_FILE, WEIGHTS_FILE, "adapter_model.bin", *_BESIDE)
-
 
 def unpack_adapter(data: bytes) -> dict[str, bytes]:
-    """Return an adapter's files by bare name, from a zip that holds them at its top or in one folder.
+    """Return an adapter's files by bare name, from a zip that holds them at its top or in a folder.
 
     AdapterError when it is no zip, holds no adapter or several, is damaged or encrypted, or unpacks to more than
     MAX_UNPACKED_BYTES.
     """
+    return unpack_with_remark(data)[0]
+
+
+def unpack_with_remark(data: bytes) -> tuple[dict[str, bytes], str | None]:
+    """The same, with a remark where others lie in folders inside the adapter's: checkpoints, say."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _unpack(archive)
@@ -52,28 +53,20 @@ def pack_adapter(files: Mapping[str, bytes], folder: str = "") -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(archive: zipfile.ZipFile) -> dict[str, bytes]:
+def _unpack(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], str | None]:
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         raise AdapterError(f"the zip file has {len(entries)} entries; wanted an adapter's two to four")
-    by_folder: dict[PurePosixPath, list[zipfile.ZipInfo]] = {}
     for entry in entries:
         path = PurePosixPath(entry.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise AdapterError(f"the zip file has an entry {entry.filename!r} that points outside; wanted plain names")
-        if path.name in _WANTED and "__MACOSX" not in path.parts:
-            by_folder.setdefault(path.parent, []).append(entry)
-    folders = [folder for folder, found in by_folder.items() if any(_name(entry) not in _BESIDE for entry in found)]
-    if not folders:
-        names = ", ".join(entry.filename for entry in entries[:10]) or "nothing"
-        raise AdapterError(f"the zip file holds {names}; wanted {CONFIG_FILE} and {WEIGHTS_FILE}")
-    if len(folders) > 1:
-        names = ", ".join(sorted(str(folder) for folder in folders))
-        raise AdapterError(f"the zip file holds {len(folders)} adapters, in {names}; wanted one")
+    chosen, remark = outermost((entry.filename for entry in entries), "the zip file")
+    wanted = set(chosen)
 
     files: dict[str, bytes] = {}
     room = MAX_UNPACKED_BYTES
-    for entry in by_folder[folders[0]]:
+    for entry in (entry for entry in entries if entry.filename in wanted):
         if _name(entry) in files:
             raise AdapterError(f"the zip file holds {entry.filename} twice")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -86,7 +79,7 @@ def _unpack(archive: zipfile.ZipFile) -> dict[str, bytes]:
             raise AdapterError(f"{entry.filename} unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB")
         room -= len(content)
         files[_name(entry)] = content
-    return files
+    return files, remark
 
 
 def _name(entry: zipfile.ZipInfo) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..gpu.device import Device, Pool
+from ..config import ModelConfig
+from ..gpu.device import Device
 from ..gpu.plan import Tensor, Trace, ceil_div
+from ..gpu.pool import Pool
 from ..ops import decode
 from ..ops.decode import NO_GROUP, Group, Scratch
 from ..ops.tape import Tape
-from ..ops.weight import JoinedWeight, Weight
+from ..ops.weight import JoinedWeight, Weight, runs
 from .families import family_of
 from .families.family import DecodeRoles
 from .lora import Adapter
@@ -27,24 +29,33 @@ def can_decode(device: Device, model: Model, adapter: Adapter | None) -> bool:
     config, limits = model.config, device.limits
     if family_of(config).DECODE is None or config.layers:
         return False
-    largest = max(model.embedding.tensor.size_bytes, model.lm_head.tensor.size_bytes)
-    if largest > limits.max_storage_buffer_binding_size:  # they are bound as a whole here
-        return False
     if not device.use_workgroup_memory or config.head_dim % 8 or config.head_dim // 4 > decode.MIN_LANES:
         return False
     if config.hidden_size % decode.COLUMNS or config.intermediate_size % decode.COLUMNS:
         return False
-    mlp_in = config.joined_names(0)[2]  # gate and up are one dispatch, which reads one form
-    if any(isinstance(block.linears[mlp_in], JoinedWeight) for block in model.blocks):
+    attention_in, *whole = config.joined_names(0)  # these are one dispatch each, which reads one piece
+    if any(isinstance(block.linears[names], JoinedWeight) for block in model.blocks for names in whole):
+        return False
+    if isinstance(model.embedding, JoinedWeight):
+        return False
+    found = runs(model.lm_head, model.lm_head.shape[:1])
+    for block in model.blocks:
+        found += runs(block.linears[attention_in], _widths(config, attention_in))
+    if any(run.row or run.begin % decode.COLUMNS for run in found):
         return False
     if decode.workgroup_bytes(adapter is not None) > limits.max_workgroup_storage_size:
         return False
     if adapter is None:
         return True
-    whole = 4 * ceil_div(adapter.config.rank, 4)
-    if whole > decode.MIN_LANES or _region(model, whole) > MAX_PARTS:
+    ranks = 4 * ceil_div(adapter.config.rank, 4)
+    if ranks > decode.MIN_LANES or _region(model, ranks) > MAX_PARTS:
         return False
     return 4 * _places(model, adapter)[1] <= limits.max_storage_buffer_binding_size
+
+
+def _widths(config: ModelConfig, names: tuple[str, ...]) -> list[int]:
+    """Return the outputs of each of these layers, of a model whose layers are all alike."""
+    return [config.linear_shape(0, name)[0] for name in names]
 
 
 def _region(model: Model, ranks: int) -> int:
@@ -150,10 +161,10 @@ def decode_logits(
     def group(layer: int, names: tuple[str, ...]) -> Group:
         return adapter.groups.get((layer, names), NO_GROUP) if adapter else NO_GROUP
 
-    x = decode.embed(scratch, token, model.embedding, group(0, attention_in))
+    x = decode.embed(scratch, token, _one(model.embedding), group(0, attention_in))
     for i, block in enumerate(model.blocks):
         weights = block.linears
-        widths = [config.linear_shape(i, name)[0] for name in attention_in]
+        widths = _widths(config, attention_in)
         here = group(i, attention_in)
         gain = block.vectors[f"{roles.attention_norm}.weight"]
         qkv = decode.norm_linear(scratch, x, gain, eps, weights[attention_in], widths, here)

@@ -1,4 +1,4 @@
-"""Opening a model: from a GGUF file, or the files of a Hugging Face folder, to settings, tensors and tokenizer.
+"""Opening a model: from a GGUF file or its parts, or a Hugging Face folder, to settings, tensors and tokenizer.
 
 Only headers and small files are read here; the weights stay where they are until they go to the GPU. Everything is
 checked first, and all problems are in one ModelError.
@@ -13,8 +13,11 @@ from ..config import ModelConfig
 from ..errors import ModelError
 from ..formats import gguf_tokenizer
 from ..formats.byte_source import ByteSource, FileFormatError, base_name
-from ..formats.gguf import MAGIC, GgufFile, read_gguf
+from ..formats.gguf import MAGIC, GgufFile
 from ..formats.gguf_model import GgufSettings, rename_tensors
+from ..formats.gguf_split import read_parts
+from ..formats.hub_id import hub_id_of_gguf
+from ..formats.part_names import whole_name
 from ..formats.rope_scaling import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS, scaling_from_factors
 from ..formats.tensors import StoredTensor
 from ..formats.tokenizer_files import TokenizerFiles
@@ -27,7 +30,7 @@ __all__ = ["EMBEDDING", "LM_HEAD", "ModelFiles", "TokenizerFiles", "needed_shape
 
 
 async def open_model(files: Sequence[ByteSource]) -> ModelFiles:
-    """Open one .gguf file, or the files of a Hugging Face folder (others beside them do not matter).
+    """Open one .gguf file or its parts, or a Hugging Face folder's files (others beside them do not matter).
 
     ModelError names every problem that was found, one a line: with what was found and what was wanted.
     """
@@ -40,19 +43,18 @@ async def open_model(files: Sequence[ByteSource]) -> ModelFiles:
         configs = [source for source in files if base_name(source) == "config.json"]
         if configs and ggufs:
             raise ModelError(f"both config.json and {ggufs[0].name} are there; wanted a folder or one .gguf file")
-        if len(ggufs) > 1:
-            raise ModelError(f"{len(ggufs)} GGUF files: {', '.join(source.name for source in ggufs)}; wanted one")
-        return await _open_gguf(ggufs[0]) if ggufs else await open_folder(files)
+        return await _open_gguf(ggufs) if ggufs else await open_folder(files)
     except FileFormatError as error:
         raise ModelError(str(error)) from error
 
 
-async def _open_gguf(source: ByteSource) -> ModelFiles:
-    gguf = await read_gguf(source)
+async def _open_gguf(sources: Sequence[ByteSource]) -> ModelFiles:
+    gguf = await read_parts(sources)
+    source = gguf.source
     tokenizer_json, problems = gguf_tokenizer.build_tokenizer_json(gguf.metadata)
     eos_token_ids = gguf_tokenizer.end_token_ids(gguf.metadata, tokenizer_json)
     named = gguf.metadata.get("general.name")
-    name = named if isinstance(named, str) and named else base_name(source).removesuffix(".gguf")
+    name = named if isinstance(named, str) and named else whole_name(base_name(source))
     config, settings_problems = _read_config(gguf, eos_token_ids, name)
     problems = settings_problems + problems
     tensors: dict[str, StoredTensor] = {}
@@ -70,14 +72,13 @@ async def _open_gguf(source: ByteSource) -> ModelFiles:
         gguf_tokenizer.special_tokens(gguf.metadata),
     )
     needed = {key: tensors[key] for key in needed_shapes(config)}
-    return ModelFiles(config, with_gains(needed, config, add_one=False), tokenizer, name)
+    hub_id = hub_id_of_gguf(gguf.scalars, base_name(source).removesuffix(".gguf"))
+    return ModelFiles(config, with_gains(needed, config, add_one=False), tokenizer, name, hub_id)
 
 
-def _read_config(
-    gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str
-) -> tuple[ModelConfig | None, list[str]]:
+def _read_config(gguf: GgufFile, eos_token_ids: tuple[int, ...], name: str) -> tuple[ModelConfig | None, list[str]]:
     if gguf.scalars.get("general.type") == "adapter":
-        return None, ["this is a LoRA adapter in GGUF form; wanted a model"]
+        return None, ["this is a LoRA adapter in GGUF form; wanted a model (add it as an adapter)"]
     architecture = gguf.scalars.get("general.architecture")
     family = of_gguf_architecture(architecture)
     if isinstance(family, str):
@@ -104,7 +105,5 @@ async def _apply_rope_factors(gguf: GgufFile, config: ModelConfig) -> tuple[Mode
     if tensor.shape == (config.head_dim // 2,):  # before a tensor of any size becomes float32
         scaling = scaling_from_factors(await tensor.to_f32(), config.rope_theta, config.head_dim)
     if scaling is None:
-        return config, [
-            f"{ROPE_FACTORS} is not of the kind of Llama 3; other RoPE scalings are not supported"
-        ]
+        return config, [f"{ROPE_FACTORS} is not of the kind of Llama 3; other RoPE scalings are not supported"]
     return replace(config, rope_scaling=scaling), []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from ..formats import safetensors
 from ..formats.byte_source import ByteSource, FileFormatError, base_name
 from ..formats.hf_config import HfConfig, chat_template
 from ..formats.hf_config import special_tokens as special_tokens_of
+from ..formats.json_reader import JsonError, read_json
 from ..formats.tensors import StoredTensor
 from ..formats.tokenizer_files import TokenizerFiles
 from .checks import needed_shapes, tensor_problems, token_problems, with_gains
@@ -22,6 +22,9 @@ from .model_files import ModelFiles
 
 INDEX_FILE = "model.safetensors.index.json"
 WHOLE_FILE = "model.safetensors"
+# Gemma's tokenizer.json has 33 MB, the index of a model of 400 layers 1 MB.
+MAX_JSON_BYTES = 32 << 20
+MAX_TEXT_BYTES = {"tokenizer.json": 256 << 20, "chat_template.jinja": 1 << 20}
 
 
 async def open_folder(files: Sequence[ByteSource]) -> ModelFiles:
@@ -106,6 +109,10 @@ def _model_folder(files: Sequence[ByteSource]) -> tuple[str, dict[str, ByteSourc
 
 
 async def _read_text(source: ByteSource, problems: list[str]) -> str:
+    most_bytes = MAX_TEXT_BYTES.get(base_name(source), MAX_JSON_BYTES)
+    if source.size_bytes > most_bytes:
+        problems.append(f"{base_name(source)} has {source.size_bytes:,} bytes; wanted at most {most_bytes:,}")
+        return ""
     try:
         return bytes(await source.read(0, source.size_bytes)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -122,8 +129,8 @@ async def _read_json(source: ByteSource | None, problems: list[str]) -> dict[str
     if len(problems) > before:
         return {}
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:  # not JSON, or a number of thousands of digits
+        value = read_json(text)
+    except JsonError as error:
         problems.append(f"{base_name(source)} is not JSON: {error}")
         return {}
     if not isinstance(value, dict):

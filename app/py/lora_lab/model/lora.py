@@ -95,6 +95,12 @@ class Adapter:
 
     def write(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Overwrite every matrix. Nothing is written unless all names and shapes are right."""
+        self.check(tensors)
+        self.buffer.allocate()
+        self.device.write(self.buffer, 0, self.join(tensors))
+
+    def check(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Raise AdapterError, listing every wrong name or shape, unless these are this adapter's matrices."""
         shapes = self.shapes()
         problems = [f"{key} is missing" for key in shapes if key not in tensors]
         problems += [f"{key} is not a matrix of this adapter" for key in tensors if key not in shapes]
@@ -105,13 +111,6 @@ class Adapter:
         ]
         if problems:
             raise AdapterError("The adapter does not fit the model:\n" + "\n".join(problems))
-        flat = np.zeros(self.size, np.float32)
-        for (layer, name), offsets in self.places.items():
-            for matrix, offset in zip("AB", offsets, strict=True):
-                values = np.asarray(tensors[tensor_key(self.model, layer, name, matrix)], np.float32).reshape(-1)
-                flat[offset : offset + values.size] = values
-        self.buffer.allocate()
-        self.device.write(self.buffer, 0, flat)
 
     async def to_tensors(self) -> dict[str, np.ndarray]:
         """Return every matrix as float32, by PEFT's key."""
@@ -126,6 +125,15 @@ class Adapter:
                 rows, columns = shapes[key]
                 tensors[key] = flat[offset : offset + rows * columns].reshape(rows, columns).copy()
         return tensors
+
+    def join(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return matrices by PEFT's key as one flat array, (size,) float32: the inverse of `split`."""
+        flat = np.zeros(self.size, np.float32)
+        for (layer, name), offsets in self.places.items():
+            for matrix, offset in zip("AB", offsets, strict=True):
+                values = np.asarray(tensors[tensor_key(self.model, layer, name, matrix)], np.float32).reshape(-1)
+                flat[offset : offset + values.size] = values
+        return flat
 
     def pairs(self, grads: Buffer | None = None) -> dict[tuple[int, tuple[str, ...]], LoraPair]:
         """Return A and B by (layer index, layer names), with gradients inside `grads` (laid out like the parameters).

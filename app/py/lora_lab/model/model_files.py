@@ -17,3 +17,4 @@ class ModelFiles:
     tensors: dict[str, StoredTensor]  # by Hugging Face's names
     tokenizer: TokenizerFiles
     name: str
+    hub_id: str | None = None  # OWNER/NAME on the Hugging Face hub, where the files say it

@@ -32,10 +32,10 @@ class Model:
     device: Device
     config: ModelConfig
     files: ModelFiles
-    embedding: Weight
+    embedding: Weight | JoinedWeight
     blocks: list[Block]
     norm: Tensor
-    lm_head: Weight  # the embedding itself where they are tied
+    lm_head: Weight | JoinedWeight  # the embedding itself where they are tied
 
     @property
     def weights_bytes(self) -> int:
@@ -60,10 +60,11 @@ class Model:
             buffer.destroy()
 
     def _buffers(self) -> list:
-        tensors = [self.embedding.tensor, self.norm, self.lm_head.tensor]
+        weights, tensors = [self.embedding, self.lm_head], [self.norm]
         for block in self.blocks:
-            pieces = [piece for weight in block.linears.values() for piece in weight.pieces]
-            tensors += [*block.vectors.values(), *(piece.tensor for piece in pieces)]
+            weights += block.linears.values()
+            tensors += block.vectors.values()
+        tensors += [piece.tensor for weight in weights for piece in weight.pieces]
         return list({id(t.buffer): t.buffer for t in tensors}.values())
 
 
@@ -75,9 +76,8 @@ def plan_model(device: Device, files: ModelFiles) -> Model:
     config, stored = files.config, files.tensors
     _check_dimensions(config)
 
-    def table(name: str) -> Weight:
-        (piece,) = plan_weight(device, [stored[name]]).pieces
-        return piece
+    def table(name: str) -> Weight | JoinedWeight:
+        return plan_weight(device, [stored[name]])
 
     def stacked(layer: int, names: tuple[str, ...]) -> Weight | JoinedWeight:
         return plan_weight(device, [stored[name] for name in _weight_names(config, layer, names)])

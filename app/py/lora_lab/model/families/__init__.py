@@ -32,6 +32,15 @@ def family_of(config: ModelConfig) -> Family:
     return _BY_NAME[config.architecture]
 
 
+def gguf_architectures(family: Family) -> tuple[str, ...]:
+    """Return the values of `general.architecture` that files for this family's models have.
+
+    One that GGUF does not tell from another (Mistral) goes by that one's name, as its tensors do.
+    """
+    same = (one.GGUF_ARCHITECTURES for one in FAMILIES if one.gguf_names == family.gguf_names)
+    return family.GGUF_ARCHITECTURES or next((found for found in same if found), ())
+
+
 def of_model_type(model_type: object) -> Family | str:
     """Return the family of a config.json's `model_type`, or what is wrong with it."""
     return _find(_BY_MODEL_TYPE, model_type, "config.json: model_type")
@@ -49,4 +58,4 @@ def _find(known: dict[str, Family], value: object, what: str) -> Family | str:
     return f"{what} is {value!r}{needs}; wanted one of {', '.join(map(repr, known))}"
 
 
-__all__ = ["FAMILIES", "Family", "family_of", "of_gguf_architecture", "of_model_type"]
+__all__ = ["FAMILIES", "Family", "family_of", "gguf_architectures", "of_gguf_architecture", "of_model_type"]

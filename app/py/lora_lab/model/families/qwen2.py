@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...config import ModelConfig
+from ...config import LayerConfig, ModelConfig
 from ...formats.gguf_model import GgufNames, GgufSettings
 from ...formats.hf_config import HfConfig
 from ...gpu.plan import Tensor
@@ -19,13 +19,23 @@ FINAL_NORM = shared.FINAL_NORM
 DECODE: DecodeRoles | None = None
 NORMS_ADD_ONE = False
 CHAT_FORMATS = ("chatml",)
+WINDOW, FIRST_WINDOW = 4096, 28  # transformers' defaults where a window is switched on
 
 
-def refuse_windows(config: HfConfig, family: str) -> None:
-    """Refuse a window: no published Qwen has one switched on, so none could be held against anything."""
-    if config.get("use_sliding_window"):
-        problem = f"use_sliding_window is set; a {family} with a sliding window is not supported"
-        config.problems.append(f"config.json: {problem}")
+def read_layers(config: HfConfig, num_layers: int) -> tuple[LayerConfig, ...]:
+    """Return the layers where windows are switched on: those from `max_window_layers` on, or as `layer_types` says.
+
+    Published ones have it switched off. GGUF says nothing of it, and neither does llama.cpp's reader.
+    """
+    if not config.get("use_sliding_window"):
+        return ()
+    first = config.get("max_window_layers", FIRST_WINDOW)
+    if isinstance(first, bool) or not isinstance(first, int) or first < 0:
+        config.wrong("max_window_layers", "a whole number of at least 0")
+        return ()
+    default = ["full_attention"] * min(first, num_layers) + ["sliding_attention"] * max(0, num_layers - first)
+    kinds = shared.read_layer_types(config, num_layers, default)
+    return shared.sliding_layers(kinds, shared.read_window(config, WINDOW))
 
 
 def read_hf(config: HfConfig, name: str) -> ModelConfig | None:
@@ -34,8 +44,8 @@ def read_hf(config: HfConfig, name: str) -> ModelConfig | None:
     config.refuse_other_activation("hidden_act", "silu", "swish")
     config.refuse_quantization()
     fields = shared.read_hf_fields(config, name, max_positions=32_768)
-    refuse_windows(config, TITLE)
-    return None if config.problems else shared.make_config(NAME, **fields)
+    layers = read_layers(config, fields["num_layers"])
+    return None if config.problems else shared.make_config(NAME, layers=layers, **fields)
 
 
 def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str) -> ModelConfig | None:

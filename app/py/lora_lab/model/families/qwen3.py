@@ -28,8 +28,8 @@ def read_hf(config: HfConfig, name: str) -> ModelConfig | None:
     config.refuse_other_activation("hidden_act", "silu", "swish")
     config.refuse_quantization()
     fields = shared.read_hf_fields(config, name, head_dim=128, max_positions=32_768)
-    qwen2.refuse_windows(config, TITLE)
-    return None if config.problems else shared.make_config(NAME, **fields)
+    layers = qwen2.read_layers(config, fields["num_layers"])
+    return None if config.problems else shared.make_config(NAME, layers=layers, **fields)
 
 
 def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str) -> ModelConfig | None:

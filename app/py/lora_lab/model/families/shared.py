@@ -119,7 +119,7 @@ def read_gguf_fields(
     What is returned is of no use when `settings` has problems.
     """
     number, problems = settings.number, settings.problems
-    settings.refuse_parts_and_experts()
+    settings.refuse_experts()
     hidden_size, num_heads = number("embedding_length", int), number("attention.head_count", int)
     num_kv_heads = num_kv_heads or number("attention.head_count_kv", int, num_heads)
     head_dim = number("attention.key_length", int, max(hidden_size // num_heads, 1))

@@ -23,8 +23,17 @@ gguf_names, block_vectors, block_order, block = (
 )  # fmt: skip
 
 
-def _layers(turned: list[int]) -> tuple[LayerConfig, ...]:
-    return tuple(LayerConfig(rope=0 if turns else None) for turns in turned)
+def _layers(turned: list[int], windows: list[int | None]) -> tuple[LayerConfig, ...]:
+    pairs = zip(turned, windows, strict=True)
+    return tuple(LayerConfig(window, rope=0 if turns else None) for turns, window in pairs)
+
+
+def _windows(config: HfConfig, turned: list[int]) -> list[int | None]:
+    """Return each layer's window. Switched on, which no published one has, it is for the layers that do not turn."""
+    window = shared.read_window(config, None) if config.get("use_sliding_window") else None
+    default = ["full_attention" if turns else "sliding_attention" for turns in turned]
+    kinds = shared.read_layer_types(config, len(turned), default)
+    return [window if kind == "sliding_attention" else None for kind in kinds]
 
 
 def _every(interval: int, num_layers: int) -> list[int]:
@@ -37,8 +46,6 @@ def read_hf(config: HfConfig, name: str) -> ModelConfig | None:
     config.refuse_biases("attention_bias", "mlp_bias")
     config.refuse_other_activation("hidden_act", "silu", "swish")
     config.refuse_quantization()
-    if config.get("use_sliding_window"):
-        config.problems.append("config.json: use_sliding_window is set; a SmolLM3 with a window is not supported")
     fields = shared.read_hf_fields(config, name, tied=True, max_positions=32_768, theta=2_000_000.0)
     turned = config.get("no_rope_layers")  # 0 where there is none, in spite of the name
     if turned is None:
@@ -46,7 +53,8 @@ def read_hf(config: HfConfig, name: str) -> ModelConfig | None:
     if not isinstance(turned, list) or len(turned) != fields["num_layers"] or not set(turned) <= {0, 1}:
         config.wrong("no_rope_layers", f"{fields['num_layers']} times 0 or 1")
         return None
-    return None if config.problems else shared.make_config(NAME, layers=_layers(turned), **fields)
+    layers = _layers(turned, _windows(config, turned))
+    return None if config.problems else shared.make_config(NAME, layers=layers, **fields)
 
 
 def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str) -> ModelConfig | None:
@@ -54,4 +62,5 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     fields = shared.read_gguf_fields(settings, eos_token_ids, name)
     if settings.problems:
         return None
-    return shared.make_config(NAME, layers=_layers(_every(NO_ROPE_INTERVAL, fields["num_layers"])), **fields)
+    turned = _every(NO_ROPE_INTERVAL, fields["num_layers"])
+    return shared.make_config(NAME, layers=_layers(turned, [None] * len(turned)), **fields)
