@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from bench import run as suite_run
 from bench.rows import check_result
 from bench.shapes import SHAPES
 from bench.synthetic import TINY
+from bench.write_model import write_model
 from tests.bench_options import RUNS
 
-SUITE, PRODUCTS = ([run for run in RUNS["bench.run"] if ("--forms" in run) is products] for products in (False, True))
+PRODUCTS, FEW = ([run for run in RUNS["bench.run"] if option in run] for option in ("--forms", "--steps-only"))
+SUITE = [run for run in RUNS["bench.run"] if run not in PRODUCTS + FEW]
 
 
 @pytest.mark.parametrize("run", SUITE, ids=" ".join)
@@ -41,7 +44,7 @@ def test_the_suite(
     assert check_result(result) == []
     rows = {row["name"]: row for row in result["rows"]}
     if "--shape" in run:
-        assert result["what"].startswith("gemma-3-1b's shape")
+        assert result["what"].startswith("gemma-3-1b's shape, Q4_K_M")
         assert not [name for name in rows if name.startswith("matmul")]
     elif "MODEL" in run:
         assert result["what"].startswith(f"{tiny_model_folder.name}, its own weights")
@@ -73,6 +76,23 @@ def test_products_of_several_forms(run: list[str], tmp_path: Path, capsys: pytes
     assert all(row["value"] > 0 and row["ms"] > 0 for row in result["rows"])
 
 
+@pytest.mark.parametrize("run", FEW, ids=" ".join)
+def test_a_few_steps(
+    run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a file that bench/write_model.py writes: what is planned is taken, and what is read becomes a loss."""
+    monkeypatch.setattr(suite, "Sizes", lambda: suite.TINY_SIZES)
+    out, path = tmp_path / "r.json", tmp_path / "a.gguf"
+    write_model(path, TINY, "q8_0", "f16")
+    words = {"OUT": str(out), "GGUF": str(path)}
+    assert asyncio.run(suite_run.run_and_close([words.get(word, word) for word in run])) == 0
+    rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
+    assert rows["memory taken"]["value"] == rows["memory planned"]["value"] > 0
+    losses = [rows[f"step {step} of 2"]["loss"] for step in (1, 2)]
+    assert all(abs(loss - math.log(TINY.vocab_size)) < 0.5 for loss in losses)
+    assert "heap growth process: " in capsys.readouterr().out
+
+
 def test_an_unknown_form_is_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["--out", str(tmp_path / "r.json"), "--forms", "q4_1,q9_9"]
     assert asyncio.run(suite_run.run_and_close(asked)) == 1
@@ -83,6 +103,12 @@ def test_what_is_no_model_is_refused_in_a_line(tmp_path: Path, capsys: pytest.Ca
     asked = ["--out", str(tmp_path / "r.json"), "--model", str(tmp_path)]
     assert asyncio.run(suite_run.run_and_close(asked)) == 1
     assert capsys.readouterr().err.startswith("no files; wanted a .gguf file")
+
+
+def test_a_model_s_own_weights_have_their_form(tiny_model_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    asked = ["--out", str(tmp_path / "r.json"), "--model", str(tiny_model_folder), "--form", "q4_k"]
+    assert asyncio.run(suite_run.run_and_close(asked)) == 1
+    assert capsys.readouterr().err.startswith("--form q4_k is for random weights")
 
 
 def test_the_first_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

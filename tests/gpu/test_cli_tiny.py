@@ -24,6 +24,7 @@ from lora_lab.cli import main as cli
 from lora_lab.cli import terminal
 from lora_lab.errors import DeviceError, LoraLabError
 from lora_lab.train import StepDone
+from tests.hub_server import HubServer, Repository
 
 # Rows that a tiny model can learn by heart within a few steps.
 ROWS = [{"prompt": f"What is {n}?", "completion": f"It is the number {n}."} for n in range(12)]
@@ -56,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def train(model: Path, data: Path, out: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def train(model: str | Path, data: Path, out: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return run_well("train", "--model", model, "--data", data, "--out", out, *arguments)
 
 
@@ -118,7 +119,8 @@ def test_the_folder_is_an_adapter_that_peft_loads(trained: Path, tiny_model_fold
     }
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["peft_type"]) == (8, 16, "LORA")
-    assert config["base_model_name_or_path"] == str(tiny_model_folder)
+    assert config["base_model_name_or_path"] is None  # a path on this machine would mean nothing on another
+    assert "BASE_MODEL" in (adapter / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -186,13 +188,19 @@ def test_the_same_seed_gives_the_same_bytes(tiny_model_folder: Path, data: Path,
     assert weights("a", 1) == weights("b", 1) != weights("c", 2)
 
 
-def test_going_on_from_an_adapter(trained: Path, tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_going_on_from_an_adapter(
+    trained: Path, tiny_model_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))  # where --base-model is remembered
     log = tmp_path / "log.jsonl"
     start = ["--init-adapter", trained / "adapter", "--schedule", "constant", "--lr", "0.001", "--log", log]
     train(tiny_model_folder, data, tmp_path / "more", "--steps", "2", "--batch", "4", "--base-model", "me/tiny", *start)
     assert read_log(log)[0]["loss"] < 0.5 * read_log(trained / "log.jsonl")[0]["loss"]
     config = json.loads((tmp_path / "more" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (8, 16, "me/tiny")
+    train(tiny_model_folder, data, tmp_path / "again", "--steps", "1", "--batch", "4")
+    config = json.loads((tmp_path / "again" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "me/tiny", "as it was said for this model"
     arguments = ["train", "--model", tiny_model_folder, "--data", data, "--out", tmp_path / "x", *start]
     done = run(*arguments, "--rank", "4")
     assert done.returncode == 1
@@ -205,7 +213,7 @@ def test_rows_held_back_are_measured_and_their_lines_have_no_loss(
     log = tmp_path / "log.jsonl"
     train(tiny_model_folder, data, tmp_path / "out", "--steps", "2", "--val-fraction", "0.25", "--log", log)
     measured = [line for line in read_log(log) if "loss" not in line]
-    assert [set(line) for line in measured] == [{"step", "validation_loss"}] * len(measured)
+    assert [set(line) for line in measured] == [{"step", "validation_loss", "elapsed_ms"}] * len(measured)
     assert measured[-1]["step"] == 2
 
 
@@ -233,9 +241,25 @@ def test_good_rows_are_trained_on_when_asked(tiny_model_folder: Path, data: Path
     assert (tmp_path / "out" / "adapter_config.json").exists()
 
 
+def test_a_model_by_its_name_on_the_hub(
+    tiny_model_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: dict[str, bytes | Path] = {path.name: path for path in tiny_model_folder.iterdir() if path.is_file()}
+    with HubServer(Repository("owner/tiny", files)) as hub:
+        for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path)}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        train("hf:owner/tiny", data, tmp_path / "hub", "--steps", "2")
+    train(tiny_model_folder, data, tmp_path / "folder", "--steps", "2")
+    found, wanted = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("hub", "folder"))
+    assert found == wanted
+    config = json.loads((tmp_path / "hub" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "owner/tiny"
+
+
 def test_a_gpu_that_is_not_there_exits_1(tiny_model_folder: Path, tmp_path: Path) -> None:
     arguments = ["logits", "--model", tiny_model_folder, "--text", "x", "--out", tmp_path / "x.npy"]
-    done = run(*arguments, "--adapter-name", "no such gpu")
+    done = run(*arguments, "--gpu", "no such gpu")
     assert done.returncode == 1
     assert "no such gpu" in done.stderr
     assert not (tmp_path / "x.npy").exists()
@@ -245,7 +269,7 @@ def test_list_gpus() -> None:
     lines = run_well("--list-gpus").stdout.splitlines()
     assert lines
     assert all(line.endswith(")") for line in lines)
-    # The name in the list is one that --adapter-name takes.
+    # The name in the list is one that --gpu takes.
     assert run_well("train", "--list-gpus").stdout.splitlines() == lines
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,11 +15,11 @@ from lora_lab.gpu import Device
 from lora_lab.model.weights import plan_weight, upload_weight
 from lora_lab.ops.elementwise import add
 from lora_lab.ops.embedding import embedding
-from lora_lab.ops.linear import LoraPair, linear, product, product_backward
+from lora_lab.ops.linear import LoraPair, linear, product_backward
 from lora_lab.ops.matmul import matmul
 from lora_lab.ops.step import StepValues
 from lora_lab.ops.tiling import Tiling
-from lora_lab.ops.weight import BLOCKS, JoinedWeight, Weight, binding_parts
+from lora_lab.ops.weight import BLOCKS, JoinedWeight, Weight
 from tests import reference
 from tests.close import OP_TOLERANCE, assert_close, check_op, run_op
 
@@ -248,46 +247,6 @@ def test_shapes_that_do_not_multiply_are_refused(device: Device) -> None:
     inputs = {"a": np.ones((2, 3)), "b": np.ones((4, 5))}
     with pytest.raises(ValueError, match="do not multiply: 3 against 4"):
         run_op(device, lambda tape, t: matmul(tape, t["a"], t["b"]), inputs)
-
-
-# --- matrices that are larger than one binding may be ---
-
-
-@pytest.mark.parametrize("form", ["f32", "q8_0", "q4_k"])
-@pytest.mark.parametrize("rows", [1, 3, 70])
-def test_a_product_in_parts(each_device: Device, monkeypatch: pytest.MonkeyPatch, form: str, rows: int) -> None:
-    """The columns of each part lie where they belong, and dx is the sum over the parts."""
-    inner, outs = max(256, width(form)), 203  # not a whole number of parts, nor of quads
-    rng = np.random.default_rng(0)
-    inputs = {"x": rng.normal(size=(rows, inner)), "dy": rng.normal(size=(rows, outs))}
-    with weight_on(each_device, form, (outs, inner)) as (weight, values):
-        most = 70 * weight.tensor.size_bytes // outs
-        limits = replace(each_device.limits, max_storage_buffer_binding_size=most)
-        monkeypatch.setattr(each_device, "limits", limits)
-        assert [first for first, _ in binding_parts(weight, most)] == [0, 64, 128, 192]
-
-        def forward(tape, t):
-            y = tape.tensor((rows, outs), "y")
-            product(tape, t["x"], weight, y)
-            return y
-
-        def backward(tape, t):
-            dx = tape.tensor((rows, inner), "dx")
-            product_backward(tape, t["dy"], weight, dx)
-            return dx
-
-        monkeypatch.setattr(each_device, "check_bindings", lambda trace: None)  # x and dy are larger than that
-        assert_close(run_op(each_device, forward, inputs)["y"], inputs["x"] @ values.T, OP_TOLERANCE)
-        assert_close(run_op(each_device, backward, inputs)["y"], inputs["dy"] @ values, OP_TOLERANCE)
-
-
-def test_an_embedding_in_parts(each_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = np.array([0, 63, 64, 127, 128, 199, 5])
-    with weight_on(each_device, "q8_0", (200, 64)) as (table, values):
-        limits = replace(each_device.limits, max_storage_buffer_binding_size=70 * table.tensor.size_bytes // 200)
-        monkeypatch.setattr(each_device, "limits", limits)
-        found = run_op(each_device, lambda tape, t: embedding(tape, t["tokens"], table, 3.0), {"tokens": tokens})
-    assert_close(found["y"], 3.0 * values[tokens], 1e-7)
 
 
 def test_a_sum_of_more_terms_than_llvmpipe_loops(each_device: Device) -> None:

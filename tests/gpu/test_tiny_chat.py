@@ -239,6 +239,35 @@ def test_a_prompt_that_leaves_no_room_is_refused(tiny: Tiny, length: int) -> Non
         assert chat.last_stats is not None and chat.last_stats.finish_reason == "length"
 
 
+def test_a_conversation_that_outgrows_the_context_goes_on_without_its_oldest_turns(tiny: Tiny) -> None:
+    sampling = replace(GREEDY, max_new_tokens=6)
+    talk = [{"role": "system", "content": "Answer shortly."}]
+    cuts = cached = dropped = 0
+    with chat_with(tiny.model, context_length=128) as chat:
+
+        async def reply() -> str:
+            return "".join([piece.text async for piece in chat.reply(talk, sampling)])
+
+        memory = chat.memory_bytes
+        for turn in range(30):
+            talk.append({"role": "user", "content": f"{turn}: and then?"})
+            text = run(reply())
+            assert chat.last_stats is not None and chat.last_stats.new_tokens == 6
+            cuts += chat.last_stats.dropped_messages > 0
+            cached += chat.last_stats.cached_tokens > chat.last_stats.prompt_tokens // 2
+            del talk[1 : 1 + chat.last_stats.dropped_messages]
+            dropped += chat.last_stats.dropped_messages
+            prompt = list(chat.tokenizer.encode(chat.template.render(talk, add_generation_prompt=True)))
+            assert chat.last_stats.prompt_tokens == len(prompt) <= 122
+            if turn in (2, 12, 29):  # the answer to what is left, and to nothing else
+                wanted = complete_without_a_cache(chat.model, None, prompt, sampling)
+                assert text == chat.tokenizer.decode(wanted)
+            talk.append({"role": "assistant", "content": text})
+        assert chat.memory_bytes == memory
+    assert len(talk) == 1 + 60 - dropped and talk[0]["role"] == "system" and talk[1]["role"] == "user"
+    assert 0 < cuts < 15 and cached > 15  # most turns find the one before in the cache
+
+
 def test_nothing_is_left_on_the_device(each_device: Device, tiny: Tiny) -> None:
     before = each_device.num_buffers, each_device.memory_in_use_bytes
     with chat_with(tiny.model) as chat:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from lora_lab.errors import DeviceError
-from lora_lab.gpu.device import AdapterInfo, Device, Limits, PipelineKey, Pool, Progress
+from lora_lab.gpu.device import AdapterInfo, Device, Limits, PipelineKey, Progress
 from lora_lab.gpu.kernel import Binding, Kernel
 from lora_lab.gpu.plan import Buffer, Trace
+from lora_lab.gpu.pool import Pool
 from tests.engine_runs import run
 
 

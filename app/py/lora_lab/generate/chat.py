@@ -22,6 +22,7 @@ from ..settings import REPLY_SEED, SAMPLING
 from .plans import GenerationPlans
 from .text_stop import TextStop
 from .tokens import TokenSource
+from .window import Window, fit
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class ReplyStats:
     time_to_first_token_ms: float
     tokens_per_s: float  # after the first token
     finish_reason: str
+    dropped_messages: int = 0  # the oldest of the conversation, which its prompt had no room for
 
 
 class ChatEngine:
@@ -82,9 +84,17 @@ class ChatEngine:
     async def reply(
         self, messages: Sequence[Mapping[str, str]], sampling: SamplingConfig, adapter_strength: float = 1.0
     ) -> AsyncGenerator[Piece, None]:
-        """Yield the assistant's next turn. `adapter_strength` 0 is the base model itself, 1 the adapter as trained."""
-        prompt = self.tokenizer.encode(self.template.render(list(messages), add_generation_prompt=True))
-        async with aclosing(self.complete(prompt, sampling, adapter_strength)) as pieces:
+        """Yield the assistant's next turn. `adapter_strength` 0 is the base model itself, 1 the adapter as trained.
+
+        Of a conversation that outgrows the context the oldest turns are left out (`window.fit`); `last_stats` has how
+        many messages.
+        """
+
+        def encode(some: Sequence[Mapping[str, str]]) -> list[int]:
+            return list(self.tokenizer.encode(self.template.render(list(some), add_generation_prompt=True)))
+
+        window = fit(messages, lambda one: one["role"], encode, self.context_length, sampling.max_new_tokens)
+        async with aclosing(self._complete(window, sampling, adapter_strength)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -92,13 +102,20 @@ class ChatEngine:
         self, prompt: Sequence[int], sampling: SamplingConfig, adapter_strength: float = 1.0
     ) -> AsyncGenerator[Piece, None]:
         """Yield what follows the tokens of `prompt`. `last_stats` tells how it went once the last piece is out."""
+        async with aclosing(self._complete(Window(list(prompt)), sampling, adapter_strength)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _complete(
+        self, window: Window, sampling: SamplingConfig, adapter_strength: float
+    ) -> AsyncGenerator[Piece, None]:  # fmt: skip
         _check(sampling)
-        prompt = list(prompt)
+        prompt = window.prompt
         room = self.context_length - len(prompt)
         if not prompt or room < 1:
             raise LoraLabError(
-                f"the conversation is {len(prompt)} tokens long; the context holds {self.context_length}, and an "
-                "answer needs room too. Clear the conversation or shorten it."
+                f"the prompt is {len(prompt):,} tokens long; the context holds {self.context_length:,}, and an answer "
+                "needs room too. Shorten it."
             )
         self._stop = False
         strength = adapter_strength if self.adapter is not None else 0.0
@@ -145,6 +162,7 @@ class ChatEngine:
             prompt_tokens=len(prompt), cached_tokens=cached, new_tokens=count,
             time_to_first_token_ms=(first_at - started) * 1e3,
             tokens_per_s=(count - 1) / (now - first_at) if count > 1 else 0.0, finish_reason=reason,
+            dropped_messages=window.dropped,
         )  # fmt: skip
         if rest:
             yield Piece(rest, token)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import LoraLabError
-from ..gpu.device import Pool
 from ..gpu.plan import Tensor
+from ..gpu.pool import Pool
 from ..model.block import scores_of
 from ..model.lora import Adapter
 from ..model.transformer import Model, transformer

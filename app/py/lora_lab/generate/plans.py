@@ -6,8 +6,9 @@ from collections.abc import Awaitable
 
 import numpy as np
 
-from ..gpu.device import Pool, Progress
+from ..gpu.device import Progress
 from ..gpu.plan import Plan, Tensor
+from ..gpu.pool import Pool
 from ..model.block import Adapters, rope_part, scores_of
 from ..model.decode import PackedAdapter, can_decode, decode_logits
 from ..model.lora import Adapter

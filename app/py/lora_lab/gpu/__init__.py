@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from .device import AdapterInfo, Device, Pool
+from .device import AdapterInfo, Device
 from .plan import Buffer, Plan, Tensor, Trace
+from .pool import Pool
 
 __all__ = ["AdapterInfo", "Buffer", "Device", "Plan", "Pool", "Tensor", "Trace", "list_adapters", "open_device"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import js
 import numpy as np
-from pyodide.ffi import JsException, create_proxy, to_js
+from pyodide.ffi import create_proxy, to_js
 
-from ..errors import DeviceError, OutOfMemoryError
+from ..errors import DeviceError, KernelError, OutOfMemoryError
+from ..javascript import JsError, call
 from .device import AdapterInfo, Device, Limits, PipelineKey, Progress
 from .plan import Buffer, Plan
 
@@ -20,8 +21,8 @@ STAGED_BYTES = 1 << 16  # of a write that goes through memory kept for its size:
 async def open_device() -> BrowserDevice:
     """Return the browser's high-performance device. Raises DeviceError where there is none."""
     try:
-        gpu = await js.loraLabGpu.openDevice()
-    except JsException as error:
+        gpu = await call(js.loraLabGpu, "openDevice")
+    except JsError as error:
         raise DeviceError(f"The GPU could not be opened: {error.message}") from error
     if gpu is None:
         raise DeviceError("This browser gives no GPU to web pages (navigator.gpu found no adapter).")
@@ -35,8 +36,7 @@ class BrowserDevice(Device):
         super().__init__()
         self._gpu = gpu
         # A replayed step calls these alone; to look a method up makes a proxy each time.
-        self._gpu_write, self._gpu_read, self._gpu_submit = gpu.write, gpu.read, gpu.submit
-        self._gpu_submit_reading = gpu.submitReading
+        self._gpu_write, self._gpu_submit = gpu.write, gpu.submit
         self._staging: dict[int, Any] = {}  # size -> Uint8Array
         self.info = AdapterInfo(gpu.info.name, gpu.info.vendor, "WebGPU", bool(gpu.info.software))
         self.use_workgroup_memory = not self.info.is_software
@@ -75,12 +75,12 @@ class BrowserDevice(Device):
 
     def start_read(self, buffer: Buffer, offset: int, size_bytes: int) -> Awaitable[bytes]:
         # The call submits the copy before it returns its promise.
-        return self._finish_read(self._gpu_read(buffer.handle, offset, size_bytes), buffer)
+        return self._finish_read(call(self._gpu, "read", buffer.handle, offset, size_bytes), buffer)
 
     async def _finish_read(self, promise: Any, buffer: Buffer) -> bytes:
         try:
             return (await promise).to_bytes()
-        except JsException as error:
+        except JsError as error:
             self._note_loss()
             raise DeviceError(f"Reading {buffer.label} from the GPU failed: {error.message}") from error
 
@@ -94,10 +94,10 @@ class BrowserDevice(Device):
             specs.append({"source": kernel.source, "entry": kernel.entry, "label": kernel.name, "layout": layout})
         callback = create_proxy(on_progress) if on_progress else None
         try:
-            handles = await self._gpu.compile(to_js(specs, dict_converter=js.Object.fromEntries), callback)
-        except JsException as error:
+            handles = await call(self._gpu, "compile", to_js(specs, dict_converter=js.Object.fromEntries), callback)
+        except JsError as error:
             self._note_loss()
-            raise DeviceError(error.message) from error
+            raise (KernelError if "does not compile" in error.message else DeviceError)(error.message) from error
         finally:
             if callback is not None:
                 callback.destroy()
@@ -106,8 +106,8 @@ class BrowserDevice(Device):
     async def _assemble(self, pipelines: list[Any], buffers: list[Buffer], table: array) -> Any:
         handles = to_js([buffer.handle for buffer in buffers])
         try:
-            return await self._gpu.assemble(to_js(pipelines), handles, to_js(memoryview(table)))
-        except JsException as error:
+            return await call(self._gpu, "assemble", to_js(pipelines), handles, to_js(memoryview(table)))
+        except JsError as error:
             self._note_loss()
             raise DeviceError(f"The GPU refused a plan: {error.message}") from error
 
@@ -117,20 +117,30 @@ class BrowserDevice(Device):
     def _submit_reading(
         self, handle: Any, first: int, last: int, buffer: Buffer, offset: int, size_bytes: int
     ) -> Awaitable[bytes]:
-        promise = self._gpu_submit_reading(handle, first, last, buffer.handle, offset, size_bytes)
+        promise = call(self._gpu, "submitReading", handle, first, last, buffer.handle, offset, size_bytes)
         return self._finish_read(promise, buffer)
 
     async def profile(self, plan: Plan, together: int = 1) -> list[float] | None:
-        times = await self._gpu.profile(plan.handle, together)
+        times = await call(self._gpu, "profile", plan.handle, together)
         return None if times is None else [ns / 1e6 for ns in times.to_py()]
 
     async def finished(self) -> None:
-        await self._gpu.finished()
+        try:
+            await call(self._gpu, "finished")
+        except JsError as error:
+            self._note_loss()
+            self.raise_if_lost()
+            raise DeviceError(f"The GPU does not answer: {error}") from error
         self._note_loss()
         self.raise_if_lost()
 
     async def check_errors(self) -> None:
-        error = await self._gpu.takeError()
+        try:
+            error = await call(self._gpu, "takeError")
+        except JsError as failed:
+            self._note_loss()
+            self.raise_if_lost()
+            raise DeviceError(f"The GPU does not answer: {failed}") from failed
         self._note_loss()
         self.raise_if_lost()
         if error is None:

@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import DeviceError, OutOfMemoryError
 from .kernel import Kernel
 from .plan import Buffer, Layout, Plan, Tensor, Trace, lay_out, params_size_bytes
+from .pool import Pool
 
 Progress = Callable[[int, int], None]
 PipelineKey = tuple[Kernel, tuple[str, ...]]  # and the names of the bindings it gets besides its parameters
@@ -28,6 +29,7 @@ PipelineKey = tuple[Kernel, tuple[str, ...]]  # and the names of the bindings it
 SEGMENT_TARGET_S = 0.15
 FIRST_SEGMENT_FLOPS = 2e8  # what the slowest software device does in about 0.2 s
 SOFTWARE_LANES = 4  # SwiftShader's subgroup: a barrier among these costs least
+ROOM_PIECE_BYTES = 256 << 20  # of the buffers that room is looked for with; a run takes many of about that size
 DISPATCH_FLOOR_FLOPS = 1e6  # what starting a dispatch costs, in the same currency
 
 
@@ -67,32 +69,6 @@ class _Compiling:
     done: int = 0
     listeners: list[Callable[[], None]] = field(default_factory=list)
     task: asyncio.Future[None] | None = None
-
-
-class Pool:
-    """Buffers that plans share for the values inside a step. All plans of one owner use one pool, one after another."""
-
-    def __init__(self, device: Device, label: str) -> None:
-        self.device, self.label = device, label
-        self.buffers: list[Buffer] = []
-
-    @property
-    def sizes(self) -> list[int]:
-        return [buffer.size_bytes for buffer in self.buffers]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(self.sizes)
-
-    def grow(self, sizes: Sequence[int]) -> None:
-        """Add buffers until the pool's sizes are `sizes`, of which the present ones are the beginning."""
-        for size in sizes[len(self.buffers) :]:
-            self.buffers.append(self.device.create_buffer(size, f"{self.label}.{len(self.buffers)}"))
-
-    def close(self) -> None:
-        for buffer in self.buffers:
-            buffer.destroy()
-        self.buffers.clear()
 
 
 class Device(ABC):
@@ -168,6 +144,17 @@ class Device(ABC):
 
     # --- what every host shares ---
 
+    def use_plainer_kernels(self) -> bool:
+        """Use kernels without workgroup memory from now on, as a driver did not take others. False if it is so already.
+
+        What was traced before is of no more use.
+        """
+        if not self.use_workgroup_memory:
+            return False
+        self.use_workgroup_memory = False
+        self._pipelines.clear()
+        return True
+
     def lanes(self, wanted: int) -> int:
         """Return how many invocations should share one reduction: `wanted`, or few where a barrier is dear."""
         return wanted if self.use_workgroup_memory else min(wanted, SOFTWARE_LANES)
@@ -199,6 +186,23 @@ class Device(ABC):
         self._free_buffer(buffer.handle)
         self.memory_in_use_bytes -= buffer.size_bytes
         self.num_buffers -= 1
+
+    async def has_room(self, size_bytes: int) -> bool:
+        """Return whether so much memory can be had now: it is asked for, and given back. Nothing may be in flight.
+
+        WebGPU tells no other way. A system that lends a GPU its own memory may grant what is slow to use.
+        """
+        taken: list[Buffer] = []
+        try:
+            while (left := size_bytes - sum(buffer.size_bytes for buffer in taken)) > 0:
+                taken.append(self.create_buffer(min(left, self.limits.max_buffer_size, ROOM_PIECE_BYTES), "room"))
+            await self.check_errors()
+        except OutOfMemoryError:
+            return False
+        finally:
+            for buffer in taken:
+                buffer.destroy()
+        return True
 
     def upload(self, array_: np.ndarray, label: str) -> Tensor:
         """Return a tensor of its own buffer holding `array_` (any dtype of 32 bits)."""
@@ -380,4 +384,4 @@ class Device(ABC):
 
     def raise_if_lost(self) -> None:
         if self.lost_reason is not None:
-            raise DeviceError(f"The GPU was lost: {self.lost_reason}. Reload to start again; nothing saved is gone.")
+            raise DeviceError(f"The GPU was lost: {self.lost_reason}. Nothing that was saved is gone.")

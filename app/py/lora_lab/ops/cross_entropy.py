@@ -8,7 +8,7 @@ from .elementwise import copy, fill
 from .linear import product, product_backward
 from .rows import gather_rows, scatter_rows
 from .tape import Tape
-from .weight import Weight
+from .weight import JoinedWeight, Weight
 
 CHUNK_ROWS = 128, 512  # of logits at a time, at least and at most
 CHUNKS = 8  # that rows in between are cut into
@@ -40,8 +40,9 @@ def _uncap_gradient(trace: Trace, dlogits: Tensor, kept: Tensor, cap: float) -> 
 
 
 def cross_entropy(
-    tape: Tape, x: Tensor, lm_head: Weight, rows: Tensor, targets: Tensor, total: Tensor, cap: float = 0.0
-) -> None:
+    tape: Tape, x: Tensor, lm_head: Weight | JoinedWeight, rows: Tensor, targets: Tensor, total: Tensor,
+    cap: float = 0.0,
+) -> None:  # fmt: skip
     """Add the mean loss of the trained rows to `total` (1) and give x (rows, C) its gradient.
 
     `rows` and `targets` (u32) hold step.loss_rows entries, the rest is ignored: which rows of x are trained, and the

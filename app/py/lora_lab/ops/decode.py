@@ -183,7 +183,8 @@ def norm_linear(
     columns, inner = weight.shape
     y = scratch.trace.tensor((1, columns), "norm_linear")
     for run in runs(weight, widths):
-        first, last = sum(widths[: run.first]), sum(widths[: run.last])
+        first = sum(widths[: run.first]) + run.begin
+        last = first + run.count
         params = _params(last, inner, eps, widths, here, NO_GROUP, first)
         tensors = scratch.tensors(weight=run.weight.tensor, x=given.x, gain=gain, y=y, parts=given.parts)
         flops = 2.0 * (last - first) * (inner + 4 * here.layer_quads)

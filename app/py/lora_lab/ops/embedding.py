@@ -5,20 +5,22 @@ from __future__ import annotations
 from ..gpu.kernel import kernel
 from ..gpu.plan import Tensor, grid_1d
 from .tape import Tape
-from .weight import Weight, binding_parts
+from .weight import JoinedWeight, Weight
 
 
-def embedding(tape: Tape, tokens: Tensor, table: Weight, scale: float = 1.0) -> Tensor:
+def embedding(tape: Tape, tokens: Tensor, table: Weight | JoinedWeight, scale: float = 1.0) -> Tensor:
     """Return x (rows, C), `scale` times the table's rows, for tokens (rows), u32 below V.
 
-    The table is frozen, so there is no backward.
+    The table is frozen, so there is no backward. Each piece of it writes the rows of its own tokens.
     """
     x = tape.tensor((tokens.size, table.shape[1]), "embedding")
-    for first, part in binding_parts(table, tape.device.limits.max_storage_buffer_binding_size):
+    first = 0
+    for part in table.pieces:
         params = {
             "rows": tokens.size, "quads_per_row": table.shape[1] // 4, "scale": scale, "first": first,
             "count": part.shape[0],
         }  # fmt: skip
         tensors = {"weight": part.tensor, "tokens": tokens, "x": x}
-        tape.dispatch(kernel("embedding", "forward", includes=(table.loader,)), tensors, params, grid_1d(tokens.size))
+        tape.dispatch(kernel("embedding", "forward", includes=(part.loader,)), tensors, params, grid_1d(tokens.size))
+        first += part.shape[0]
     return x

@@ -6,7 +6,8 @@
 The adapter's share is the same product with its inner sum made longer by R, so it costs almost nothing. Layers that
 share their input (q, k and v; gate and up) are one product over their stacked weights: fewer and wider ones fill a GPU
 better. Where a file stores them in different forms, each run of layers of one form is a product of its own, which makes
-its part of the joined result; u, du, dA and dB are still made for all of them at once.
+its part of the joined result; u, du, dA and dB are still made for all of them at once. So does each piece of a matrix
+that is larger than one buffer or one binding of the GPU may be.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..gpu.plan import Tensor, ceil_div, grid_1d
 from .matmul import Matrix, Product, matmul, products
 from .tape import Tape
 from .tiling import tiling
-from .weight import JoinedWeight, Weight, binding_parts, runs
+from .weight import JoinedWeight, Run, Weight, runs
 
 NO_CHUNK = 0xFFFFFFFF
 REPLACE, ADD, ADD_RESIDUAL = 0, 1, 2  # what a result does to what is there
@@ -80,6 +81,10 @@ class Outputs:
             return self, y
         part, base = Outputs(self.rows, self.widths[first:last]), self.bases[first]
         return part, Tensor((part.bases[-1],), y.storage, y.offset + 4 * base, f"{y.label}.{first}", y.requires_grad)
+
+    def of_run(self, run: Run) -> Outputs:
+        """Return these, the layers of a run, as a product over its piece of the weight makes them."""
+        return Outputs(self.rows, (run.count,)) if run.is_cut else self
 
 
 def linear(
@@ -191,60 +196,36 @@ def _spanning(a: Tensor, b: Tensor) -> Tensor:
     return Tensor(((end - begin) // 4,), a.storage, begin, f"{a.label} and {b.label}")
 
 
-def product(tape: Tape, x: Tensor, weight: Weight, y: Tensor, chunk_start: int = NO_CHUNK) -> None:
-    """y (rows, out) = x WT. With `chunk_start`, only the rows that step.loss_rows leaves from there on.
-
-    The matrix may be larger than one binding can be: then each part of it makes its columns of y.
-    """
-    parts = binding_parts(weight, tape.device.limits.max_storage_buffer_binding_size)
-    if len(parts) == 1:
-        _forward(tape, x, weight, y, Outputs(x.rows, (weight.shape[0],)), None, None, chunk_start, 0)
-        return
-    for first, part in parts:
-        outs, inner = part.shape
-        outputs, stride = Outputs(x.rows, (outs,)), weight.shape[0]
-        call = _Call(
-            tape, "forward", "x", x, part, outputs, None, outs, inner, y.size, chunk_start, 0, base0=first,
-            stride=stride,
-        )  # fmt: skip
-        call.forward(y, REPLACE)
+def product(tape: Tape, x: Tensor, weight: Weight | JoinedWeight, y: Tensor, chunk_start: int = NO_CHUNK) -> None:
+    """y (rows, out) = x WT. With `chunk_start`, only the rows that step.loss_rows leaves from there on."""
+    _forward(tape, x, weight, y, Outputs(x.rows, (weight.shape[0],)), None, None, chunk_start, 0)
 
 
 def product_backward(
-    tape: Tape, dy: Tensor, weight: Weight, dx: Tensor, accumulate: bool = False, chunk_start: int = NO_CHUNK
-) -> None:
-    """dx (rows, in) (=|+=) dy W; each part of a matrix that is too large for one binding adds its share."""
-    most_rows = None if tape.device.use_workgroup_memory else LOOP_TERMS
-    parts = binding_parts(weight, tape.device.limits.max_storage_buffer_binding_size, most_rows)
-    if len(parts) == 1:
-        _backward(tape, dy, weight, dx, Outputs(dy.rows, (weight.shape[0],)), None, None, accumulate, chunk_start, 0)
-        return
-    for first, part in parts:
-        outs, inner = part.shape
-        outputs, stride = Outputs(dy.rows, (outs,)), weight.shape[0]
-        call = _Call(
-            tape, "backward", "dy", dy, part, outputs, None, inner, outs, dx.size, chunk_start, 0, base0=first,
-            stride=stride,
-        )  # fmt: skip
-        call.tiled(dx, ADD if accumulate else REPLACE)
-        accumulate = True
+    tape: Tape, dy: Tensor, weight: Weight | JoinedWeight, dx: Tensor, accumulate: bool = False,
+    chunk_start: int = NO_CHUNK,
+) -> None:  # fmt: skip
+    """dx (rows, in) (=|+=) dy W."""
+    _backward(tape, dy, weight, dx, Outputs(dy.rows, (weight.shape[0],)), None, None, accumulate, chunk_start, 0)
 
 
 def _forward(
     tape: Tape, x: Tensor, weight: Weight | JoinedWeight, y: Tensor, outputs: Outputs, u: Tensor | None,
     b: Tensor | None, chunk_start: int, first_row: int, residual: Tensor | None = None,
 ) -> None:  # fmt: skip
+    """Each piece of the weight makes its layers' results, or its columns of a layer that is cut."""
     inner = weight.shape[1]
     if x.shape[-1] != inner:
         raise ValueError(f"{x.label} is {x.shape}; {weight.pieces[0].tensor.label} takes (rows, {inner})")
     mode = REPLACE if residual is None else ADD_RESIDUAL
     for run in runs(weight, outputs.widths, first_row):
         part, own_y = outputs.some(y, run.first, run.last)
-        share, outs, size = None, sum(part.widths), part.bases[-1]
+        share, size = None, part.bases[-1]
         if u is not None and b is not None:
-            share = _Share(u, b, b.shape[-1], run.first * b.shape[-1], outputs.starts[run.first])
+            share = _Share(u, b, b.shape[-1], run.first * b.shape[-1], outputs.starts[run.first] + run.begin)
         call = _Call(
-            tape, "forward", "x", x, run.weight, part, share, outs, inner, size, chunk_start, run.row, residual
+            tape, "forward", "x", x, run.weight, part.of_run(run), share, run.count, inner, size, chunk_start, run.row,
+            residual, *_columns(part, run),
         )  # fmt: skip
         call.forward(own_y, mode)
 
@@ -253,17 +234,24 @@ def _backward(
     tape: Tape, dy: Tensor, weight: Weight | JoinedWeight, dx: Tensor, outputs: Outputs, du: Tensor | None,
     a: Tensor | None, accumulate: bool, chunk_start: int, first_row: int,
 ) -> None:  # fmt: skip
+    """Each piece of the weight adds its share to dx."""
     share = None
     if du is not None and a is not None:
         share = _Share(du, a, du.shape[-1] // len(outputs.widths))
-    for run in runs(weight, outputs.widths, first_row):
+    most_rows = None if tape.device.use_workgroup_memory else LOOP_TERMS
+    for run in runs(weight, outputs.widths, first_row, most_rows):
         part, own_dy = outputs.some(dy, run.first, run.last)
-        ins, outs = weight.shape[1], sum(part.widths)
         call = _Call(
-            tape, "backward", "dy", own_dy, run.weight, part, share, ins, outs, dx.size, chunk_start, run.row
+            tape, "backward", "dy", own_dy, run.weight, part.of_run(run), share, weight.shape[1], run.count, dx.size,
+            chunk_start, run.row, None, *_columns(part, run),
         )  # fmt: skip
         call.tiled(dx, ADD if accumulate else REPLACE)
         accumulate, share = True, None  # the first one has brought the whole adapter's share
+
+
+def _columns(outputs: Outputs, run: Run) -> tuple[int, int]:
+    """Return where a cut layer's outputs begin in a row and how long that is; zeros for whole layers."""
+    return (run.begin, outputs.widths[0]) if run.is_cut else (0, 0)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from ..gpu.plan import Tensor, ceil_div
 
@@ -35,33 +36,12 @@ class Weight:
         return (self,)
 
 
-PART_ROWS = 64  # parts of a weight begin at multiples of it: then every form's begin where a binding may
-
-
-def binding_parts(weight: Weight, most_bytes: int, most_rows: int | None = None) -> list[tuple[int, Weight]]:
-    """Return the weight as (first row, part), each part small enough for one binding; mostly it is the only one.
-
-    `most_rows` limits the parts' rows too.
-    """
-    rows, columns = weight.shape
-    if weight.tensor.size_bytes <= most_bytes and (most_rows is None or rows <= most_rows):
-        return [(0, weight)]
-    row_bytes = weight.tensor.size_bytes // rows
-    count = max(1, min(most_bytes // row_bytes, most_rows or rows) // PART_ROWS) * PART_ROWS
-    parts = []
-    for first in range(0, rows, count):
-        shape = (min(count, rows - first), columns)
-        place, label = weight.tensor.offset + first * row_bytes, f"{weight.tensor.label} from {first}"
-        tensor = Tensor((shape[0] * row_bytes // 4,), weight.tensor.storage, place, label)
-        parts.append((first, Weight(tensor, shape, weight.form)))
-    return parts
-
-
 @dataclass(frozen=True, eq=False)
 class JoinedWeight:
-    """The weights of layers that share their input and are stored in different forms.
+    """A matrix in pieces, one below another, each in a buffer of its own.
 
-    A piece is one matrix: the stacked weights of one layer, or of several neighbours of the same form.
+    So are the weights of layers that share their input and are stored in different forms, where a piece is the stacked
+    weights of neighbours of one form; and a matrix that is larger than one buffer or one binding may be, cut by rows.
     """
 
     pieces: tuple[Weight, ...]
@@ -73,31 +53,51 @@ class JoinedWeight:
     @property
     def form(self) -> str:
         """All forms, in order."""
-        return "+".join(piece.form for piece in self.pieces)
+        return "+".join(form for form, _ in groupby(piece.form for piece in self.pieces))
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Neighbouring layers in one piece of a joined weight: `first` to `last - 1`, of its rows those from `row` on."""
+    """Neighbouring layers in one piece of a weight: `first` to `last - 1`, whose rows there begin at `row`.
+
+    Of a layer that is cut, which stands alone in its run, the piece has the outputs from `begin` on, `count` of them.
+    """
 
     weight: Weight
     first: int
     last: int
     row: int
+    begin: int
+    count: int
+    is_cut: bool
 
 
-def runs(weight: Weight | JoinedWeight, widths: Sequence[int], first_row: int = 0) -> list[Run]:
+def runs(
+    weight: Weight | JoinedWeight, widths: Sequence[int], first_row: int = 0, most_rows: int | None = None
+) -> list[Run]:
     """Return where the layers lie that take `widths` rows each, from row `first_row` of the whole on.
 
-    Raises ValueError where one of them lies in two pieces, or in none.
+    None has more than `most_rows` rows. Raises ValueError where a layer lies in two forms, or in nothing.
     """
-    found, layer, at, begin = [], 0, first_row, 0
+    found: list[Run] = []
+    layer, done, begin, most = 0, 0, 0, most_rows or weight.shape[0]
+    at = first_row  # of the layer's next row, `done` of whose rows are placed
     for piece in weight.pieces:
-        end, first, row = begin + piece.shape[0], layer, at - begin
-        while layer < len(widths) and begin <= at and at + widths[layer] <= end:
-            at, layer = at + widths[layer], layer + 1
-        if layer > first:
-            found.append(Run(piece, first, layer, row))
+        end = begin + piece.shape[0]
+        while layer < len(widths) and begin <= at < end:
+            count = min(widths[layer] - done, end - at, most)
+            is_cut = count < widths[layer]
+            before = found[-1] if found else None
+            if done and before is not None and before.weight.form != piece.form:
+                break
+            if before is not None and before.weight is piece and not is_cut and not before.is_cut \
+                    and before.count + count <= most:  # fmt: skip
+                found[-1] = replace(before, last=layer + 1, count=before.count + count)
+            else:
+                found.append(Run(piece, layer, layer + 1, at - begin, done, count, is_cut))
+            at, done = at + count, done + count
+            if done == widths[layer]:
+                layer, done = layer + 1, 0
         begin = end
     if layer < len(widths):
         raise ValueError(f"layers of {tuple(widths)} rows from row {first_row} on are not those of {weight.form}")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from .events import MemoryReport, StepDone, TrainEvent, ValidationDone
+from .checkpoint import Checkpoint, CheckpointTimes, RunState
+from .events import CheckpointTaken, MemoryReport, StepDone, TrainEvent, ValidationDone
 from .plans import TrainPlans
 from .trainer import Trainer
 from .trial import RunTime, measure_run
 
 __all__ = [
+    "Checkpoint",
+    "CheckpointTaken",
+    "CheckpointTimes",
     "MemoryReport",
+    "RunState",
     "RunTime",
     "StepDone",
     "TrainEvent",

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .checkpoint import RunState
+
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimizer step. `loss` is the mean over its trained tokens before its update, `grad_norm` before clipping."""
+    """One optimizer step. `loss` is the mean over its trained tokens before its update, `grad_norm` before clipping.
+
+    The steps' `elapsed_ms` and the validations' add up to the run's time, but for its checkpoints'.
+    """
 
     step: int  # 1 is the first
     total_steps: int
@@ -16,8 +21,8 @@ class StepDone:
     learning_rate: float
     trained_tokens: int
     tokens: int  # all tokens that were no padding
-    tokens_per_s: float
-    elapsed_ms: float  # of this step
+    tokens_per_s: float  # over the last steps, 20 at most
+    elapsed_ms: float  # of this step: what it took to give it to the GPU and then to wait for it
     eta_ms: float  # until the last step
 
 
@@ -27,9 +32,17 @@ class ValidationDone:
 
     step: int
     loss: float
+    elapsed_ms: float
 
 
-TrainEvent = StepDone | ValidationDone
+@dataclass(frozen=True)
+class CheckpointTaken:
+    """The run's state as it is now, to be written down; the run waits until the next event is asked for."""
+
+    state: RunState
+
+
+TrainEvent = StepDone | ValidationDone | CheckpointTaken
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Awaitable, Iterable, Sequence
@@ -14,8 +15,10 @@ import numpy as np
 from ..config import TrainConfig
 from ..data.tokens.batches import Batch
 from ..data.tokens.packing import Shape
-from ..gpu.device import Device, PipelineKey, Pool, Progress, pipeline_keys
+from ..gpu.device import Device, PipelineKey, Progress, pipeline_keys
+from ..gpu.kernel import Kernel
 from ..gpu.plan import Buffer, Plan, Tensor, Trace, ceil_div, lay_out, params_size_bytes
+from ..gpu.pool import Pool
 from ..gpu.recompute import recompute
 from ..model.block import Block, scores_of
 from ..model.lora import ALIGN, Adapter
@@ -210,6 +213,17 @@ class TrainPlans:
             count = layers if self.config.recompute else 0
         return count, *tried(count)
 
+    def fingerprint(self) -> str:
+        """Return a digest of the arithmetic of a step of the largest shape: kernels, tiles, numbers, grids."""
+        self.sizes()
+        assert self._largest_trace is not None
+        digest = hashlib.blake2b(digest_size=16)
+        for trace in (self._largest_trace, self._trace_update()):
+            for one in trace.dispatches:
+                digest.update(f"{_source_digest(one.kernel)} {one.kernel.entry} {one.workgroups}\0".encode())
+                digest.update(one.params)
+        return digest.hexdigest()
+
     # --- building and running ---
 
     async def allocate(self, on_progress: Progress | None = None) -> None:
@@ -304,6 +318,11 @@ class TrainPlans:
     def _own_buffers(self) -> list[Buffer]:
         own = [self.inputs.buffer, self.grads, self.m, self.v, self.stats, self.reports]
         return [*own, self.table.buffer, self.step.buffer]
+
+
+@cache
+def _source_digest(kernel: Kernel) -> str:
+    return hashlib.blake2b(kernel.source.encode(), digest_size=16).hexdigest()
 
 
 def _kind(block: Block) -> tuple:

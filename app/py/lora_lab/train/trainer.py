@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import statistics
 import time
+from array import array
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass
@@ -19,17 +19,21 @@ from ..data.tokens.examples import input_lengths
 from ..data.tokens.packing import Layout, Shape
 from ..errors import DatasetError, LoraLabError
 from ..gpu.device import Progress
+from ..gpu.plan import Tensor
 from ..model.lora import Adapter
 from ..model.transformer import Model
 from ..ops.step import StepValues
-from .events import MemoryReport, StepDone, TrainEvent, ValidationDone
+from ..settings import MOST_STEPS
+from .checkpoint import CheckpointTimes, RunState
+from .divergence import Divergence
+from .events import CheckpointTaken, MemoryReport, StepDone, TrainEvent, ValidationDone
 from .plans import NORM_OFFSET, SLOTS, TrainPlans
 from .schedule import learning_rate, run_layout, step_rows, total_steps
+from .step_times import StepTimes
 
 VALIDATIONS = 10  # of a run, besides the one at its end
 AHEAD_BELOW_MS = 250.0  # slower steps wait for one another: little is hidden, and a stop comes sooner
 AHEAD_STEPS, AHEAD_SHAPES = 500, 6  # steps looked at for the shapes whose kernels are compiled ahead
-ETA_WINDOW = 20  # steps that the remaining time is reckoned from
 # Of a validation so many micro-batches are given to the GPU at once, or what it does in about that time; when a stop is
 # asked for it may go on so long.
 VALIDATED_AT_ONCE, VALIDATED_AT_ONCE_S, STOPPED_VALIDATION_S = 16, 0.25, 10.0
@@ -55,8 +59,13 @@ class Trainer:
         self.model, self.adapter, self.config = model, adapter, config
         self.examples, self.validation = examples, list(validation)
         self.total_steps = total_steps(len(self.examples), config)
+        if self.total_steps > MOST_STEPS:
+            raise LoraLabError(f"the run would have {self.total_steps:,} steps; {MOST_STEPS:,} at most can be done")
         self.steps_done = 0
+        self.losses = array("f")  # loss and gradient norm of every step, one after the other
+        self.validation_losses: list[tuple[int, float]] = []
         self._stop_asked_s = math.inf  # when it was
+        self._pauses = False
         self.layout = layout or run_layout(self.examples, self.validation, config)
         if plans is not None:
             plans.take_over(model, adapter, config, self.layout.largest, self.layout.longest_row)
@@ -101,54 +110,105 @@ class Trainer:
     def _stop(self) -> bool:
         return self._stop_asked_s < math.inf
 
-    async def run(self) -> AsyncGenerator[TrainEvent, None]:
+    def pause(self) -> None:
+        """Stop, to go on later: nothing is measured on the way that the whole run would not measure."""
+        self._pauses = True
+        self.stop()
+
+    async def state(self) -> RunState:
+        """Return the run as it is after the last step. Nothing may be in flight: for a listener of CheckpointTaken."""
+        size, download = self.adapter.size, self.plans.device.download
+        buffers = (self.adapter.buffer, self.plans.m, self.plans.v)
+        flat = [await download(Tensor((size,), buffer, 0, buffer.label)) for buffer in buffers]
+        adapter, m, v = map(self.adapter.split, flat)
+        losses = np.array(self.losses, np.float32).reshape(-1, 2)
+        return RunState(self.steps_done, adapter, m, v, losses, tuple(self.validation_losses))
+
+    def restore(self, state: RunState) -> None:
+        """Take the run to where it was; then `run` does the steps that follow. After `prepare`, on any device.
+
+        Raises AdapterError where the state is no such run's.
+        """
+        for matrices in (state.adapter, state.m, state.v):
+            self.adapter.check(matrices)
+        if not 0 <= state.step <= self.total_steps:
+            raise LoraLabError(f"the state is of step {state.step:,}; this run has {self.total_steps:,}")
+        self.adapter.write(state.adapter)
+        for buffer, matrices in ((self.plans.m, state.m), (self.plans.v, state.v)):
+            self.plans.device.write(buffer, 0, self.adapter.join(matrices))
+        self.steps_done = state.step
+        self.losses = array("f", np.asarray(state.losses, np.float32).tobytes())
+        self.validation_losses = list(state.validation)
+
+    async def run(self, checkpoints: CheckpointTimes | None = None) -> AsyncGenerator[TrainEvent, None]:
         """Train, yielding a StepDone for each step and a ValidationDone now and then.
 
-        Raises LoraLabError when the loss is no longer a number; the adapter then holds the last good step.
+        With `checkpoints`, a CheckpointTaken whenever one is due, and where the run is stopped or paused before its
+        end. Raises DivergedError when the loss is no longer a number, the adapter then holding the last good step, and
+        when nothing is learned any more.
         """
-        rows = step_rows(len(self.examples), self.config)
+        rows = islice(step_rows(len(self.examples), self.config), self.steps_done, None)
         every = max(1, self.total_steps // VALIDATIONS)
-        times: deque[float] = deque(maxlen=ETA_WINDOW)
+        divergence = Divergence(self.total_steps)
         in_flight: deque[StepInFlight] = deque()
-        submitted, finished = 0, time.perf_counter()
+        submitted, times = self.steps_done, StepTimes()
+        if checkpoints is not None:
+            checkpoints.begin(self.steps_done)
+        if self._misses_validation(every) and (held_loss := await self._validate_and_keep()) is not None:
+            yield ValidationDone(self.steps_done, held_loss, times.skip() * 1e3)
         try:
             while in_flight or (submitted < self.total_steps and not self._stop):
-                # While the GPU works on one step the next is written and encoded, but not across a validation: it
-                # needs the adapter as it is after its step.
-                ahead = 2 if times and times[-1] < AHEAD_BELOW_MS else 1
-                waits = bool(self.validation) and submitted % every == 0 and bool(in_flight)
+                # While the GPU works on one step the next is written and encoded, but not across a validation or a
+                # checkpoint: they need the adapter as it is after their step.
+                ahead = 2 if times.last_ms is not None and times.last_ms < AHEAD_BELOW_MS else 1
+                needs_all = bool(self.validation) and submitted % every == 0
+                waits = bool(in_flight) and (needs_all or (checkpoints is not None and checkpoints.is_due(submitted)))
                 if len(in_flight) < ahead and submitted < self.total_steps and not self._stop and not waits:
                     batches = [self.make_batch(micro) for micro in next(rows)]
                     in_flight.append(await self.submit_step(batches, submitted))
+                    times.spend(submitted)
                     submitted += 1
                     continue
                 step = in_flight.popleft()
                 loss, norm = await step.result()
-                now = time.perf_counter()
-                elapsed_ms, finished = (now - finished) * 1e3, now
-                times.append(elapsed_ms)
-                if not (math.isfinite(loss) and math.isfinite(norm)):
-                    raise LoraLabError(
-                        f"step {step.index + 1}: the loss is {loss} and the gradient norm {norm}; training cannot go "
-                        f"on. The learning rate is {step.learning_rate:g}: try a tenth of it. The adapter keeps the "
-                        "last good step."
-                    )
+                elapsed_ms = times.done(step.index, step.tokens)
+                divergence.check(step.index + 1, loss, norm, step.learning_rate)
                 self.steps_done = step.index + 1
+                self.losses.extend((loss, norm))
                 yield StepDone(
                     step=self.steps_done, total_steps=self.total_steps, loss=loss, grad_norm=norm,
                     learning_rate=step.learning_rate, trained_tokens=step.trained_tokens, tokens=step.tokens,
-                    tokens_per_s=step.tokens / elapsed_ms * 1e3, elapsed_ms=elapsed_ms,
-                    eta_ms=statistics.median(times) * (self.total_steps - self.steps_done),
+                    tokens_per_s=times.tokens_per_s, elapsed_ms=elapsed_ms,
+                    eta_ms=times.eta_ms(self.total_steps - self.steps_done),
                 )  # fmt: skip
-                last = not in_flight and (self.steps_done == self.total_steps or self._stop)
-                if self.validation and (last or self.steps_done % every == 0):
-                    held_loss = await self.validate()
+                is_regular = self.steps_done == self.total_steps or self.steps_done % every == 0
+                is_last = not in_flight and self._stop and not self._pauses
+                if self.validation and (is_regular or is_last):
+                    held_loss = await (self._validate_and_keep() if is_regular else self.validate())
+                    elapsed_ms = times.skip() * 1e3
                     if held_loss is not None:
-                        yield ValidationDone(self.steps_done, held_loss)
-                    finished = time.perf_counter()
+                        yield ValidationDone(self.steps_done, held_loss, elapsed_ms)
+                is_whole = not in_flight and self.steps_done < self.total_steps
+                if checkpoints is not None and is_whole and checkpoints.is_due(self.steps_done):
+                    yield CheckpointTaken(await self.state())
+                    checkpoints.taken(self.steps_done, times.skip())
+            # Not in the loop: a stop may come at any moment, from another thread too.
+            if checkpoints is not None and checkpoints.is_missing(self.steps_done, self.total_steps, self._pauses):
+                yield CheckpointTaken(await self.state())
         finally:
             for step in in_flight:
                 await step.result()
+
+    def _misses_validation(self, every: int) -> bool:
+        """Whether the run was taken to a step whose validation had been given up."""
+        is_due = bool(self.validation) and 0 < self.steps_done < self.total_steps and self.steps_done % every == 0
+        return is_due and (not self.validation_losses or self.validation_losses[-1][0] < self.steps_done)
+
+    async def _validate_and_keep(self) -> float | None:
+        loss = await self.validate()
+        if loss is not None:
+            self.validation_losses.append((self.steps_done, loss))
+        return loss
 
     def make_batch(self, indices: Sequence[int]) -> Batch:
         """Return a micro-batch of these rows, laid out as the run's are."""
