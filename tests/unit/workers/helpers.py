@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lora_lab.workers.protocol import Command, DatasetReady, Event, Failed, NamedBlob, OpenModel, TrainSettings
+from lora_lab.workers.protocol import Busy, Command, DatasetReady, Event, Failed, NamedBlob, OpenModel, TrainSettings
 from lora_lab.workers.services import stores
 from lora_lab.workers.storage.folders import Home, MemoryFolder
 from lora_lab.workers.train_worker import TrainWorker
@@ -53,10 +53,16 @@ class Page:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.busy: list[str] = []  # what the worker said that it is busy with; no part of `events`
+        self.busy_s: list[float] = []  # and for how long at most
 
     def post(self, event: Event) -> None:
         check_well_formed(to_wire(event))
-        self.events.append(event)
+        if isinstance(event, Busy):
+            self.busy.append(event.what)
+            self.busy_s.append(event.most_s)
+        else:
+            self.events.append(event)
 
     def all(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from types import ModuleType
+import contextlib
+import json
+from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lora_lab.errors import AdapterError
+from lora_lab.formats import safetensors
 from lora_lab.workers.protocol import AdapterInfo, SampleAnswer
+from lora_lab.workers.storage import adapter_shelf
 from lora_lab.workers.storage.adapter_shelf import AdapterStore, zip_name
-from lora_lab.workers.storage.folders import MemoryFolder, OpfsFolder, StorageError
+from lora_lab.workers.storage.folders import FullError, MemoryFolder, OpfsFolder, StorageError
 
 FILES = {"adapter_model.safetensors": b"weights", "adapter_config.json": b"{}", "README.md": b"card"}
 
@@ -40,6 +44,96 @@ def test_an_adapter_is_kept_with_all_that_belongs_to_it() -> None:
     run(work())
 
 
+def test_an_adding_that_is_cut_off_leaves_all_of_the_adapter_or_nothing() -> None:
+    """Never its weights without its curves, as a "Recovered adapter" beside the run that can still be gone on with."""
+
+    class Died(BaseException):
+        pass
+
+    class Mortal(MemoryFolder):
+        left = 0
+
+        async def write(self, name: str, data: bytes) -> None:
+            self._live()
+            await super().write(name, data)
+
+        async def delete(self, name: str) -> None:
+            self._live()
+            await super().delete(name)
+
+        async def folder(self, name: str) -> MemoryFolder:
+            return self.folders.setdefault(name, Mortal())
+
+        @classmethod
+        def _live(cls) -> None:
+            Mortal.left -= 1
+            if Mortal.left < 0:
+                raise Died
+
+    peft = {
+        "adapter_model.safetensors": safetensors.write({"a.lora_A.weight": np.ones((2, 2), np.float32)}),
+        "adapter_config.json": b'{"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}',
+    }
+
+    async def work(moments: int) -> str:
+        folder = Mortal()
+        Mortal.left = moments
+        with contextlib.suppress(Died):
+            await AdapterStore(folder).add(info(), peft)
+        Mortal.left = 100
+        store = AdapterStore(folder)  # as after a reload
+        await store.forget_deleted()
+        assert await store.mend() == []
+        found = await store.all()
+        if not found:
+            assert await folder.names() == []
+            return "nothing"
+        assert [one.dataset for one in found] == ["ships.jsonl"] and await store.files(found[0].id) == peft
+        assert "adding" not in await (await folder.folder(found[0].id)).names()
+        return "all"
+
+    states = [run(work(moments)) for moments in range(12)]
+    assert states.count("nothing") > 3 and states[-1] == "all"
+    assert states == sorted(states, reverse=True)  # once it is there it stays
+
+
+def test_a_rename_that_is_cut_off_at_any_byte_hides_no_adapter() -> None:
+    """Its files are written in place; the tab dies after so many bytes of what a rename writes."""
+
+    class Died(BaseException):
+        pass
+
+    class Mortal(MemoryFolder):
+        left = 0
+
+        async def write(self, name: str, data: bytes) -> None:
+            self.files[name] = data[: self.left]
+            self.left -= len(data)
+            if self.left <= 0:
+                raise Died
+
+    async def work() -> None:
+        folder = MemoryFolder()
+        kept = await AdapterStore(folder).add(info(), FILES)
+        whole = dict(folder.folders[kept.id].files)
+        size = len(whole["lora-lab.json"]) + len("renamed")
+        names = []
+        for left in range(2 * size + 2):
+            folder.folders[kept.id] = Mortal()
+            folder.folders[kept.id].files = dict(whole)
+            folder.folders[kept.id].left = left  # type: ignore[attr-defined]
+            with contextlib.suppress(Died):
+                await AdapterStore(folder).rename(kept.id, f"{kept.name} renamed")
+            again = AdapterStore(folder)
+            await again.forget_deleted()
+            (found,) = await again.all()
+            assert await again.files(kept.id) == FILES
+            names.append(found.name)
+        assert set(names) == {kept.name, f"{kept.name} renamed"}
+
+    run(work())
+
+
 def test_names_stay_apart() -> None:
     async def work() -> None:
         store = AdapterStore(MemoryFolder())
@@ -49,6 +143,26 @@ def test_names_stay_apart() -> None:
         assert (await store.rename(first.id, "  New \n name ")).name == "New name"
         assert (await store.rename(first.id, "   ")).name == "New name"  # an empty name changes nothing
         assert len((await store.rename(first.id, "x" * 500)).name) == 80
+
+    run(work())
+
+
+def test_the_newest_stands_first_also_of_those_kept_at_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(datetime):
+        """A clock that does not go on, as a browser's stands still for a while."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr(adapter_shelf, "datetime", Stopped)
+
+    async def work() -> None:
+        store = AdapterStore(MemoryFolder())
+        names = [f"number {number}" for number in range(8)]  # their ids are in this order in 1 of 40,320 runs
+        for name in names:
+            await store.add(info(name), FILES)
+        assert [kept.name for kept in await store.all()] == names[::-1]
 
     run(work())
 
@@ -152,23 +266,21 @@ def test_a_folder_that_cannot_be_forgotten_stops_nothing() -> None:
     run(work())
 
 
-def test_what_the_browser_refuses_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    class JsException(Exception): ...
+def test_what_the_browser_refuses_is_an_error_of_ours() -> None:
+    class QuotaExceededError(Exception): ...
+
+    class NotFoundError(Exception): ...
 
     class Handle:
         name = "adapters"
 
-        async def getDirectoryHandle(self, name: str, create: bool) -> Any:
-            raise JsException("QuotaExceededError")
+        async def getDirectoryHandle(self, name: str, options: dict) -> Any:
+            raise QuotaExceededError("no room")
 
         def keys(self) -> Any:
-            raise JsException("NotFoundError")
+            raise NotFoundError("gone")
 
-    ffi = ModuleType("pyodide.ffi")
-    ffi.JsException = JsException  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pyodide", ModuleType("pyodide"))
-    monkeypatch.setitem(sys.modules, "pyodide.ffi", ffi)
-    with pytest.raises(StorageError, match="new could not be opened: QuotaExceededError"):
+    with pytest.raises(FullError, match="new could not be opened: QuotaExceededError"):
         run(OpfsFolder(Handle()).folder("new"))
     with pytest.raises(StorageError, match="adapters could not be listed: NotFoundError"):
         run(OpfsFolder(Handle()).names())
@@ -183,6 +295,36 @@ def test_what_another_version_wrote_is_neither_shown_nor_lost() -> None:
         await store.forget_deleted()
         assert await store.all() == []
         assert await folder.names() == ["strange"]
+
+    run(work())
+
+
+@pytest.mark.parametrize("left", [b"", b'{"id": "1", "name": "Sh', None])
+def test_an_adapter_outlives_what_was_known_of_it(left: bytes | None) -> None:
+    weights = safetensors.write({"a": np.ones((2, 2), np.float32)}, {})
+    config = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "base_model_name_or_path": "owner/base"}
+    peft = {"adapter_model.safetensors": weights, "adapter_config.json": json.dumps(config).encode()}
+
+    async def work() -> None:
+        folder = MemoryFolder()
+        store = AdapterStore(folder)
+        kept, other = await store.add(info(), peft), await store.add(info("other"), FILES)
+        inside = folder.folders[kept.id].files
+        if left is None:
+            del inside["lora-lab.json"]
+        else:
+            inside["lora-lab.json"] = left
+        assert [one.id for one in await store.all()] == [other.id]  # hidden, until it is mended
+        await store.forget_deleted()
+        (said,) = await store.mend()
+        assert "Recovered adapter" in said
+        found = await store.info(kept.id)
+        assert (found.rank, found.alpha, found.targets, found.base_model) == (2, 4.0, ("q_proj",), "owner/base")
+        assert await store.files(kept.id) == peft and await store.mend() == []
+        # the control: weights that are not whole are no adapter
+        inside["lora-lab.json"], inside["adapter_model.safetensors"] = b"", weights[:-1]
+        (said,) = await store.mend()
+        assert "damaged" in said and [one.id for one in await store.all()] == [other.id]
 
     run(work())
 

@@ -153,11 +153,11 @@ def test_settings_that_cannot_be_used_are_named(parts: Parts, change: dict, fiel
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "At least 1."),
-        ({"batch": 0}, "At least 1."),
+        ({"steps": 0}, "1 to 10,000,000."),
+        ({"batch": 0}, "1 to 1,048,576."),
         ({"learning_rate": 2.0}, "Above 0 and at most 1; usual are 1e-5 to 2e-3."),
         ({"rank": 513}, "1 to 512."),
-        ({"alpha": 1e31}, "Above 0, and no more than 1e30."),
+        ({"alpha": 2e6}, "Above 0, and no more than 1e6."),
         ({"max_length": 7}, "8 to {context} for this model."),
         ({"seed": -1}, "0 or more."),
         ({"seed": 2**53}, "0 or more."),
@@ -184,8 +184,9 @@ def test_a_setting_that_cannot_be_used_is_told_what_can(parts: Parts, change: di
 
 def test_what_is_at_a_bound_can_be_used(parts: Parts) -> None:
     context = min(8192, parts[2].max_position_embeddings)
-    for change in ({"learning_rate": 1.0}, {"rank": 512}, {"alpha": 1e30}, {"max_length": 8}, {"max_length": context},
-                   {"seed": 2**53 - 1}, {"warmup_steps": 10}, {"weight_decay": 1.0}, {"max_grad_norm": 0.0},
+    for change in ({"learning_rate": 1.0}, {"rank": 512}, {"alpha": 1e6}, {"steps": 10_000_000},
+                   {"max_length": 8}, {"max_length": context}, {"seed": 2**53 - 1}, {"warmup_steps": 10},
+                   {"weight_decay": 1.0}, {"max_grad_norm": 0.0},
                    {"validation_fraction": 0.5}, {"rows_at_once": 8}):  # fmt: skip
         assert check_settings(replace(SETTINGS, **change), parts[2]) == []
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lora_lab.workers.storage import downloads
-from lora_lab.workers.storage.downloads import ProgressMeter, SiteFile
-from lora_lab.workers.storage.folders import StorageError
+from lora_lab.errors import ModelError
+from lora_lab.workers.storage import downloads, progress
+from lora_lab.workers.storage.downloads import FileCache, WantedFile
+from lora_lab.workers.storage.folders import Home, MemoryFolder, StorageError
+from lora_lab.workers.storage.progress import Fetched, ProgressMeter
 from tests.unit.workers.helpers import FakeBlob
 
 DATA = bytes(range(256)) * 10
-FILE = SiteFile("tiny/model.gguf", len(DATA), hashlib.sha256(DATA).hexdigest())
-PART, MARK = f"{FILE.sha256}.part", f"{FILE.sha256}.ok"
-
-
-class JsException(Exception):
-    """What the browser raises."""
+FILE = WantedFile("tiny/model.gguf", "", len(DATA), hashlib.sha256(DATA).hexdigest())
+PART, MARK = f"{FILE.key}.part", f"{FILE.key}.ok"
 
 
 class FakeFolder:
@@ -71,23 +69,23 @@ def site(monkeypatch: pytest.MonkeyPatch) -> None:
     async def open_writer(folder: FakeFolder, _: str) -> FakeWriter:
         return FakeWriter(folder)
 
-    async def fetch(url: str, file: SiteFile, writer: FakeWriter, digest: Any, meter: ProgressMeter) -> None:
+    async def fetch(file: WantedFile, writer: FakeWriter, digest: Any, meter: ProgressMeter, _: Any) -> None:
         rest = DATA[writer.size_bytes :]
         digest.update(rest)
         await writer.append(rest)
 
-    ffi = ModuleType("pyodide.ffi")
-    ffi.JsException = JsException  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pyodide", ModuleType("pyodide"))
-    monkeypatch.setitem(sys.modules, "pyodide.ffi", ffi)
     monkeypatch.setattr(downloads, "open_writer", open_writer)
     monkeypatch.setattr(downloads, "_fetch", fetch)
+
+
+def no_answer(*_: object) -> ModelError:
+    raise AssertionError("no server was asked")
 
 
 def stored(folder: FakeFolder) -> bytes:
     """Return what `_stored` makes of this folder."""
     meter = ProgressMeter(lambda event: None, len(DATA))
-    blob: FakeBlob = asyncio.run(downloads._stored(folder, FILE, "", meter))  # type: ignore[arg-type]
+    blob: FakeBlob = asyncio.run(downloads._stored(folder, FILE, meter, no_answer))  # type: ignore[arg-type]
     return blob.data
 
 
@@ -109,7 +107,78 @@ def test_a_file_is_good_whatever_was_there(there: bytes, late: bytes) -> None:
 def test_what_cannot_be_read_is_a_matter_of_storage() -> None:
     class LockedBlob(FakeBlob):
         def slice(self, start: int, end: int) -> FakeBlob:
-            raise JsException("NotReadableError")
+            return LockedBlob(self.data)
 
-    with pytest.raises(StorageError, match=r"tiny/model\.gguf could not be read: NotReadableError"):
+        async def arrayBuffer(self) -> FakeBlob:
+            raise RuntimeError("NotReadableError")
+
+    with pytest.raises(StorageError, match=r"tiny/model\.gguf could not be read: .*NotReadableError"):
         stored(FakeFolder(DATA[:1000], blob=LockedBlob))
+
+
+def test_a_file_without_a_hash_is_known_by_its_place_and_checked_by_its_size() -> None:
+    first, second = (
+        WantedFile("config.json", "", 5, None, f"/tests/tiny/resolve/{commit}/config.json") for commit in "ab"
+    )
+    assert first.key != second.key and WantedFile("x", "elsewhere", 5, None, first.place).key == first.key
+    assert WantedFile("config.json", "", 5, FILE.sha256, first.place).key == FILE.key  # the control: a hash is its name
+
+
+def test_what_was_there_already_says_nothing_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    told: list[Fetched] = []
+    meter = ProgressMeter(told.append, 10_000)
+    clock[0] += 1
+    meter.skip(6_000, "model.gguf")
+    assert told == [Fetched(6_000, 10_000, None, None, "model.gguf")]
+    for _ in range(2):
+        clock[0] += 1
+        meter.add(500, "model.gguf")
+    assert (told[-1].done_bytes, told[-1].rate_bytes_per_s, told[-1].left_ms) == (7_000, 500.0, 6_000.0)
+    meter.wait("model.gguf")
+    assert told[-1].waits and told[-1].rate_bytes_per_s is None
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_where_nothing_is_stored_files_stay_in_memory_until_they_are_discarded(
+    monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    js = ModuleType("js")
+    js.Array = SimpleNamespace(new=Chunks)  # type: ignore[attr-defined]
+    js.Blob = SimpleNamespace(new=lambda chunks: FakeBlob(b"".join(chunks)))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "js", js)
+
+    async def fetch(file: WantedFile, writer: Any, digest: Any, meter: ProgressMeter, _: Any) -> None:
+        digest.update(DATA[:-1] + b"!" if damaged else DATA)
+        await writer.append(Chunk(DATA))
+
+    monkeypatch.setattr(downloads, "_fetch", fetch)
+
+    async def main() -> None:
+        cache = FileCache(Home(MemoryFolder(), "switched off"), lambda reason: None)
+        assert await cache.find(FILE) is None and await cache.done_bytes(FILE) == 0
+        (blob,) = await cache.obtain([FILE], lambda how: None, no_answer)
+        assert blob.data == DATA and await cache.find(FILE) is blob and await cache.done_bytes(FILE) == len(DATA)
+        await cache.keep_only({FILE.key})
+        assert await cache.find(FILE) is blob
+        await cache.discard({FILE.key})
+        assert await cache.find(FILE) is None
+
+    if damaged:
+        with pytest.raises(ModelError, match="was damaged on the way: its sha256 is"):
+            asyncio.run(main())
+    else:
+        asyncio.run(main())
+
+
+class Chunk(bytes):
+    """A piece of an answer."""
+
+    byteLength = property(len)
+
+
+class Chunks(list):
+    """A JavaScript array."""
+
+    push = list.append

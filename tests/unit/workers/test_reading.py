@@ -25,6 +25,7 @@ from lora_lab.workers.protocol import (
     PlanTraining,
     PreviewMapping,
     ReadDataset,
+    ReadValidation,
     SaveCleaned,
     StopReading,
     TrainingPlanned,
@@ -56,6 +57,24 @@ def test_several_files_are_one_dataset_read_slice_by_slice(
     assert ready.suggested is not None and (ready.masking, ready.on_long) == ("assistant", "truncate")
 
 
+def test_an_encoding_holds_for_validation_files_too(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = "\n".join(["prompt,completion", *(f"Où {i} ?,Là {i}" for i in range(12))]).encode("cp1252")
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset((named("a.csv", raw),)))
+        assert session.ready.report["good"] == 0
+        assert "Où 0 ?,Là 0" in [choice["text"] for choice in session.ready.report["encodings"]]
+        await session.send(ReadDataset((named("a.csv", raw),), encoding="cp1252"))
+        await session.send(ReadValidation((named("b.csv", raw.replace(b"0", b"x")),)))
+        await session.send(ReadDataset((named("a.csv", raw),), encoding="utf-9"))
+
+    session = drive(tiny_model_folder, monkeypatch, work)
+    ready = session.page.all(DatasetReady)[-1]
+    assert (ready.good_rows, ready.report["encoding"], ready.report["encodings"]) == (2, "cp1252", ())  # rows 0 and 10
+    assert ready.validation is not None and (ready.validation.rows, ready.validation.good_rows) == (12, 12)
+    assert len(failures(session)) == 1 and "utf-9" in str(failures(session))  # the control
+
+
 @pytest.mark.parametrize(
     ("text", "columns"),
     [
@@ -72,7 +91,8 @@ def test_a_pasted_table_of_unknown_columns_is_told_from_prose(
         await session.send(ReadDataset(text=text))
 
     report = drive(tiny_model_folder, monkeypatch, work).ready.report
-    assert list(report["columns"]) == (columns or [])
+    assert list(report["columns"]) == (columns or ["text"])
+    assert bool(report["unknown"]) == bool(columns)
     assert report["format"] == ("unknown" if columns else "text")
 
 
@@ -334,6 +354,29 @@ def test_a_mapping_is_previewed_and_used(tiny_model_folder: Path, monkeypatch: p
         assert "wanted are prompt and reply" in half.problem and not half.rows
         await session.send(ReadDataset(file, mapping={"prompt": "frage", "reply": "antwort"}))
         assert session.ready.good_rows == 2 and session.ready.report["mapping"]["prompt"] == "frage"
+
+    assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
+
+
+def test_rows_of_several_readings_train_once_one_is_chosen(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": f"A report, number {i}.", "summary": f"Nr {i}."} for i in range(3)]
+    file = (named("d.jsonl", "\n".join(map(json.dumps, rows))),)
+
+    async def work(session: Session) -> None:
+        await session.send(ReadDataset(file))
+        report = session.ready.report
+        assert session.ready.good_rows == 3 and not session.ready.can_train and report["asks"]
+        first, second = (reading["mapping"] for reading in report["readings"])
+        assert (first, second) == ({"prompt": "text", "reply": "summary"}, {"as": "known"})
+        await session.send(PreviewMapping(first, 1))
+        assert session.page.all(MappingPreviewed)[0].rows[0]["messages"][1]["content"] == "Nr 0."
+        for mapping, unused in ((first, []), (second, ["summary"])):
+            await session.send(ReadDataset(file, mapping=mapping))
+            report = session.ready.report
+            assert session.ready.can_train and not report["asks"] and report["mapping"] == mapping
+            assert [column["column"] for column in report["unused"]] == unused
 
     assert failures(drive(tiny_model_folder, monkeypatch, work)) == []
 

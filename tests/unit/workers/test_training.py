@@ -11,7 +11,7 @@ import pytest
 
 from lora_lab.formats.zipping import unpack_adapter
 from lora_lab.workers.protocol import (
-    AdapterExported,
+    AdapterLearned,
     AdapterList,
     Event,
     Failed,
@@ -21,10 +21,11 @@ from lora_lab.workers.protocol import (
     TrainingDone,
     TrainingState,
 )
-from lora_lab.workers.services import runs
+from lora_lab.workers.services import results, runs, stores
+from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.plans import Plans
-from lora_lab.workers.services.runs import Curves, Runs
-from lora_lab.workers.storage.folders import StorageError
+from lora_lab.workers.services.runs import Runs
+from lora_lab.workers.storage.folders import FullError, StorageError
 from tests.unit.workers.helpers import SETTINGS, Session, drive, failures, named, pairs
 
 FILES = {"adapter_model.safetensors": b"weights", "adapter_config.json": b"{}"}
@@ -39,16 +40,21 @@ def run_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def plan_run(self: Plans, *_: Any) -> Any:
         memory, adapter = SimpleNamespace(recomputed_layers=0), SimpleNamespace(to_tensors=to_tensors)
-        trainer = SimpleNamespace(steps_done=3, memory=memory, adapter=adapter, stop=lambda: None)
+        trainer = SimpleNamespace(steps_done=3, total_steps=3, memory=memory, adapter=adapter, stop=lambda: None,
+                                  losses=[2.0, 1.0, 1.7, 1.0, 1.5, 1.0], validation_losses=[])  # fmt: skip
         return SimpleNamespace(trainer=trainer)
 
     async def get_ready(self: Runs, *_: Any) -> None: ...
 
-    async def run(self: Runs, _: Any) -> tuple[Curves, None]:
-        return Curves([(3, 1.5)], []), None
+    async def run(self: Runs, *_: Any) -> None: ...
 
+    async def device(self: Gpu) -> object:
+        return object()
+
+    monkeypatch.setattr(Gpu, "device", device)
     monkeypatch.setattr(Plans, "plan_run", plan_run)
     monkeypatch.setattr(Runs, "_get_ready", get_ready)
+    monkeypatch.setattr(Runs, "_go_on", run)
     monkeypatch.setattr(Runs, "_run", run)
     monkeypatch.setattr(Plans, "release", staticmethod(lambda trainer: None))
     monkeypatch.setattr(runs, "write_adapter", lambda *_: FILES)
@@ -124,6 +130,46 @@ def test_what_fails_after_a_run_does_not_hide_its_result(
     drive(tiny_model_folder, monkeypatch, work)
 
 
+def test_a_store_that_does_not_answer_holds_up_nothing(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(session: Session) -> None:
+        await with_rows(session)
+
+        async def silent(*_: Any) -> Any:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(results, "STORED_WITHIN_S", 0.01)
+        monkeypatch.setattr(session.worker.stores.shelf, "add", silent)
+        await asyncio.wait_for(session.send(StartTraining(SETTINGS)), 30)
+        assert session.page.all(AdapterLearned) and "did not answer" in session.page.last(Failed).message
+        assert not session.worker.runs.training
+
+    drive(tiny_model_folder, monkeypatch, work)
+
+
+def test_a_full_store_says_how_much_is_needed_and_what_can_go(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def numbers() -> tuple[int, int, bool]:
+        return 90_000_000, 100_000_000, False
+
+    async def work(session: Session) -> None:
+        await with_rows(session)
+
+        async def full(*_: Any) -> Any:
+            raise FullError("no room")
+
+        monkeypatch.setattr(stores, "storage_numbers", numbers)
+        monkeypatch.setattr(session.worker.stores.shelf, "add", full)
+        await session.send(StartTraining(SETTINGS))
+        said = session.page.last(Failed).message
+        assert "0.0 MB are needed; 90.0 MB of the 100.0 MB that the browser allows are in use" in said
+        assert "remove models" in said and "as a download" in said and "delete adapters" not in said  # there is none
+
+    drive(tiny_model_folder, monkeypatch, work)
+
+
 def test_an_adapter_that_cannot_be_kept_is_given_as_a_download(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,10 +181,9 @@ def test_an_adapter_that_cannot_be_kept_is_given_as_a_download(
 
         monkeypatch.setattr(session.worker.stores.shelf, "add", full)
         await session.send(StartTraining(SETTINGS))
-        exported, state, failed = session.page.events[-3:]
-        assert isinstance(exported, AdapterExported) and isinstance(failed, Failed)
-        assert (exported.id, exported.file_name) == ("", "ships-3-steps-lora.zip")
-        assert unpack_adapter(exported.data) == FILES
+        learned, state, failed = session.page.events[-3:]
+        assert isinstance(learned, AdapterLearned) and isinstance(failed, Failed)
+        assert learned.file_name == "ships-3-steps-lora.zip" and unpack_adapter(learned.data) == FILES
         assert state == TrainingState("error") and failed.where == "training"
         assert "storage for this site is full" in failed.message and "as a download" in failed.message
         assert session.page.all(TrainingDone) == [] and not session.worker.runs.training

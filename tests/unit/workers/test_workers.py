@@ -10,7 +10,7 @@ import pytest
 
 from lora_lab.workers import services
 from lora_lab.workers.chat_worker import ChatWorker
-from lora_lab.workers.protocol import COMMANDS, OpenModel, ReadDataset, Reply
+from lora_lab.workers.protocol import COMMANDS, OpenModel, Ping, ReadDataset, Reply
 from lora_lab.workers.services import stores
 from lora_lab.workers.storage.folders import Home, MemoryFolder
 from lora_lab.workers.train_worker import TrainWorker
@@ -28,7 +28,7 @@ def test_every_command_is_answered_by_one_of_the_workers(monkeypatch: pytest.Mon
     async def main() -> None:
         train, chat = TrainWorker(Page()).commands, ChatWorker(Page()).commands
         assert train | chat == set(COMMANDS)
-        assert train & chat == {OpenModel} and ReadDataset in train and Reply in chat
+        assert train & chat == {OpenModel, Ping} and ReadDataset in train and Reply in chat
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lora_lab.workers.protocol import Command
+from lora_lab.workers.services.alive import Alive
 from lora_lab.workers.services.chat_model import ChatModel
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.replies import Replies
@@ -17,7 +18,8 @@ class ChatWorker:
         self.gpu = Gpu(host)
         self.model = ChatModel(host, self.gpu)
         self.replies = Replies(host, self.model)
-        self._dispatcher = Dispatcher(host, [self.model, self.replies])
+        self.gpu.when_lost(self.model.gpu_lost)
+        self._dispatcher = Dispatcher(host, [Alive(host), self.model, self.replies])
 
     async def begin(self) -> None:
         """Look for a GPU; the page sends the model when it has it."""

@@ -8,8 +8,12 @@ from __future__ import annotations
 from lora_lab.workers.protocol import Command
 from lora_lab.workers.run.times import RunTimes
 from lora_lab.workers.services.adapters import Adapters
+from lora_lab.workers.services.alive import Alive
+from lora_lab.workers.services.candidates import Candidates
+from lora_lab.workers.services.checkpoints import Checkpoints
 from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.gpu import Gpu
+from lora_lab.workers.services.hub import Hub
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.services.plans import Plans
 from lora_lab.workers.services.rows import Rows
@@ -33,13 +37,22 @@ class TrainWorker:
         self.times = RunTimes()
         self.plans = Plans(host, self.gpu, self.models, self.datasets, self.times, self.answer)
         self.trials = Trials(host, self.models, self.datasets, self.plans, self.times)
-        self.runs = Runs(host, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans)
+        self.checkpoints = Checkpoints(host, self.stores)
+        self.runs = Runs(
+            host, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans, self.checkpoints
+        )
+        self.hub = Hub(host, self.gpu, self.stores, self.models, self.datasets, self.runs)
+        self.candidates = Candidates(host, self.gpu, self.datasets, self.runs)
 
         self.models.when_it_leaves(self.times.forget, self.plans.forget, self.datasets.model_leaves)
         self.models.when_it_came(self.stores.tell_storage, self.adapters.tell_adapters, self.datasets.model_came)
+        self.models.when_it_came(self.hub.tell_kept)
+
+        self.gpu.when_lost(self.times.forget, self.plans.forget)
 
         # Runs before trials: a second press on Train is dropped before a trial makes room for it.
-        services = [self.models, self.adapters, self.datasets, self.rows, self.plans, self.runs, self.trials]
+        services: list[object] = [self.models, self.adapters, self.datasets, self.rows, self.plans, self.runs]
+        services += [self.trials, self.checkpoints, self.hub, self.candidates, Alive(host)]
         self._dispatcher = Dispatcher(host, services)
 
     async def begin(self) -> None:
@@ -48,6 +61,8 @@ class TrainWorker:
         await self.stores.opened()
         await self.stores.tell_storage()
         await self.adapters.tell_adapters()
+        await self.hub.tell_kept()
+        await self.checkpoints.tell_stopped()
 
     @property
     def commands(self) -> frozenset[type[Command]]:

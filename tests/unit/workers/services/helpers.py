@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class FakeGpu:
     """A GPU that is `found`, or none. What it gives out is a name: whoever gets it has a fake of its own to use it."""
 
     def __init__(self, found: object | None = "device") -> None:
-        self.found = found
+        self.found, self.losses = found, 0
 
     async def device(self) -> object:
         if self.found is None:
@@ -81,6 +82,9 @@ class FakeGpu:
 
     async def has_gpu(self) -> bool:
         return self.found is not None
+
+    async def is_lost(self, device: object) -> bool:
+        return device is not self.found
 
 
 class FakeStores:
@@ -95,6 +99,16 @@ class FakeStores:
         self.page.post(Storage(True))
 
 
+class FakeCheckpoints:
+    """A browser that keeps no checkpoints: another tab's run has the place."""
+
+    changed = False
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[bool]:
+        yield False
+
+
 @dataclass
 class FakeDataset:
     """A dataset whose tokens are counted for one masking; any split of it is the same."""
@@ -102,6 +116,7 @@ class FakeDataset:
     parts: Split
     masking: str = "assistant"
     bad_rows: int = 0
+    asks: tuple[str, ...] = ()
     name: str = "ships.jsonl"
     title: str = "ships.jsonl"
 

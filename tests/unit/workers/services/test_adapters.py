@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lora_lab.config import LoraConfig
+from lora_lab.formats.peft import read_adapter
 from lora_lab.formats.zipping import pack_adapter, unpack_adapter
 from lora_lab.workers.model.opened import OpenedModel, model_shape
 from lora_lab.workers.protocol import (
@@ -28,6 +33,7 @@ from lora_lab.workers.protocol import (
 )
 from lora_lab.workers.services import adapters as adapter_service
 from lora_lab.workers.services.adapters import MAX_ADAPTER_BYTES, Adapters
+from tests.adapter_makes import as_gguf, as_mlx
 from tests.unit.workers.helpers import FakeBlob, Page, named
 from tests.unit.workers.services.helpers import FakeModels, FakeStores, adapter_files, run_alone
 
@@ -84,6 +90,52 @@ def test_a_chat_template_is_kept_with_the_adapter(opened: OpenedModel, zipped: b
     assert shelf.page.last(AdapterImported).adapter.chat_format == "" and shelf.page.all(Failed) == []
 
 
+def test_another_make_is_kept_as_peft_s_and_said(opened: OpenedModel, tmp_path: Path) -> None:
+    config = opened.files.config
+    lora = LoraConfig(rank=2, alpha=4, targets=("q_proj",))
+    ones = {key: np.ones_like(values) for key, values in read_adapter(adapter_files(opened), config)[1].items()}
+    gguf = as_gguf(tmp_path / "ships.gguf", ones, lora, config, "llama", permuted=True)["ships.gguf"]
+    shelf = Shelf(opened)
+    for files, said in ((as_files(as_mlx(ones, lora)), "mlx-lm"), ((named("ships.gguf", gguf),), "llama.cpp")):
+        shelf.send(ImportAdapter(files))
+        imported = shelf.page.last(AdapterImported)
+        assert said in imported.remarks[0] and imported.adapter.name.startswith("ships")
+        shelf.send(GetAdapter(imported.adapter.id))
+        kept = shelf.page.last(AdapterFiles).files
+        assert set(kept) == set(adapter_files(opened))
+        assert all((values == 1).all() for values in read_adapter(kept, config)[1].values())
+    assert shelf.page.all(Failed) == []
+
+
+def test_the_outermost_of_dropped_folders_is_taken(opened: OpenedModel) -> None:
+    shelf, files = Shelf(opened), adapter_files(opened)
+    shelf.send(ImportAdapter((*as_files(files, "ships/checkpoint-5"), *as_files(files))))
+    imported = shelf.page.last(AdapterImported)
+    assert imported.adapter.name == "ships"
+    assert imported.remarks[0] == "the adapter in ships was taken, not those in ships/checkpoint-5"
+    assert "every B is zero" in imported.remarks[1]
+
+
+def test_an_export_names_the_base_that_was_named_since(opened: OpenedModel) -> None:
+    shelf, files = Shelf(opened), adapter_files(opened)
+    config = files["adapter_config.json"].replace(b'"tests/tiny"', b"null")
+    shelf.send(ImportAdapter(as_files({**files, "adapter_config.json": config})))
+    kept = shelf.page.last(AdapterImported).adapter
+
+    def exported_base() -> str | None:
+        shelf.send(ExportAdapter(kept.id))
+        data = unpack_adapter(shelf.page.last(AdapterExported).data)["adapter_config.json"]
+        return json.loads(data)["base_model_name_or_path"]
+
+    shelf.models.model = replace(opened, base_model="model.gguf")
+    assert exported_base() is None
+    shelf.models.model = replace(opened, base_model="me/tiny")
+    assert exported_base() == "me/tiny"
+    other = replace(opened.files, config=replace(opened.files.config, hidden_size=128))
+    shelf.models.model = replace(opened, base_model="me/other", files=other)
+    assert exported_base() is None  # the control: an adapter of another model is not its business
+
+
 def test_what_fits_is_told_by_the_open_model(opened: OpenedModel) -> None:
     shelf = Shelf(opened)
     shelf.send(ImportAdapter(as_files(adapter_files(opened))))
@@ -125,7 +177,8 @@ def test_what_cannot_be_taken_in_is_said_and_not_kept(opened: OpenedModel) -> No
         ImportAdapter((named("ships.zip", b"no zip"),)),
     )
     wrong_rank, folders, none, no_zip = (event.message for event in shelf.page.all(Failed))
-    assert "q_proj" in wrong_rank and "2 folders: a, b" in folders and "notes.txt: wanted" in none and "zip" in no_zip
+    assert "r is 3; the matrices" in wrong_rank and "holds 2 adapters, in a, b; wanted one" in folders
+    assert "what was added holds notes.txt; wanted adapter_config.json" in none and "zip" in no_zip
     huge = FakeBlob(b"")
     huge.size = MAX_ADAPTER_BYTES + 1
     shelf.send(ImportAdapter((NamedBlob("huge.zip", huge),)))

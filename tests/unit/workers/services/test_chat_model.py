@@ -198,3 +198,39 @@ def test_without_files_there_is_nothing_to_wake(engine: FakeEngine) -> None:
     assert page.events == [Failed("model", "The chat has no model yet.")]
     with pytest.raises(LoraLabError):
         asyncio.run(model.engine())
+
+
+def test_a_lost_gpu_leaves_the_model_to_be_brought_to_the_next(
+    engine: FakeEngine, tiny_model_folder: Path, opened: OpenedModel
+) -> None:
+    page, model = service()
+    adapter = ApplyAdapter("1", "Ships", adapter_files(opened))
+    run_alone(page, model, OpenModel(files=files_in(tiny_model_folder)), adapter)
+    engine.did.clear()
+    model.gpu_lost()
+    assert page.events[-1] == ModelReleased() and model.chat is None
+    run_alone(page, model, WakeModel())
+    assert engine.did == ["close", "release", "load", "adapter of rank 2"] and page.all(Failed) == []
+
+
+@pytest.mark.parametrize("losses", [1, 9])
+def test_a_gpu_that_is_lost_while_the_model_goes_to_it(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tiny_model_folder: Path, losses: int
+) -> None:
+    page, model = service()
+    gpu, lost = model._gpu, []
+    load = engine.load_model
+
+    async def losing(device: Any, files: Any, on_progress: Any) -> FakeEngine:
+        if len(lost) < losses:
+            lost.append(device)
+            gpu.found = SimpleNamespace(memory_in_use_bytes=9)
+            raise LoraLabError("mapping failed")
+        return await load(device, files, on_progress)
+
+    monkeypatch.setattr(chat_service, "load_model", losing)
+    run_alone(page, model, OpenModel(files=files_in(tiny_model_folder)))
+    if losses == 1:
+        assert page.all(ModelReady) and page.all(Failed) == []
+    else:
+        assert len(lost) == chat_service.MOST_LOSSES + 1 and "mapping failed" in page.last(Failed).message

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lora_lab.config import SamplingConfig
-from lora_lab.errors import ModelError
+from lora_lab.errors import DeviceError, ModelError
 from lora_lab.generate.chat import Piece, ReplyStats
 from lora_lab.workers.protocol import (
     ApplyAdapter,
@@ -52,6 +52,11 @@ class FakeModel:
         self.last_stats: ReplyStats | None = None
         self.stops = 0
         self.templates: list[tuple[str, bool]] = []  # that replies were to be written with
+        self.losses = 0  # of the GPU that are still to come, each after a reply's first piece
+        self.is_lost = False
+
+    async def was_lost(self, chat: object) -> bool:
+        return self.is_lost
 
     def use_template(self, chat_format: str, *, with_adapter: bool) -> None:
         self.templates.append((chat_format, with_adapter))
@@ -68,7 +73,7 @@ class FakeModel:
         self.stops += 1
 
     async def reply(self, messages: Any, sampling: SamplingConfig, adapter_strength: float) -> AsyncIterator[Piece]:
-        assert messages == [{"role": "user", "content": "Hello"}]
+        assert [message["content"][:5] for message in messages] == ["Hello"]
         self.asked.append((sampling, adapter_strength))
         await asyncio.sleep(0)
         self.stops = 0  # a stop that came before it had begun is forgotten, as by the engine itself
@@ -76,6 +81,9 @@ class FakeModel:
             if self.stops:
                 break
             yield Piece(text, 1)
+            if self.losses:
+                self.losses, self.is_lost = self.losses - 1, True
+                raise DeviceError("mapping failed")
         self.last_stats = ReplyStats(3, 0, 2, 1.0, 8.0, "stopped" if self.stops else "stop")
 
 
@@ -110,6 +118,18 @@ def test_a_reply_is_written_with_the_adapter_that_is_there(change: dict, has_ada
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("length", [50, 2_000_000])
+def test_a_long_conversation_has_its_time(length: int) -> None:
+    page, model = Page(), FakeModel()
+    long = (ChatMessage("user", "Hello" + "o" * length),)
+    answer(page, model, replace(REPLY, messages=long), replace(COMPARE, probe=Probe("Hello", long, "Ahoy")))
+    assert len(page.all(ReplyDone)) == len(page.all(CompareDone)) == 1
+    if length < 1000:
+        assert page.busy == []  # what hangs is noticed as soon as ever
+    else:
+        assert page.busy == ["reading the conversation", ""] * 3 and page.busy_s[0] >= 20
+
+
 def test_each_reply_and_each_side_says_how_it_is_to_be_written() -> None:
     page, model = Page(), FakeModel()
     quiet = replace(REPLY, use_adapter=False)
@@ -125,6 +145,22 @@ def test_settings_without_a_meaning_are_brought_into_their_range() -> None:
     ((used, _),) = model.asked
     assert (used.max_new_tokens, used.temperature, used.top_k) == (1, 0.0, 0)
     assert (used.top_p, used.min_p, used.repetition_penalty) == (1e-6, 1.0, 0.01)
+
+
+@pytest.mark.parametrize("losses", [0, 1, 3])
+def test_a_reply_goes_on_after_the_gpu_was_lost(losses: int) -> None:
+    page, model = Page(), FakeModel()
+    model.losses = losses
+    answer(page, model, REPLY)
+    assert page.events == [ReplyPiece(1, "tu"), ReplyPiece(1, "ned "), ReplyDone(1, "tuned ", 3, 2, 8.0, 1.0, "stop")]
+    assert len(model.asked) == len(model.templates) == losses + 1  # written again each time
+
+
+def test_a_gpu_that_is_lost_each_time_ends_the_reply() -> None:
+    page, model = Page(), FakeModel()
+    model.losses = 4
+    answer(page, model, REPLY)
+    assert page.events == [ReplyPiece(1, "tu"), Failed("chat", "mapping failed")]
 
 
 def test_a_comparison_is_greedy_and_tells_both_answers() -> None:

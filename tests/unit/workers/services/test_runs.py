@@ -8,19 +8,22 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lora_lab.data.tokens.chat_formats import CHATML, PLAIN
-from lora_lab.errors import DeviceError, LoraLabError
-from lora_lab.train import StepDone, ValidationDone
+from lora_lab.errors import DeviceError, KernelError, LoraLabError, OutOfMemoryError
+from lora_lab.train import CheckpointTaken, CheckpointTimes, RunState, StepDone, ValidationDone
 from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
     Command,
     Failed,
+    Notice,
     StartTraining,
     StopTraining,
     Storage,
     TrainingDone,
+    TrainingResumed,
     TrainingState,
     TrainingStep,
     ValidationLoss,
@@ -30,6 +33,7 @@ from lora_lab.workers.services.runs import NOTHING_LEARNED, Runs
 from lora_lab.workers.wire.dispatch import Dispatcher
 from tests.unit.workers.helpers import SETTINGS, Page
 from tests.unit.workers.services.helpers import (
+    FakeCheckpoints,
     FakeDataset,
     FakeDatasets,
     FakeGpu,
@@ -47,9 +51,11 @@ class FakeTrainer:
 
     def __init__(self, good: int = 4) -> None:
         self.steps_done, self.total_steps, self.good = 0, 4, good
-        self.memory = SimpleNamespace(recomputed_layers=1)
-        self.adapter = self
+        self.memory = SimpleNamespace(recomputed_layers=1, parts={"adapter": 64})
+        self.adapter, self.size = self, 16
         self._stop = False
+        self.losses: list[float] = []
+        self.validation_losses: list[tuple[int, float]] = []
 
     async def to_tensors(self) -> dict:
         return {}
@@ -57,20 +63,22 @@ class FakeTrainer:
     def stop(self) -> None:
         self._stop = True
 
-    async def run(self) -> AsyncIterator[StepDone | ValidationDone]:
+    async def run(self, checkpoints: CheckpointTimes) -> AsyncIterator[StepDone | ValidationDone]:
         while self.steps_done < self.total_steps and not self._stop:
             if self.steps_done == self.good:
                 raise LoraLabError("the loss is no number")
             self.steps_done += 1
+            self.losses.extend((3.0 / self.steps_done, 1.0))
             yield StepDone(self.steps_done, 4, 3.0 / self.steps_done, 1.0, 1e-3, 10, 12, 100.0, 1.0, 1.0)
-        yield ValidationDone(self.steps_done, 2.0)
+        yield ValidationDone(self.steps_done, 2.0, 5.0)
 
 
 class FakePlans:
     """Plans of one run, which gets ready as soon as it may `go`; `did` is what was asked of it."""
 
     def __init__(self) -> None:
-        self.trainer, self.did = FakeTrainer(), list[str]()
+        self.trainer: Any = FakeTrainer()
+        self.did: list[str] = []
         self.go = asyncio.Event()
         self.go.set()
         self.error: Exception | None = None
@@ -89,8 +97,13 @@ class FakePlans:
         self.did.append("ready")
 
     def release(self, trainer: object) -> None:
-        assert trainer is self.trainer
         self.did.append("released")
+
+    def forget(self) -> None:
+        self.did.append("forgotten")
+
+    async def with_advice(self, error: OutOfMemoryError, *_: Any) -> OutOfMemoryError:
+        return OutOfMemoryError(f"{error}\nRank 8 in place of 16: 5 MB less")
 
 
 class FakeAdapters:
@@ -110,14 +123,20 @@ class Desk:
         self.gpu, self.stores = FakeGpu(self), FakeStores(self.page)
         self.datasets = FakeDatasets(FakeDataset(split_of(20)))
         self.runs = Runs(
-            self.page, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans,
+            self.page, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans, FakeCheckpoints(),
         )  # fmt: skip
-        self.lost = False
+        self.gone, self.next_trainer, self.plainer = False, None, [False]
         self._dispatcher = Dispatcher(self.page, [self.runs])
 
-    def raise_if_lost(self) -> None:
-        if self.lost:
-            raise DeviceError("The GPU was lost.")
+    def lose(self) -> None:
+        """The GPU is lost; the next one, if there is to be one, is another object."""
+        self.gpu.losses += 1
+        self.gpu.found = None if self.gone else SimpleNamespace()
+        if self.next_trainer is not None:
+            self.plans.trainer = self.next_trainer
+
+    def use_plainer_kernels(self) -> bool:
+        return self.plainer.pop(0)
 
     async def send(self, command: Command) -> None:
         await self._dispatcher.answer(command)
@@ -252,6 +271,7 @@ def test_a_stop_ends_a_run_wherever_it_is(at_desk: At, monkeypatch: pytest.Monke
         ("bad settings", "rank: "),
         ("given up", "Training did not begin"),
         ("bad rows", "2 rows cannot be used"),
+        ("a question", "Say first how the rows are to be read: what is it."),
         ("nothing left", "No row has anything left"),
     ],
 )
@@ -269,6 +289,8 @@ def test_a_run_that_cannot_begin_says_why_and_takes_no_memory(at_desk: At, chang
             desk.datasets.can_count = False
         elif change == "bad rows":
             dataset.bad_rows = 2
+        elif change == "a question":
+            dataset.asks = ("what is it",)
         else:
             dataset.parts = split_of(0)
         await desk.send(command)
@@ -294,16 +316,111 @@ def test_what_was_learned_before_an_error_is_kept(at_desk: At, good: int) -> Non
     assert page.events[-1] == Failed("training", "the loss is no number")
 
 
-@pytest.mark.parametrize("where", ["ready", "lost"])
-def test_memory_is_given_back_whatever_happens(at_desk: At, where: str) -> None:
+def test_memory_is_given_back_whatever_happens(at_desk: At) -> None:
     async def work(desk: Desk) -> None:
-        desk.lost = where == "lost"  # then nothing can be read back
-        desk.plans.trainer = FakeTrainer(2)
-        desk.plans.error = KeyError("kernel") if where == "ready" else None
+        desk.plans.trainer, desk.plans.error = FakeTrainer(2), KeyError("kernel")
         await desk.send(START)
         assert desk.plans.did[-1] == "released" and await desk.names() == []
 
     page = at_desk(work)
     (failed,) = page.all(Failed)
-    assert ("'kernel'" if where == "ready" else "The GPU was lost.") in failed.message
+    assert "'kernel'" in failed.message
     assert page.all(TrainingDone) == [] and page.last(TrainingState).state == "error"
+
+
+class LosingTrainer(FakeTrainer):
+    """A run whose GPU is lost after `good` steps; a checkpoint was taken after the step before, if that is not 0."""
+
+    def __init__(self, desk: Desk, good: int) -> None:
+        super().__init__(good)
+        self.desk = desk
+
+    async def run(self, checkpoints: CheckpointTimes) -> AsyncIterator[Any]:
+        async for event in self.steps():
+            yield event
+
+    async def steps(self) -> AsyncIterator[Any]:
+        while self.steps_done < self.total_steps:
+            if self.steps_done == self.good:
+                self.desk.lose()
+                raise DeviceError("mapping failed")
+            self.steps_done += 1
+            self.losses.extend((3.0 / self.steps_done, 1.0))
+            yield StepDone(self.steps_done, 4, 3.0 / self.steps_done, 1.0, 1e-3, 10, 12, 100.0, 1.0, 1.0)
+            if self.steps_done == self.good - 1:
+                losses = np.array(self.losses, np.float32).reshape(-1, 2)
+                yield CheckpointTaken(RunState(self.steps_done, {"a": np.ones(1)}, {}, {}, losses))
+
+    def restore(self, state: RunState) -> None:
+        self.desk.plans.did.append(f"from {state.step}")
+        self.steps_done, self.losses = state.step, list(state.losses.reshape(-1))
+
+
+@pytest.mark.parametrize(("good", "goes_on"), [(1, 0), (3, 2)])
+def test_a_lost_gpu_interrupts_a_run_and_does_not_end_it(at_desk: At, good: int, goes_on: int) -> None:
+    async def work(desk: Desk) -> None:
+        desk.plans.trainer, desk.next_trainer = LosingTrainer(desk, good), FakeTrainerFrom()
+        desk.next_trainer.desk = desk
+        await desk.send(START)
+        restored = [f"from {goes_on}"] if goes_on else []
+        assert desk.plans.did == ["ready", "released", "ready", *restored, "released"]
+        assert await desk.names() == ["ships, 4 steps"] and desk.states[-1] == ("done", 0, 0)
+        assert ("training", goes_on, 4) in desk.states[-2:]
+
+    page = at_desk(work)
+    (again,), (notice,) = page.all(TrainingResumed), page.all(Notice)
+    assert (again.step, again.total_steps, len(again.loss_curve)) == (goes_on, 4, goes_on)
+    assert "The GPU was lost (once) and is back" in notice.message
+    done = page.last(TrainingDone)
+    assert [step for step, _ in done.adapter.loss_curve] == [1, 2, 3, 4] and not done.stopped
+    assert page.all(Failed) == []
+
+
+class FakeTrainerFrom(FakeTrainer):
+    desk: Desk
+
+    def restore(self, state: RunState) -> None:
+        self.desk.plans.did.append(f"from {state.step}")
+        self.steps_done, self.losses = state.step, list(state.losses.reshape(-1))
+
+
+def test_where_no_gpu_comes_any_more_what_was_learned_is_kept(at_desk: At) -> None:
+    async def work(desk: Desk) -> None:
+        desk.plans.trainer, desk.gone = LosingTrainer(desk, 3), True
+        await desk.send(START)
+        assert await desk.names() == ["ships, 2 steps"] and desk.states[-1] == ("error", 0, 0)
+
+    page = at_desk(work)
+    (failed,) = page.all(Failed)
+    assert "There is no GPU." in failed.message and "What was learned in 2 steps is kept" in failed.message
+    assert page.last(TrainingDone).stopped
+
+
+def test_a_run_that_brings_the_gpu_down_each_time_is_given_up(at_desk: At) -> None:
+    async def work(desk: Desk) -> None:
+        desk.plans.trainer = desk.next_trainer = LosingTrainer(desk, 0)
+        await desk.send(START)
+        assert await desk.names() == [] and desk.gpu.losses == run_service.MOST_LOSSES + 1
+
+    (failed,) = at_desk(work).all(Failed)
+    assert "lost 4 times in a row" in failed.message and "fewer rows" in failed.message
+
+
+def test_a_kernel_that_does_not_compile_has_a_plainer_one_take_its_place(at_desk: At) -> None:
+    async def work(desk: Desk) -> None:
+        desk.plans.error, desk.plainer = KernelError("linear/tiled.forward does not compile: no"), [True, False]
+        await desk.send(START)  # neither does: told, and no third try
+        assert desk.plans.did == ["released", "forgotten", "released"]
+        assert "linear/tiled.forward" in desk.page.last(Failed).message
+
+    (again,) = at_desk(work).all(Notice)
+    assert "linear/tiled.forward" in again.message and "Plainer kernels" in again.message
+
+
+def test_what_does_not_fit_comes_with_advice(at_desk: At) -> None:
+    async def work(desk: Desk) -> None:
+        desk.plans.error = OutOfMemoryError("no room")
+        await desk.send(START)
+
+    (failed,) = at_desk(work).all(Failed)
+    assert failed.message == "no room\nRank 8 in place of 16: 5 MB less" and failed.kind == "OutOfMemoryError"

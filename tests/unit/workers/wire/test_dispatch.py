@@ -9,7 +9,7 @@ import pytest
 
 from lora_lab.errors import ModelError
 from lora_lab.workers.protocol import ClearDataset, Command, DeleteAdapter, Failed, StopReading, StopReply, WakeModel
-from lora_lab.workers.wire.dispatch import Dispatcher, handles, hears
+from lora_lab.workers.wire.dispatch import Dispatcher, failure, handles, hears
 from tests.unit.workers.helpers import Page
 
 
@@ -142,3 +142,9 @@ def test_the_marks_leave_a_method_what_it_was() -> None:
     calls: list[Callable[[WakeModel], Awaitable[None]]] = [Slow([]).wake]
     assert asyncio.run(calls[0](WakeModel())) is None  # type: ignore[arg-type]
     assert Hearer([], "a", True).hear(WakeModel()) is True
+
+
+def test_python_without_memory_says_what_to_do() -> None:
+    told = failure("training", MemoryError())
+    assert "Choose a smaller file" in told.message and told.kind == "MemoryError"
+    assert "unexpected" in failure("training", KeyError("x")).message  # the control

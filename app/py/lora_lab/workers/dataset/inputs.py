@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +9,10 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from lora_lab.data import ColumnMapping, DataSource
+from lora_lab.data.files.encodings import CHOICES
 from lora_lab.errors import DatasetError
 from lora_lab.formats.byte_source import BlobSource
+from lora_lab.formats.json_reader import read_json
 from lora_lab.workers.protocol import DatasetProgress, NamedBlob, ReadDataset
 from lora_lab.workers.wire.host import fetch_bytes
 from lora_lab.workers.wire.seldom import seldom
@@ -34,7 +35,7 @@ class Input:
 async def take(command: ReadDataset) -> Input:
     """Return what a command asks to read. DatasetError when it names nothing."""
     if command.sample is not None:
-        about = json.loads(await fetch_bytes(f"samples/{command.sample}.json"))
+        about = read_json(await fetch_bytes(f"samples/{command.sample}.json"))
         name = f"{command.sample}.jsonl"
         source = DataSource.from_bytes(await fetch_bytes(f"samples/{name}"), name)
         return Input([source], name, about.get("title", name), about)
@@ -63,11 +64,14 @@ def title_of(sources: Sequence[DataSource]) -> str:
 
 def mapping_of(columns: dict[str, str] | None) -> ColumnMapping | None:
     """Return the mapping that the page sends. DatasetError when it names no columns that make one."""
-    if not columns:
-        return None
-    if unknown := sorted(set(columns) - set(ColumnMapping.__dataclass_fields__)):
-        raise DatasetError(f"{', '.join(unknown)} found among the columns; wanted are prompt, reply, system or text")
-    return ColumnMapping(**{role: column for role, column in columns.items() if column})
+    return ColumnMapping.of(columns) if columns else None
+
+
+def encoding_of(name: str | None) -> str | None:
+    """Return the encoding that the page sends. DatasetError for a name that is none."""
+    if name is not None and name not in CHOICES:
+        raise DatasetError(f"the encoding {name!r} was asked for; wanted is {', '.join(CHOICES)}")
+    return name
 
 
 def progress(

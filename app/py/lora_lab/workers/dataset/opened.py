@@ -165,6 +165,11 @@ class OpenDataset:
         return self.rows.table
 
     @property
+    def asks(self) -> tuple[str, ...]:
+        """Why a person has to say how the rows are to be read, before training on them."""
+        return self.table.asks()
+
+    @property
     def parts(self) -> tuple[TokenizedTable, ...]:
         """The tables that are to be tokenized."""
         return (self.rows,) if self.validation is None else (self.rows, self.validation.rows)
@@ -238,9 +243,7 @@ class OpenDataset:
         """Return how many rows there are to train on (and to hold some back of)."""
         return len(self._without_overlap(self.cut(choices)))
 
-    def suggest(
-        self, choices: Choices | None = None, targets: tuple[str, ...] = TARGETS.default
-    ) -> TrainSettings:
+    def suggest(self, choices: Choices | None = None, targets: tuple[str, ...] = TARGETS.default) -> TrainSettings:
         """Return the settings that suit this dataset, or its own; `choices` are those that the form has already,
         `targets` the layers that the model has.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from lora_lab.data import EncodedTable
-from lora_lab.data.row_view import find_row, row_notes, token_texts
+from lora_lab.data.row_view import find_row, row_notes, said_of_row, token_texts
 from lora_lab.data.tokens.batches import unusable
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.workers.dataset.opened import Choices, OpenDataset
@@ -73,7 +73,7 @@ def _view(
     trained = example.trained.copy()
     trained[max_length:] = False
     notes = row_notes(row, encoded.masking, trained, length, max_length)
-    notes += [problem.said for problem in encoded.found if problem.kind == "mask" and problem.line == row.line]
+    notes += said_of_row(problem for problem in encoded.found if problem.line == row.line)
     lost = unusable(row.line, length, bool(trained.any()), max_length, choices.on_long)  # type: ignore[arg-type]
     if lost is not None:
         notes.insert(0, f"This row is not trained on: {lost.message}.")

@@ -46,7 +46,7 @@ def describe(dataset: OpenDataset, choices: Choices, suggested: TrainSettings | 
     if dataset.validation is not None:
         validation = _validation_part(dataset.validation, choices)
         report = _with_overlap(report, dataset.validation)
-    can_train = bool(good) and (validation is None or validation.good_rows > 0)
+    can_train = bool(good) and not report.asks and (validation is None or validation.good_rows > 0)
     return DatasetReady(
         name=dataset.name,
         title=dataset.title,

@@ -10,6 +10,7 @@ from lora_lab.config import ModelConfig
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from lora_lab.formats.byte_source import BlobSource, ByteSource
+from lora_lab.formats.hub_id import hub_id
 from lora_lab.model.chat_choice import AUTO, ChatChoice, Offer
 from lora_lab.model.files import ModelFiles, open_model
 from lora_lab.settings import CHAT_FORMAT
@@ -21,13 +22,23 @@ Parts = tuple[ModelFiles, Tokenizer, ChatTemplate | None]
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """The model that is open: its files, what makes tokens of text, and what it is called on the hub."""
+    """The model that is open: its files, what makes tokens of text, and what it is called on the hub.
+
+    `kept` is its id among the models that were fetched from the hub, "" for any other.
+    """
 
     files: ModelFiles
     tokenizer: Tokenizer
     template: ChatTemplate | None
     base_model: str
     title: str
+    kept: str = ""
+
+    @property
+    def hub_id(self) -> str | None:
+        """OWNER/NAME on the Hugging Face hub, for what names its base: never a file's name."""
+        named = hub_id(self.base_model) if self.base_model != self.files.name else None
+        return named or self.files.hub_id
 
     @cached_property
     def chat_choice(self) -> ChatChoice:

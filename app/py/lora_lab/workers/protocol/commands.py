@@ -17,15 +17,43 @@ from lora_lab.workers.protocol.parts import (
 
 
 @dataclass(frozen=True)
-class OpenModel(Command):
-    """Open a model: one that the site holds (`model_id`, None is the default) or the files a person dropped.
+class Ping(Command):
+    """Answer with Pong. The page ends a worker that does not, and that has not said what it is Busy with."""
 
+
+@dataclass(frozen=True)
+class OpenModel(Command):
+    """Open a model: one that the site holds (`model_id`, None is the default), one that was fetched from the hub and is
+    kept (`kept` is its id), or the files a person dropped.
+
+    The model that is open stays so until ModelOpened: when the new one cannot be opened, Failed follows and no more.
     The chat worker always gets `files`: the very ones that the train worker has found good (`ModelOpened.files`).
     """
 
     model_id: str | None = None
     files: tuple[NamedBlob, ...] | None = None
     title: str | None = None
+    kept: str | None = None
+
+
+@dataclass(frozen=True)
+class NameBaseModel(Command):
+    """Say what the open model is called on the Hugging Face hub, OWNER/NAME or its page's address; "" for no name."""
+
+    base_model: str
+
+
+@dataclass(frozen=True)
+class CheckModel(Command):
+    """Read the headers of files that a person dropped, and say what a run of that model takes: ModelChecked.
+
+    `settings` are those of the form, None where they cannot be used. `request` comes back; a newer one takes an older's
+    place. The model that is open stays open.
+    """
+
+    files: tuple[NamedBlob, ...]
+    settings: TrainSettings | None = None
+    request: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +107,21 @@ class StopTraining(Command):
 
 
 @dataclass(frozen=True)
+class PauseTraining(Command):
+    """Stop the run that is going on, to go on later: nothing is added to the list of adapters."""
+
+
+@dataclass(frozen=True)
+class ResumeTraining(Command):
+    """Go on with the run that StoppedRun has told of, as if it had never been stopped."""
+
+
+@dataclass(frozen=True)
+class DiscardRun(Command):
+    """Forget the run that StoppedRun has told of."""
+
+
+@dataclass(frozen=True)
 class GetAdapter(Command):
     """Ask for an adapter's files (AdapterFiles), to be handed to the chat worker."""
 
@@ -94,7 +137,7 @@ class ExportAdapter(Command):
 
 @dataclass(frozen=True)
 class ImportAdapter(Command):
-    """Check a PEFT adapter against the open model and keep it: two files, a folder's files, or one zip."""
+    """Check an adapter against the open model and keep it: its files, a folder's, one zip or one GGUF."""
 
     files: tuple[NamedBlob, ...]
 
@@ -183,13 +226,19 @@ class ReadLogits(Command):
 
 
 COMMANDS: tuple[type[Command], ...] = (
+    Ping,
     OpenModel,
+    NameBaseModel,
+    CheckModel,
     ReleaseModel,
     WakeModel,
     PlanTraining,
     StartTraining,
     TimeTraining,
     StopTraining,
+    PauseTraining,
+    ResumeTraining,
+    DiscardRun,
     GetAdapter,
     ExportAdapter,
     ImportAdapter,

@@ -18,10 +18,11 @@ RowJump = Literal["next", "previous", "longest", "shortest", "truncated", "rando
 class ReadDataset(Command):
     """Read one or several files, pasted text, or one of the site's samples (its name without the ending).
 
-    `mapping` says which columns are the prompt, the reply, the system prompt or the text (the fields of ColumnMapping;
-    None reads the names that are known); `use_mended` takes the rows that can be mended. `settings` are those that the
-    form shows, where the person has changed some: length, masking and what becomes of long rows follow them. `request`
-    comes back with every description of this dataset.
+    `mapping` says which column is what (`ColumnMapping.as_dict()`; None reads the names that are known, {"as": "known"}
+    says that a person has seen what is not used then); `use_mended` takes the rows that can be mended; `encoding` is
+    that of files which are not UTF-8 (a name of `report.encodings`). `settings` are those that the form shows, where
+    the person has changed some: length, masking and what becomes of long rows follow them. `request` comes back with
+    every description of this dataset.
     """
 
     files: tuple[NamedBlob, ...] = ()
@@ -29,6 +30,7 @@ class ReadDataset(Command):
     sample: str | None = None
     mapping: dict[str, str] | None = None
     use_mended: bool = False
+    encoding: str | None = None
     settings: TrainSettings | None = None
     request: int = 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lora_lab.settings import CHAT_FORMAT
@@ -63,18 +63,43 @@ class Failed(Event):
     message: str
     details: str | None = None
     subject: str | None = None  # what it was about, e.g. a chat turn or an adapter id
+    kind: str = field(default="", compare=False)  # the error's class
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """Something that is no error, and that the person should know."""
+
+    message: str
 
 
 @dataclass(frozen=True)
 class Gpu(Event):
-    """What GPU this worker has. `message` says what to do when there is none or it was lost."""
+    """What GPU this worker has. `message` says what to do when there is none, and what became of one that was lost.
 
-    state: Literal["looking", "found", "none", "lost"]
+    `again`: it was lost, and another is asked for; `found` or `lost` (for good) follows. `losses`: how often.
+    """
+
+    state: Literal["looking", "found", "none", "again", "lost"]
     name: str = ""
     vendor: str = ""
     backend: str = ""
     is_software: bool = False
     message: str = ""
+    losses: int = 0
+
+
+@dataclass(frozen=True)
+class Busy(Event):
+    """The worker begins something that answers no Ping meanwhile, for `most_s` seconds at most; "" when it is over."""
+
+    what: str
+    most_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pong(Event):
+    """The answer to Ping: the worker's Python goes on."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +129,8 @@ class ModelProgress(Event):
 class ModelOpened(Event):
     """A model's files are good. Train worker: `files` are to be sent on to the chat worker.
 
-    `chat_formats` are offered where it has no template, `chat_format` is the one that suits it.
+    `chat_formats` are offered where it has no template, `chat_format` is the one that suits it. `base_model` is its
+    name on the Hugging Face hub, "" where nothing says it: a person may, with NameBaseModel.
     """
 
     name: str
@@ -121,6 +147,30 @@ class ModelOpened(Event):
     facts: tuple[Fact, ...] = ()
     chat_formats: tuple[FormatOffer, ...] = ()
     chat_format: str = CHAT_FORMAT.default
+    base_model: str = ""
+
+
+@dataclass(frozen=True)
+class BaseModelNamed(Event):
+    """What the open model counts as on the hub from now on, "" for nothing; or `problem`, and all is as before."""
+
+    base_model: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class ModelChecked(Event):
+    """What a model's files say before it is opened. `words` tell what a run takes, or why there can be none.
+
+    "unknown": no GPU, a run that has its memory, or settings that cannot be used. "refused": it cannot be opened.
+    """
+
+    request: int
+    verdict: Literal["fits", "too large", "unknown", "refused"]
+    words: str
+    name: str = ""
+    about: str = ""  # the model in a line: its size and form, parameters, layers
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -208,6 +258,42 @@ class ValidationLoss(Event):
 
 
 @dataclass(frozen=True)
+class AdapterLearned(Event):
+    """What a run has learned, as a zip, before it is kept: whatever becomes of that, the page has it."""
+
+    file_name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class StoppedRun(Event):
+    """A run that can be gone on with, after `step` of its steps; step 0: there is none (any more).
+
+    `dataset` and `model` are what people call them; `saved_at` is ISO 8601.
+    """
+
+    step: int = 0
+    total_steps: int = 0
+    dataset: str = ""
+    model: str = ""
+    saved_at: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingResumed(Event):
+    """A run goes on after `step` of its steps; its losses so far as (step, loss).
+
+    `differs`: what computes it now and did not before, so that it goes on otherwise in the last bits; "": nothing.
+    """
+
+    step: int
+    total_steps: int
+    loss_curve: tuple[tuple[float, float], ...]
+    validation_curve: tuple[tuple[float, float], ...]
+    differs: str = ""
+
+
+@dataclass(frozen=True)
 class TrainingDone(Event):
     """A run ended and its adapter is kept. `probes` are the validation card's questions."""
 
@@ -237,7 +323,7 @@ class AdapterFiles(Event):
 
 @dataclass(frozen=True)
 class AdapterExported(Event):
-    """An adapter as a zip, to be saved under `file_name`. `id` is "" when a run's adapter could not be kept."""
+    """An adapter as a zip, to be saved under `file_name`."""
 
     id: str
     file_name: str
@@ -246,9 +332,10 @@ class AdapterExported(Event):
 
 @dataclass(frozen=True)
 class AdapterImported(Event):
-    """An adapter from outside fits the model and is kept."""
+    """An adapter from outside fits the model and is kept. `remarks`: what to say of it, such as how it was read."""
 
     adapter: AdapterInfo
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -277,7 +364,10 @@ class ReplyPiece(Event):
 
 @dataclass(frozen=True)
 class ReplyDone(Event):
-    """A reply is complete. `finish_reason`: stop (end of turn), length, or stopped (by the person)."""
+    """A reply is complete. `finish_reason`: stop (end of turn), length, or stopped (by the person).
+
+    The oldest `dropped_messages` of the conversation, not counting the system prompt, had no room in the context.
+    """
 
     turn: int
     text: str
@@ -286,6 +376,7 @@ class ReplyDone(Event):
     tokens_per_s: float
     first_token_ms: float
     finish_reason: str
+    dropped_messages: int = 0
 
 
 @dataclass(frozen=True)
@@ -323,10 +414,15 @@ EVENTS: tuple[type[Event], ...] = (
     Fatal,
     Ready,
     Failed,
+    Notice,
     Gpu,
+    Busy,
+    Pong,
     Storage,
     ModelProgress,
     ModelOpened,
+    BaseModelNamed,
+    ModelChecked,
     ModelReady,
     ModelReleased,
     TrainingPlanned,
@@ -334,6 +430,9 @@ EVENTS: tuple[type[Event], ...] = (
     TrainingState,
     TrainingStep,
     ValidationLoss,
+    AdapterLearned,
+    StoppedRun,
+    TrainingResumed,
     TrainingDone,
     AdapterList,
     AdapterFiles,

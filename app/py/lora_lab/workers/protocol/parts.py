@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from lora_lab import settings
 
-Where = Literal["device", "model", "dataset", "settings", "training", "adapter", "chat", "compare", "storage", "worker"]
+Where = Literal[
+    "device", "model", "hub", "dataset", "settings", "training", "adapter", "chat", "compare", "storage", "worker"
+]  # fmt: skip
 TrainPhase = Literal["idle", "loading", "compiling", "training", "stopping", "done", "error"]
 
 
@@ -47,6 +49,7 @@ class TrainSettings:
     masking: str = settings.MASKING.default  # or last, all: what of a row is trained
     on_long: str = settings.ON_LONG.default  # or drop: what becomes of a row longer than max_length
     chat_format: str = settings.CHAT_FORMAT.default  # or plain, chatml, family: for a model without a template
+    checkpoint_every: int | None = settings.CHECKPOINT_EVERY.default  # steps; None: by time; 0: none are kept
 
 
 @dataclass(frozen=True)

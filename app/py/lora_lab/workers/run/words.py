@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
+from lora_lab.model.files import ModelFiles
 from lora_lab.settings import CHAT_FORMAT, cautions
 from lora_lab.workers.dataset.opened import Split
 from lora_lab.workers.model.opened import OpenedModel
@@ -16,10 +18,7 @@ def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bo
     parameters = 0
     sizes: dict[str, int] = {}
     for tensor in tensors.values():
-        count = 1
-        for size in tensor.shape:
-            count *= size
-        parameters += count
+        parameters += prod(tensor.shape)
         sizes[tensor.form] = sizes.get(tensor.form, 0) + tensor.size_bytes
     form = max(sizes, key=lambda name: sizes[name]).upper()
     return ModelOpened(
@@ -35,14 +34,28 @@ def describe_model(opened: OpenedModel, files: Sequence[NamedBlob], built_in: bo
         targets=config.linear_names,
         files=tuple(files),
         facts=(
-            Fact("Parameters", f"{parameters / 1e6:,.0f} million" if parameters >= 1e6 else f"{parameters:,}"),
+            Fact("Parameters", _parameters(parameters)),
             Fact("Layers", str(config.num_layers)),
             Fact("Weights", form),
             Fact("Context", f"{config.max_position_embeddings:,} tokens"),
         ),
         chat_formats=_chat_formats(opened),
         chat_format=chosen.value if (chosen := opened.chosen(CHAT_FORMAT.default)) else CHAT_FORMAT.default,
+        base_model=opened.hub_id or "",
     )
+
+
+def about_model(files: ModelFiles) -> str:
+    """Return a model in a line, before it is open."""
+    parameters = sum(prod(tensor.shape) for tensor in files.tensors.values())
+    context = files.config.max_position_embeddings
+    return f"{_parameters(parameters)} parameters, {files.config.num_layers} layers, context {context:,} tokens"
+
+
+def _parameters(count: int) -> str:
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} billion"
+    return f"{count / 1e6:,.0f} million" if count >= 1e6 else f"{count:,}"
 
 
 def _chat_formats(opened: OpenedModel) -> tuple[FormatOffer, ...]:

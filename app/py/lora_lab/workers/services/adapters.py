@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lora_lab.errors import AdapterError
+from lora_lab.config import ModelConfig
+from lora_lab.errors import AdapterError, LoraLabError
+from lora_lab.formats.adapter_folders import outermost
 from lora_lab.formats.peft import TEMPLATE_FILE, read_adapter
-from lora_lab.formats.zipping import pack_adapter, unpack_adapter
+from lora_lab.formats.peft_card import with_base_model
+from lora_lab.formats.zipping import pack_adapter, unpack_with_remark
+from lora_lab.model.adapter_files import open_adapter
 from lora_lab.workers.model.opened import model_shape
 from lora_lab.workers.protocol import (
     AdapterDeleted,
@@ -33,7 +36,6 @@ from lora_lab.workers.wire.dispatch import Host, handles
 from lora_lab.workers.wire.host import blob_bytes
 
 MAX_ADAPTER_BYTES = 1 << 30
-WANTED_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "README.md", TEMPLATE_FILE)
 
 
 class Adapters:
@@ -47,8 +49,20 @@ class Adapters:
         adapters = await self._stores.shelf.all()
         if (model := self._models.model) is not None:
             shape = model_shape(model.files.config)
-            adapters = [replace(info, fits=info.model_shape == shape) for info in adapters]
+            config = model.files.config
+            adapters = [
+                replace(info, fits=info.model_shape == shape if info.model_shape else await self._fits(info, config))
+                for info in adapters
+            ]
         self._host.post(AdapterList(tuple(adapters)))
+
+    async def _fits(self, info: AdapterInfo, config: ModelConfig) -> bool:
+        """Return whether an adapter fits of which no more is known than its files say."""
+        try:
+            read_adapter(await self._stores.shelf.files(info.id), config)
+        except LoraLabError:
+            return False
+        return True
 
     @handles(GetAdapter, "adapter")
     async def get_adapter(self, command: GetAdapter) -> None:
@@ -58,27 +72,28 @@ class Adapters:
 
     @handles(ExportAdapter, "adapter")
     async def export_adapter(self, command: ExportAdapter) -> None:
-        """Send an adapter as a zip of PEFT's files."""
+        """Send an adapter as a zip of PEFT's files. Its base may have been named since it was trained."""
         info = await self._stores.shelf.info(command.id)
-        data = pack_adapter(await self._stores.shelf.files(info.id))
-        self._host.post(AdapterExported(info.id, zip_name(info.name), data))
+        files, model = await self._stores.shelf.files(info.id), self._models.model
+        if model is not None and model.hub_id and info.model_shape == model_shape(model.files.config):
+            files = with_base_model(files, model.hub_id)
+        self._host.post(AdapterExported(info.id, zip_name(info.name), pack_adapter(files)))
 
     @handles(ImportAdapter, "adapter", exclusive=True)
     async def import_adapter(self, command: ImportAdapter) -> None:
         """Check every name and shape against the open model; keep the adapter if all are right."""
         opened = self._models.need_model("An adapter is checked against the model")
-        files, name = await _adapter_files(command.files)
-        lora, _ = read_adapter(files, opened.files.config)
-        known_base = json.loads(files["adapter_config.json"]).get("base_model_name_or_path") or opened.base_model
-        shape = model_shape(opened.files.config)
+        files, name, remark = await _adapter_files(command.files)
+        brought = await open_adapter(files, opened.files.config)
         info = AdapterInfo(
-            id="", name=name, created_at="", base_model=str(known_base), dataset="", rows=0, steps=0, rank=lora.rank,
-            alpha=lora.alpha, targets=lora.targets, size_bytes=0, model_shape=shape, imported=True,
-            chat_format="its own" if TEMPLATE_FILE in files else "",
+            id="", name=name, created_at="", base_model=brought.base_model or opened.base_model, dataset="", rows=0,
+            steps=0, rank=brought.lora.rank, alpha=brought.lora.alpha, targets=brought.lora.targets, size_bytes=0,
+            model_shape=model_shape(opened.files.config), imported=True,
+            chat_format="its own" if TEMPLATE_FILE in brought.files else "",
         )  # fmt: skip
-        kept = await self._stores.shelf.add(info, files)
+        kept = await self._stores.shelf.add(info, brought.files)
         await self.tell_adapters()
-        self._host.post(AdapterImported(kept))
+        self._host.post(AdapterImported(kept, (*([remark] if remark else ()), *brought.remarks)))
 
     @handles(RenameAdapter, "adapter")
     async def rename_adapter(self, command: RenameAdapter) -> None:
@@ -106,18 +121,22 @@ class Adapters:
         await self.tell_adapters()
 
 
-async def _adapter_files(files: Sequence[NamedBlob]) -> tuple[dict[str, bytes], str]:
-    """Return an adapter's files by bare name, from two files, a folder's files or one zip; and a name for it."""
+async def _adapter_files(files: Sequence[NamedBlob]) -> tuple[dict[str, bytes], str, str | None]:
+    """Return an adapter's files by bare name, from its files, a folder's or one zip; a name; perhaps a remark."""
     if (size := sum(int(file.blob.size) for file in files)) > MAX_ADAPTER_BYTES:
         raise AdapterError(f"These files have {size:,} bytes; an adapter has at most {MAX_ADAPTER_BYTES:,}.")
     if len(files) == 1 and files[0].name.lower().endswith(".zip"):
-        return unpack_adapter(await blob_bytes(files[0])), files[0].name.rpartition("/")[2][: -len(".zip")]
-    wanted = [file for file in files if file.name.rpartition("/")[2] in WANTED_FILES]
-    if not wanted:
-        names = ", ".join(file.name for file in files[:5])
-        raise AdapterError(f"{names}: wanted adapter_config.json and adapter_model.safetensors, or a zip with both.")
-    folders = {file.name.rpartition("/")[0] for file in wanted}
-    if len(folders) > 1:
-        raise AdapterError(f"Adapters in {len(folders)} folders: {', '.join(sorted(folders))}. Add one at a time.")
-    found = {file.name.rpartition("/")[2]: await blob_bytes(file) for file in wanted}
-    return found, folders.pop().rpartition("/")[2] or "Added adapter"
+        unpacked, remark = unpack_with_remark(await blob_bytes(files[0]))
+        return unpacked, _stem(files[0].name), remark
+    chosen, remark = outermost([file.name for file in files], "what was added")
+    found = {file.name.rpartition("/")[2]: await blob_bytes(file) for file in files if file.name in chosen}
+    folder = chosen[0].rpartition("/")[0].rpartition("/")[2]
+    return (
+        found,
+        folder or next((_stem(name) for name in found if name.lower().endswith(".gguf")), "Added adapter"),
+        remark,
+    )
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from lora_lab.data.tokens.chat_formats import chosen_template
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
-from lora_lab.errors import LoraLabError, ModelError
+from lora_lab.errors import KernelError, LoraLabError, ModelError
 from lora_lab.formats.peft import TEMPLATE_FILE, read_adapter, read_chat_template
 from lora_lab.generate import ChatEngine
+from lora_lab.gpu import Device
 from lora_lab.model import Model, load_model
 from lora_lab.model.chat_choice import AUTO, ChatChoice
 from lora_lab.model.files import ModelFiles
@@ -24,15 +25,19 @@ from lora_lab.workers.protocol import (
     ModelProgress,
     ModelReady,
     ModelReleased,
+    Notice,
     OpenModel,
     ReleaseModel,
     RemoveAdapter,
     WakeModel,
 )
+from lora_lab.workers.services.alive import busy
 from lora_lab.workers.services.gpu import Gpu
+from lora_lab.workers.services.models import READ_WITHIN_S
 from lora_lab.workers.wire.dispatch import Host, handles
 from lora_lab.workers.wire.seldom import seldom
 
+MOST_LOSSES = 3  # of the GPU in a row: a model that brings it down each time would do so for ever
 CONTEXT_LENGTH = 2048  # tokens of a conversation; the cache for keys and values is made for so many
 
 
@@ -49,6 +54,8 @@ class ChatModel:
         self._brought: ChatTemplate | None = None  # the adapter's
         self._choice: ChatChoice | None = None
         self._model: Model | None = None
+        self._making: ChatEngine | None = None  # that is not ready yet
+        self._device: Device | None = None  # that the model is on, or was last
 
     # --- the model ---
 
@@ -59,7 +66,8 @@ class ChatModel:
         if self.adapter is not None:  # it was for another model
             self.adapter = self._brought = None
             self._host.post(AdapterApplied(None))
-        self._files, self.tokenizer, self._own = await open_files(command.files or (), self._host.post)
+        with busy(self._host, "reading the model", READ_WITHIN_S):
+            self._files, self.tokenizer, self._own = await open_files(command.files or (), self._host.post)
         self._choice = ChatChoice(self._files, self.tokenizer)
         await self.engine()
 
@@ -75,31 +83,56 @@ class ChatModel:
         await self.engine()
 
     def _release(self) -> None:
-        if self.chat is not None:
-            self.chat.close()
+        for chat in (self.chat, self._making):
+            if chat is not None:
+                chat.close()
         if self._model is not None:
             self._model.release()
-        self.chat = self._model = None
+        self.chat = self._making = self._model = None
 
     async def engine(self) -> ChatEngine:
-        """Return the engine with the wanted adapter on, loading the weights if they are not on the GPU."""
-        if self.chat is not None:
-            return self.chat
-        if self._files is None or self.tokenizer is None:
-            raise ModelError("The chat has no model yet.")
-        device = await self._gpu.device()
-        try:
-            self._model = await load_model(device, self._files, self._progress("gpu"))
-            context = min(CONTEXT_LENGTH, self._files.config.max_position_embeddings)
-            self.chat = ChatEngine(self._model, self.tokenizer, self._template(AUTO), context_length=context)
-            await self.chat.prepare(self._progress("kernels"))
-            if self.adapter is not None:
-                await self._apply(self.chat, self.adapter)
-        except BaseException:
-            self._release()
-            raise
-        self._host.post(ModelReady(self._model.weights_bytes, device.memory_in_use_bytes))
+        """Return the engine with the wanted adapter on, loading the weights if they are not on the GPU.
+
+        Where the GPU is lost meanwhile it begins again on the next one.
+        """
+        losses = 0
+        while self.chat is None:
+            if self._files is None or self.tokenizer is None:
+                raise ModelError("The chat has no model yet.")
+            device = await self._gpu.device()
+            try:
+                await self._load(device, self._files, self.tokenizer)
+            except BaseException as error:
+                self._release()
+                if isinstance(error, KernelError) and device.use_plainer_kernels():
+                    self._host.post(Notice(f"{error}\nPlainer kernels, which are slower, take its place."))
+                    continue
+                losses += 1
+                if not isinstance(error, Exception) or losses > MOST_LOSSES or not await self._gpu.is_lost(device):
+                    raise
         return self.chat
+
+    async def _load(self, device: Device, files: ModelFiles, tokenizer: Tokenizer) -> None:
+        self._device = device
+        self._model = model = await load_model(device, files, self._progress("gpu"))
+        context = min(CONTEXT_LENGTH, files.config.max_position_embeddings)
+        chat = ChatEngine(model, tokenizer, self._template(AUTO), context_length=context)
+        self._making = chat
+        await chat.prepare(self._progress("kernels"))
+        if self.adapter is not None:
+            await self._apply(chat, self.adapter)
+        self.chat, self._making = chat, None
+        self._host.post(ModelReady(model.weights_bytes, device.memory_in_use_bytes))
+
+    async def was_lost(self, chat: ChatEngine) -> bool:
+        """Return whether an error of this engine came of the loss of its GPU. Then `engine` gives another one."""
+        return self.chat is not chat or self._device is None or await self._gpu.is_lost(self._device)
+
+    def gpu_lost(self) -> None:
+        """What was on the GPU is gone; the page wakes the model when there is another one."""
+        if self._model is not None:
+            self._release()
+            self._host.post(ModelReleased())
 
     def _progress(self, phase: str) -> Callable[[int, int], None]:
         return seldom(lambda done, total: self._host.post(ModelProgress(phase, done, total)))  # type: ignore[arg-type]

@@ -6,14 +6,17 @@ Knows the open model's tokenizer and nothing of runs: who needs tokens counted s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from lora_lab.data import ColumnMapping, read_table
+from lora_lab.data.files.source import DataSource
 from lora_lab.data.rows.overlap import find_overlap
+from lora_lab.data.rows.row_table import RowTable
 from lora_lab.errors import DatasetError
-from lora_lab.workers.dataset.inputs import mapping_of, progress, take, take_files, title_of
+from lora_lab.workers.dataset.inputs import encoding_of, mapping_of, progress, take, take_files, title_of
 from lora_lab.workers.dataset.opened import Choices, OpenDataset, Reader, TokenizedTable, Validation
 from lora_lab.workers.dataset.words import describe, describe_rows
 from lora_lab.workers.model.opened import OpenedModel
@@ -25,12 +28,15 @@ from lora_lab.workers.protocol import (
     ReadValidation,
     StopReading,
 )
+from lora_lab.workers.services.alive import busy
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.wire.dispatch import Host, failure, handles
 from lora_lab.workers.wire.tasks import Background, OneJob
 
 # From here on the rows are described before their tokens are counted, which takes a second or more.
 MANY_ROWS = 1000
+# What Python is given to read something in one go, or to do something with one row; bytes a second are at its slowest.
+READ_WITHIN_S, READ_BYTES_PER_S, ROW_BYTES_PER_S = 20.0, 1e6, 2e5
 DATASET, VALIDATION = "dataset", "validation"  # what a job is about
 FIRST_LENGTH = 512  # that is told while nobody has chosen another and no token is counted
 
@@ -81,9 +87,15 @@ class Datasets:
     async def _read(self, command: ReadDataset, mapping: ColumnMapping | None) -> None:
         found = await take(command)
         tell = progress(self._host.post, "bytes", found.sources, found.title)
-        table = await read_table(found.sources, mapping, command.use_mended, tell)
+        with self._reading(found.sources):
+            table = await read_table(found.sources, mapping, command.use_mended, tell, encoding_of(command.encoding))
         self.dataset = OpenDataset.of(found.name, found.title, table, found.about, command.request)
         await self._count(self.dataset)
+
+    def _reading(self, sources: Sequence[DataSource]) -> AbstractContextManager[None]:
+        """A JSON array is read in one go, and so is a row, however long."""
+        size_bytes = sum(source.size_bytes for source in sources)
+        return busy(self._host, "reading the data", READ_WITHIN_S + size_bytes / READ_BYTES_PER_S)
 
     async def _count(self, dataset: OpenDataset) -> None:
         """Tokenize what is not in tokens yet and tell the page; without a model say what is known without one."""
@@ -100,7 +112,8 @@ class Datasets:
         self._counting = masking, chat_format
         reader = _reader(model, chat_format)
         try:
-            await dataset.encode(reader, masking, progress(self._host.post, "rows", (), dataset.title))
+            with row_by_row(self._host, dataset.table, "counting tokens"):
+                await dataset.encode(reader, masking, progress(self._host.post, "rows", (), dataset.title))
         finally:
             self._counting = None
         suggested = dataset.suggest(wanted, model.files.config.linear_names) if first else None
@@ -237,15 +250,18 @@ class Datasets:
     async def _read_validation(self, dataset: OpenDataset, command: ReadValidation) -> None:
         sources = take_files(command.files)
         name = title_of(sources)
-        table = await read_table(
-            sources, dataset.table.mapping, dataset.table.uses_mended, progress(self._host.post, "bytes", sources, name)
-        )
+        read, tell_bytes = dataset.table, progress(self._host.post, "bytes", sources, name)
+        with self._reading(sources):
+            table = await read_table(sources, read.mapping, read.uses_mended, tell_bytes, read.encoding)
         rows = TokenizedTable(table)
-        overlap = await find_overlap(dataset.table, table)
+        what = "comparing the rows"
+        with row_by_row(self._host, table, what), row_by_row(self._host, dataset.table, what):
+            overlap = await find_overlap(dataset.table, table)
         validation = Validation(name, rows, overlap)
         if (model := self._models.model) is not None and dataset.shown is not None:
             tell = progress(self._host.post, "rows", (), name)
-            await rows.encode(_reader(model, dataset.shown.chat_format), dataset.shown.masking, tell)
+            with row_by_row(self._host, table, "counting tokens"):
+                await rows.encode(_reader(model, dataset.shown.chat_format), dataset.shown.masking, tell)
             dataset.validation = validation
             self._tell()
             self._do_what_waits()
@@ -262,6 +278,11 @@ class Datasets:
         if self.dataset is None:
             raise DatasetError("No dataset is open.")
         return self.dataset
+
+
+def row_by_row(host: Host, table: RowTable, what: str) -> AbstractContextManager[None]:
+    """Within it something is done row by row, with each in one go, however long it is."""
+    return busy(host, what, READ_WITHIN_S + table.longest_row_bytes / ROW_BYTES_PER_S)
 
 
 def _reader(model: OpenedModel, chat_format: str) -> Reader:

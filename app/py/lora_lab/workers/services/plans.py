@@ -10,16 +10,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from lora_lab.errors import LoraLabError
+from lora_lab.errors import LoraLabError, OutOfMemoryError
 from lora_lab.gpu.device import Progress
 from lora_lab.model import fill_model
 from lora_lab.train import Trainer
 from lora_lab.workers.dataset.opened import Choices, Split
 from lora_lab.workers.protocol import Command, FieldProblem, MemoryPart, PlanTraining, TrainingPlanned, TrainSettings
+from lora_lab.workers.run.advice import less_memory
 from lora_lab.workers.run.checks import nothing_to_do
 from lora_lab.workers.run.planner import Planner, RunPlan, check_settings
 from lora_lab.workers.run.times import RunTimes, as_event
 from lora_lab.workers.run.words import run_notes, run_summary
+from lora_lab.workers.services.alive import busy
 from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.models import Models
@@ -27,6 +29,7 @@ from lora_lab.workers.wire.dispatch import Host, handles
 from lora_lab.workers.wire.host import phase
 from lora_lab.workers.wire.tasks import quietly
 
+PLANNED_WITHIN_S = 120.0  # a large model is traced in one go
 SETTLED_S = 0.15  # after a plan, until its kernels are asked for: settings often change again at once
 PARTS = {
     "weights": "Model weights",
@@ -85,6 +88,10 @@ class Plans:
             return
         try:
             plan = await self.plan_run(settings, split)
+        except OutOfMemoryError as error:
+            message = str(await self.with_advice(error, settings, split))
+            self._host.post(replace(planned, problems=(FieldProblem("batch", message),)))
+            return
         except LoraLabError as error:
             self._host.post(replace(planned, problems=(FieldProblem("batch", str(error)),)))
             return
@@ -107,7 +114,14 @@ class Plans:
         device = await self._gpu.device()
         if self._planner is None:
             self._planner = Planner(device, self._models.need_model("Planning needs a model").files)
-        return self._planner.plan(settings, split.trained, split.held)
+        with busy(self._host, "planning the run", PLANNED_WITHIN_S):
+            return self._planner.plan(settings, split.trained, split.held)
+
+    async def with_advice(self, error: OutOfMemoryError, settings: TrainSettings, split: Split) -> OutOfMemoryError:
+        """Return the error with what would take less: which settings, and how much they save."""
+        if self._planner is None:
+            return error
+        return OutOfMemoryError("\n".join([str(error), *less_memory(self._planner, settings, split)]))
 
     # --- kernels ---
 
@@ -168,7 +182,7 @@ class Plans:
         trainer.model.release()
 
     def forget(self) -> None:
-        """Another model is opened: what was planned and compiled was the last one's."""
+        """Another model is opened, or the GPU was lost: what was planned and compiled was the last one's."""
         self._planner = None
         if self.compiling_ahead is not None:
             self.compiling_ahead.cancel()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from lora_lab.config import SamplingConfig
 from lora_lab.generate import ChatEngine, logits
+from lora_lab.generate.chat import ReplyStats
 from lora_lab.workers.protocol import (
     ChatMessage,
     Command,
@@ -23,8 +25,11 @@ from lora_lab.workers.protocol import (
     Sampling,
     StopReply,
 )
-from lora_lab.workers.services.chat_model import ChatModel
+from lora_lab.workers.services.alive import busy
+from lora_lab.workers.services.chat_model import MOST_LOSSES, ChatModel
 from lora_lab.workers.wire.dispatch import Host, failure, handles, hears
+
+LONG_CONVERSATION, CHARACTERS_PER_S = 100_000, 1e5  # the time for one of fewer is no matter; at its slowest
 
 
 class Replies:
@@ -61,13 +66,11 @@ class Replies:
             self._host.post(ReplyDone(command.turn, "", 0, 0, 0.0, 0.0, "stopped"))
             return
         strength = command.strength if command.use_adapter and self._model.adapter is not None else 0.0
-        self._model.use_template(command.chat_format, with_adapter=strength != 0)
-        text = await self._write(
-            chat, command.messages, _sampling(command.sampling), strength,
-            lambda piece: self._host.post(ReplyPiece(command.turn, piece)),
-        )  # fmt: skip
-        stats = chat.last_stats
-        assert stats is not None  # the reply has ended
+        with self._given_time_for(command.messages):
+            text, stats = await self._write(
+                chat, command.messages, _sampling(command.sampling), strength, command.chat_format,
+                lambda piece: self._host.post(ReplyPiece(command.turn, piece)),
+            )  # fmt: skip
         self._host.post(
             ReplyDone(
                 turn=command.turn,
@@ -77,6 +80,7 @@ class Replies:
                 tokens_per_s=stats.tokens_per_s,
                 first_token_ms=stats.time_to_first_token_ms,
                 finish_reason=stats.finish_reason,
+                dropped_messages=stats.dropped_messages,
             )
         )
 
@@ -105,25 +109,48 @@ class Replies:
         def tell(text: str, done: bool = False) -> None:
             self._host.post(ComparePiece(*place, text, done))  # type: ignore[arg-type]
 
-        self._model.use_template(command.chat_format, with_adapter=tuned)
-        text = await self._write(chat, command.probe.messages, greedy, 1.0 if tuned else 0.0, tell)
+        strength = 1.0 if tuned else 0.0
+        with self._given_time_for(command.probe.messages):
+            text, _ = await self._write(chat, command.probe.messages, greedy, strength, command.chat_format, tell)
         tell("", True)
         return text.strip()
 
+    def _given_time_for(self, messages: tuple[ChatMessage, ...]) -> AbstractContextManager[None]:
+        """A conversation is made into tokens in one go, also one into which somebody has put a book."""
+        size = sum(len(message.content) for message in messages)
+        if size < LONG_CONVERSATION:
+            return nullcontext()
+        return busy(self._host, "reading the conversation", size / CHARACTERS_PER_S)
+
     async def _write(
         self, chat: ChatEngine, messages: tuple[ChatMessage, ...], sampling: SamplingConfig, strength: float,
-        tell: Callable[[str], None],
-    ) -> str:  # fmt: skip
-        """Generate a reply; `tell` hears each piece. Lets a stop in between the tokens."""
-        text = ""
-        async for piece in chat.reply([vars(message) for message in messages], sampling, adapter_strength=strength):
-            text += piece.text
-            if piece.text:
-                tell(piece.text)
-            if self._stop_asked:  # also one that came before the engine had begun
-                chat.stop()
-            await asyncio.sleep(0)
-        return text
+        chat_format: str, tell: Callable[[str], None],
+    ) -> tuple[str, ReplyStats]:  # fmt: skip
+        """Generate a reply; `tell` hears each piece. Lets a stop in between the tokens.
+
+        When the GPU is lost the reply is written again on the next one, from its beginning: the same, as its seed is.
+        Only what is new is told.
+        """
+        told = losses = 0
+        while True:
+            self._model.use_template(chat_format, with_adapter=strength != 0)
+            text = ""
+            try:
+                async for piece in chat.reply([vars(turn) for turn in messages], sampling, adapter_strength=strength):
+                    text += piece.text
+                    if len(text) > told:
+                        tell(text[told:])
+                        told = len(text)
+                    if self._stop_asked:  # also one that came before the engine had begun
+                        chat.stop()
+                    await asyncio.sleep(0)
+                assert chat.last_stats is not None  # the reply has ended
+                return text, chat.last_stats
+            except Exception:
+                losses += 1
+                if losses > MOST_LOSSES or not await self._model.was_lost(chat):
+                    raise
+            chat = await self._model.engine()
 
     @handles(ReadLogits, "chat", exclusive=True)
     async def read_logits(self, command: ReadLogits) -> None:

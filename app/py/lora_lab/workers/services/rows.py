@@ -17,7 +17,7 @@ from lora_lab.workers.protocol import (
     SaveCleaned,
     ShowRow,
 )
-from lora_lab.workers.services.datasets import Datasets
+from lora_lab.workers.services.datasets import Datasets, row_by_row
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.wire.dispatch import Host, handles
 
@@ -41,7 +41,8 @@ class Rows:
             mapping = mapping_of(command.mapping)
             if mapping is None:
                 raise DatasetError("Choose the columns of the prompt and the reply, or that of the text.")
-            rows = tuple(_shortened(row) for row in dataset.table.mapping_preview(mapping))
+            with row_by_row(self._host, dataset.table, "reading the first rows"):
+                rows = tuple(_shortened(row) for row in dataset.table.mapping_preview(mapping))
         except DatasetError as error:
             self._host.post(MappingPreviewed(command.request, problem=str(error)))
             return
@@ -59,7 +60,8 @@ class Rows:
             return
         job = self._row_job = asyncio.ensure_future(show_row(dataset, model.tokenizer, command))
         try:
-            shown = await job
+            with row_by_row(self._host, dataset.table, "showing a row"):
+                shown = await job
         except asyncio.CancelledError:
             if not job.cancelled():
                 raise
@@ -76,15 +78,16 @@ class Rows:
         total = len(table) - (0 if command.mended else table.mendable)
         waiting: list[bytes] = []
         size = done = 0
-        async for piece in table.cleaned(command.mended, command.as_conversations):
-            if self._saving is not command or self._datasets.dataset is not dataset:
-                return
-            waiting.append(piece)
-            size += len(piece)
-            done += piece.count(b"\n")
-            if size >= PIECE_BYTES:
-                self._host.post(CleanedPiece(b"".join(waiting), done, total))
-                waiting, size = [], 0
+        with row_by_row(self._host, table, "writing the cleaned file"):
+            async for piece in table.cleaned(command.mended, command.as_conversations):
+                if self._saving is not command or self._datasets.dataset is not dataset:
+                    return
+                waiting.append(piece)
+                size += len(piece)
+                done += piece.count(b"\n")
+                if size >= PIECE_BYTES:
+                    self._host.post(CleanedPiece(b"".join(waiting), done, total))
+                    waiting, size = [], 0
         if size:
             self._host.post(CleanedPiece(b"".join(waiting), done, total))
         self._host.post(CleanedDone(_cleaned_name(dataset.name), done))

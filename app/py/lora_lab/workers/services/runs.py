@@ -1,74 +1,76 @@
-"""Training runs: one at a time, from the first step to the last or to a stop; what was learned is kept."""
+"""Training runs: one at a time, from the first step to the last, to a stop or a pause; what was learned is kept."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Awaitable, Callable
 
-from lora_lab.config import LoraConfig
-from lora_lab.errors import DatasetError, LoraLabError
+from lora_lab.errors import DatasetError, DeviceError, DivergedError, KernelError, LoraLabError, OutOfMemoryError
 from lora_lab.formats.peft import write_adapter
-from lora_lab.formats.zipping import pack_adapter
-from lora_lab.train import StepDone, Trainer, ValidationDone
+from lora_lab.gpu import Device
+from lora_lab.train import CheckpointTimes, StepDone, Trainer, ValidationDone
 from lora_lab.workers.dataset.opened import Choices, OpenDataset, Split
-from lora_lab.workers.model.opened import OpenedModel, model_shape
+from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
-    AdapterExported,
-    AdapterInfo,
-    Failed,
+    Notice,
+    PauseTraining,
+    ResumeTraining,
     StartTraining,
     StopTraining,
     TrainingDone,
+    TrainingResumed,
     TrainingState,
     TrainingStep,
-    TrainSettings,
     ValidationLoss,
 )
 from lora_lab.workers.run.checks import nothing_to_do, refuse
+from lora_lab.workers.run.going_on import Learned, Point, curves_of
+from lora_lab.workers.run.job import Job
 from lora_lab.workers.run.planner import check_settings, lora_config
 from lora_lab.workers.services.adapters import Adapters
+from lora_lab.workers.services.checkpoints import Checkpoints, Keeper
 from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.services.plans import Plans
+from lora_lab.workers.services.results import Results, new_info
 from lora_lab.workers.services.stores import Stores
-from lora_lab.workers.storage.adapter_shelf import zip_name
-from lora_lab.workers.wire.dispatch import Host, failure, handles, hears
+from lora_lab.workers.storage.checkpoints import StoppedAt
+from lora_lab.workers.wire.dispatch import Host, handles, hears
 from lora_lab.workers.wire.seldom import seldom
 from lora_lab.workers.wire.tasks import quietly
 
 NOTHING_LEARNED = "Stopped before the first step: nothing was learned, nothing is kept."
+PAUSING = "Pausing after this step"
 
 
-@dataclass
-class Curves:
-    """A run's losses as (step, loss)."""
-
-    loss: list[tuple[float, float]]
-    validation: list[tuple[float, float]]
+# Of the GPU, without a checkpoint between them: a run that brings it down each time would do so for ever.
+MOST_LOSSES = 3
+SMALLER = "It may be too much for this GPU: choose fewer rows a step, shorter rows or a smaller rank."
 
 
 class Runs:
-    """Answers StartTraining and StopTraining, and tells the page all along how the run goes."""
+    """Answers StartTraining, ResumeTraining, StopTraining, PauseTraining; tells the page all along how the run goes."""
 
     def __init__(
         self, host: Host, gpu: Gpu, stores: Stores, models: Models, adapters: Adapters, datasets: Datasets,
-        plans: Plans,
+        plans: Plans, checkpoints: Checkpoints,
     ) -> None:  # fmt: skip
-        self._host, self._gpu, self._stores, self._models = host, gpu, stores, models
-        self._adapters, self._datasets, self._plans = adapters, datasets, plans
+        self._host, self._gpu, self._models = host, gpu, models
+        self._datasets, self._plans, self._checkpoints = datasets, plans, checkpoints
+        self._results = Results(host, stores, adapters)
         self.training = False  # from the moment that a run was asked for
         self.getting_ready: asyncio.Future[None] | None = None
         self._trainer: Trainer | None = None
-        self._stop_asked = False
+        self._stop_asked = self._pauses = False
 
-    @hears(StartTraining)
-    def asked_for(self, _: StartTraining) -> bool:
+    @hears(StartTraining, ResumeTraining)
+    def asked_for(self, _: StartTraining | ResumeTraining) -> bool:
         """Note that a run was asked for: it can be stopped, and is the only one, while it waits for its turn."""
         if self.training:  # the button was pressed twice
             return False
-        self.training, self._stop_asked = True, False
+        self.training, self._stop_asked, self._pauses = True, False, False
         self._tell_state("loading")
         return True
 
@@ -86,71 +88,166 @@ class Runs:
         elif self._trainer is None:
             await self._datasets.stop_counting()
 
+    @handles(PauseTraining, "training")
+    async def pause_training(self, command: PauseTraining) -> None:
+        """Ask the run to end after what the GPU has been given, to go on later. Before its first step: to stop."""
+        if self._trainer is None or self.getting_ready is not None:
+            await self.stop_training(StopTraining())
+        elif not self._stop_asked:
+            self._stop_asked = self._pauses = True
+            self._tell_state("stopping", detail=PAUSING)
+            self._trainer.pause()
+
     @handles(StartTraining, "training", exclusive=True)
     async def start_training(self, command: StartTraining) -> None:
         """Train from the first step to the last or to a stop; keep the adapter; tell the page all along."""
+        await self._guarded(lambda: self._start(command))
+
+    @handles(ResumeTraining, "training", exclusive=True)
+    async def resume_training(self, _: ResumeTraining) -> None:
+        """Go on with the run that was stopped, from its last checkpoint."""
+        await self._guarded(self._resume)
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._train(command)
+            await work()
         except Exception:
             self._tell_state("error")
             raise
         finally:
             self.training = False
+            if self._checkpoints.changed:
+                with contextlib.suppress(LoraLabError):  # what ended the run is the one to tell
+                    await self._checkpoints.tell_stopped()
 
-    async def _train(self, command: StartTraining) -> None:
-        settings = command.settings
+    async def _start(self, command: StartTraining) -> None:
         ready = None if self._stop_asked else await self._ready_to_train(command)
         if ready is None:
             self._tell_state("idle", detail=NOTHING_LEARNED)
             return
         opened, dataset, split = ready
-        plan, lora = await self._plans.plan_run(settings, split), lora_config(settings, opened.files.config)
-        trainer = self._trainer = plan.trainer
-        try:
-            await self._get_ready(trainer, settings.seed)
-            curves, error = await self._run(trainer)
-            stopped = self._stop_asked or error is not None
-            if trainer.steps_done:
-                tensors = await trainer.adapter.to_tensors()
-                template = chosen.template.source if (chosen := opened.chosen(settings.chat_format)) else None
-                files = write_adapter(tensors, lora, opened.files.config, opened.base_model, template)
-        finally:
-            self._trainer = None
-            self._plans.release(trainer)
-        if trainer.steps_done:
-            probes = dataset.choose_probes(split)
-            info = _new_info(opened, dataset, settings, lora, len(split.trained), trainer, curves)
-            info = await self._keep(info, files)
-            trouble = await self._tell_what_is_kept()
+        async with self._checkpoints.held() as keeps:
+            await self._train(opened, Job.of(dataset, split, command.settings), None, keeps)
+
+    async def _resume(self) -> None:
+        opened = self._models.need_model("Going on needs the run's model")
+        async with self._checkpoints.held() as keeps:
+            if not keeps:
+                raise LoraLabError("The run goes on in another tab already.")
+            stopped, job = await self._checkpoints.stopped()
+            await self._train(opened, job, stopped, keeps)
+
+    async def _train(self, opened: OpenedModel, job: Job, stopped: StoppedAt | None, keeps: bool) -> None:
+        """Do a run, from its beginning or from where it was stopped. `keeps`: checkpoints may be stored."""
+        keeper = self._checkpoints.keeper(opened, job, stopped) if keeps else None
+        learned = await self._learn(job, stopped, keeper)
+        error, kept = learned.error, keeper.kept if keeper is not None else 0
+        was_stopped = self._stop_asked or error is not None
+        is_paused = self._pauses and error is None and learned.steps < learned.total_steps
+        if is_paused and kept == learned.steps > 0:
+            self._tell_state("idle", detail=f"Paused after step {kept:,} of {learned.total_steps:,}.")
+            return
+        was_good = not isinstance(error, DivergedError) or error.has_good_step
+        if learned.steps > 0 and was_good and not (learned.gpu_is_gone and kept):
+            lora, chosen = lora_config(job.settings, opened.files.config), opened.chosen(job.settings.chat_format)
+            template = chosen.template.source if chosen else None
+            files = write_adapter(learned.tensors, lora, opened.files.config, opened.hub_id, template)
+            info = await self._results.keep(new_info(opened, job, lora, learned), files)
+            if keeper is not None:
+                await keeper.forget()
+            trouble = await self._results.tell_what_is_kept()
             # From here to the end of the run nothing else gets a turn: no stop can come after "done".
             self._tell_state("error" if error else "done")
-            self._host.post(TrainingDone(info, stopped, probes))
+            self._host.post(TrainingDone(info, was_stopped, job.probes))
             if trouble:
                 self._host.post(trouble)
         elif error is None:
-            self._tell_state("idle", detail=NOTHING_LEARNED)
+            at = stopped.checkpoint.state.step if stopped else 0
+            self._tell_state("idle", detail=f"Stopped; the run stands at step {at:,}." if at else NOTHING_LEARNED)
         if error:
+            if keeper is not None and isinstance(error, DivergedError):
+                await keeper.forget()  # it would only lead to the same end
             raise error
 
-    async def _keep(self, info: AdapterInfo, files: dict[str, bytes]) -> AdapterInfo:
-        """Keep what was learned. Where the storage refuses, the page gets it as a download before the error."""
-        try:
-            return await self._stores.shelf.add(info, files)
-        except Exception as error:
-            self._host.post(AdapterExported("", zip_name(info.name), pack_adapter(files)))
-            why = str(error).rstrip(".") or type(error).__name__
-            raise LoraLabError(
-                f"The browser's storage did not take the adapter ({why}). It was given as a download instead."
-            ) from error
+    async def _learn(self, job: Job, stopped: StoppedAt | None, keeper: Keeper | None) -> Learned:
+        """Run to the end, a stop or an error; after a loss of the GPU on another one, from the last checkpoint."""
+        point = Point(stopped.checkpoint.state if stopped else None)
+        while True:
+            device = await self._gpu.device()
+            try:
+                return await self._learn_on(device, point, job, stopped, keeper)
+            except Exception as error:
+                if isinstance(error, KernelError) and device.use_plainer_kernels():
+                    self._host.post(Notice(f"{error}\nPlainer kernels, which are slower, take its place."))
+                    self._plans.forget()
+                    continue
+                if not await self._gpu.is_lost(device):
+                    if isinstance(error, OutOfMemoryError):
+                        raise await self._plans.with_advice(error, job.settings, job.split) from error
+                    raise
+                lost = error
+            self._tell_state("loading", detail="The GPU was lost and is asked for anew; the run goes on then.")
+            if (gave_up := await self._give_up(point, lost)) is not None:
+                return gave_up
+            step = f"step {point.step:,}" if point.step else "its beginning"
+            losses = "once" if self._gpu.losses == 1 else f"{self._gpu.losses} times"
+            self._host.post(Notice(f"The GPU was lost ({losses}) and is back: the run goes on from {step}."))
 
-    async def _tell_what_is_kept(self) -> Failed | None:
-        """Send the list of adapters and the storage's numbers. Returns what went wrong: the result matters more."""
+    async def _give_up(self, point: Point, lost: Exception) -> Learned | None:
+        """Wait for another GPU. Return what there is of a run that cannot go on, or shall not."""
+        if self._stop_asked:
+            return point.learned(None)
+        if point.lost() > MOST_LOSSES:
+            said = f"The GPU was lost {MOST_LOSSES + 1} times in a row: {lost}\n{SMALLER}"
+            return point.learned(DeviceError(said), gpu_is_gone=True)
+        self.getting_ready = asyncio.ensure_future(_quiet(self._gpu.device))
         try:
-            await self._adapters.tell_adapters()
-            await self._stores.tell_storage()
-        except Exception as error:
-            return failure("storage", error)
-        return None
+            await self.getting_ready
+        except asyncio.CancelledError:
+            if not self._stop_asked:
+                raise
+        except DeviceError as gone:
+            kept = f"What was learned in {point.step:,} steps is kept." if point.step else "Nothing was learned yet."
+            return point.learned(DeviceError(f"{gone}\n{kept}"), gpu_is_gone=True)
+        finally:
+            self.getting_ready = None
+        return point.learned(None) if self._stop_asked else None
+
+    async def _learn_on(
+        self, device: Device, point: Point, job: Job, stopped: StoppedAt | None, keeper: Keeper | None
+    ) -> Learned:
+        """Run from `point` on, on this device. Raises what `get_ready` does, and any error that comes of its loss."""
+        trainer = self._trainer = (await self._plans.plan_run(job.settings, job.split)).trainer
+        point.total_steps, point.recomputed_layers = trainer.total_steps, trainer.memory.recomputed_layers
+        try:
+            await self._get_ready(trainer, job.settings.seed)
+            if self._stop_asked and point.step:
+                return point.learned(None)
+            if not self._stop_asked:
+                await self._go_on(trainer, point, stopped, keeper)
+            error = await self._run(device, trainer, job.settings.checkpoint_every, keeper, point)
+            tensors = await trainer.adapter.to_tensors() if trainer.steps_done else {}
+            return Learned(
+                trainer.steps_done, trainer.total_steps, tensors, curves_of(trainer.losses, trainer.validation_losses),
+                error, point.recomputed_layers,
+            )  # fmt: skip
+        finally:
+            self._trainer = None
+            self._plans.release(trainer)
+
+    async def _go_on(self, trainer: Trainer, point: Point, stopped: StoppedAt | None, keeper: Keeper | None) -> None:
+        """Take a run that was got ready to where it was interrupted, if it was, and tell the page of it."""
+        differs = await keeper.use(trainer) if keeper is not None else ""
+        if point.is_new:
+            if stopped is None or keeper is None:
+                return
+            differs = await keeper.refuse_other(stopped)
+        if point.state is not None:
+            trainer.restore(point.state)
+        curves = point.curves()
+        self._host.post(
+            TrainingResumed(point.step, trainer.total_steps, tuple(curves.loss), tuple(curves.validation), differs)
+        )
 
     async def _ready_to_train(self, command: StartTraining) -> tuple[OpenedModel, OpenDataset, Split] | None:
         """Return what the run works on, its tokens counted; None when it was stopped meanwhile."""
@@ -169,6 +266,8 @@ class Runs:
         bad = dataset.cut(choices).bad_rows
         if bad and not command.accept_problems:
             raise DatasetError(f"{bad} rows cannot be used. Mend them, or agree to train on the good rows only.")
+        if asks := dataset.asks:
+            raise DatasetError(f"Say first how the rows are to be read: {'; '.join(asks)}.")
         split = dataset.split(command.settings)
         if problem := nothing_to_do(split):
             raise DatasetError(problem.message)
@@ -202,30 +301,39 @@ class Runs:
         finally:
             self.getting_ready = None
 
-    async def _run(self, trainer: Trainer) -> tuple[Curves, LoraLabError | None]:
-        """Run to the end; return the loss curves, and the error that ended the run early if there was one."""
-        curves = Curves([], [])
+    async def _run(
+        self, device: Device, trainer: Trainer, checkpoint_every: int | None, keeper: Keeper | None, point: Point
+    ) -> LoraLabError | None:
+        """Run to the end; return the error that ended the run early if there was one."""
         if self._stop_asked:
-            return curves, None
-        self._tell_state("training", 0, trainer.total_steps)
+            return None
+        self._tell_state("training", trainer.steps_done, trainer.total_steps)
+        point.is_new = False
         try:
-            async for event in trainer.run():
+            async for event in trainer.run(CheckpointTimes(checkpoint_every, 3 * 4 * trainer.adapter.size)):
                 if isinstance(event, StepDone):
-                    curves.loss.append((event.step, event.loss))
                     self._host.post(_step(event))
                 elif isinstance(event, ValidationDone):
-                    curves.validation.append((event.step, event.loss))
                     self._host.post(ValidationLoss(event.step, event.loss))
+                else:
+                    point.take(event.state)  # for a lost GPU; what is stored is for all else
+                    if keeper is not None:
+                        await keeper.keep(event.state)
                 await asyncio.sleep(0)  # let a stop, a rename or a list in
         except LoraLabError as error:
-            (await self._gpu.device()).raise_if_lost()  # then nothing can be read back
-            return curves, error
-        return curves, None
+            if await self._gpu.is_lost(device):  # then nothing can be read back
+                raise
+            return error
+        return None
 
     def _tell_state(self, state: str, done: float = 0, total: float = 0, detail: str = "") -> None:
         if self._stop_asked and state in ("loading", "compiling", "training"):
             state = "stopping"
         self._host.post(TrainingState(state, detail, done, total))  # type: ignore[arg-type]
+
+
+async def _quiet(work: Callable[[], Awaitable[object]]) -> None:
+    await quietly(work)
 
 
 def _step(event: StepDone) -> TrainingStep:
@@ -239,32 +347,4 @@ def _step(event: StepDone) -> TrainingStep:
         tokens_per_s=event.tokens_per_s,
         elapsed_ms=event.elapsed_ms,
         left_ms=event.eta_ms,
-    )
-
-
-def _new_info(
-    opened: OpenedModel, dataset: OpenDataset, settings: TrainSettings, lora: LoraConfig, rows: int, trainer: Trainer,
-    curves: Curves,
-) -> AdapterInfo:  # fmt: skip
-    """Return what is kept beside a trained adapter; the store gives it an id, a date and a free name."""
-    steps = trainer.steps_done
-    return AdapterInfo(
-        id="",
-        name=f"{dataset.title.removesuffix('.jsonl')}, {steps} step{'s' if steps != 1 else ''}",
-        created_at="",
-        base_model=opened.base_model,
-        dataset=dataset.name,
-        rows=rows,
-        steps=steps,
-        rank=lora.rank,
-        alpha=lora.alpha,
-        targets=lora.targets,
-        size_bytes=0,
-        model_shape=model_shape(opened.files.config),
-        learning_rate=settings.learning_rate,
-        recomputed_layers=trainer.memory.recomputed_layers,
-        final_loss=curves.loss[-1][1],
-        loss_curve=tuple(curves.loss),
-        validation_curve=tuple(curves.validation),
-        chat_format=chosen.title if (chosen := opened.chosen(settings.chat_format)) else "",
     )

@@ -19,6 +19,7 @@ from lora_lab.workers.protocol import (
     PlanTraining,
     ReadDataset,
     ReadValidation,
+    ResumeTraining,
     StartTraining,
     TimeTraining,
     TrainingTimed,
@@ -43,7 +44,7 @@ class Trials:
         self._trial: asyncio.Future[RunTime | None] | None = None
 
     @hears(OpenModel, ReadDataset, ReadValidation, ClearDataset, PlanTraining, TimeTraining, StartTraining,
-           ImportAdapter)  # fmt: skip
+           ResumeTraining, ImportAdapter)  # fmt: skip
     def make_room(self, command: Command) -> None:
         """End the trial that is going on, and any that has not begun: these commands do not wait for one."""
         self._newest = command

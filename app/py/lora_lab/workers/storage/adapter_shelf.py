@@ -1,22 +1,31 @@
-"""The adapters that stay: one folder each, PEFT's files as they are exported, and a `lora-lab.json` about the rest."""
+"""The adapters that stay: one folder each, PEFT's files as they are exported, and a `lora-lab.json` about the rest.
+
+An adapter whose `lora-lab.json` is lost or damaged is still one: what it is stands in PEFT's files, too (`mend`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import secrets
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from lora_lab.errors import AdapterError
+from lora_lab.errors import AdapterError, LoraLabError
+from lora_lab.formats.json_reader import read_json
+from lora_lab.formats.peft import WEIGHTS_FILE
+from lora_lab.formats.peft_config import CONFIG_FILE
+from lora_lab.formats.safetensors import read_arrays
 from lora_lab.workers.protocol import AdapterInfo, SampleAnswer
 from lora_lab.workers.storage.folders import Folder
+from lora_lab.workers.storage.whole_file import read_whole, write_whole
 from lora_lab.workers.wire.codec import from_dict, to_dict
 
 ABOUT = "lora-lab.json"
 DELETED = "deleted"
+ADDING = "adding"  # stands in an adapter's folder until all of it does
+OURS = (ABOUT, f"{ABOUT}.new", DELETED, ADDING)
 MAX_NAME_LENGTH = 80
 
 
@@ -36,20 +45,22 @@ class AdapterStore:
     async def add(self, info: AdapterInfo, files: dict[str, bytes]) -> AdapterInfo:
         """Keep an adapter under a fresh id and a name that no other has; return its info with both, size and date."""
         async with self._changing:
-            taken = {other.name for other in await self.all()}
-            now = datetime.now(UTC).isoformat(timespec="seconds")
+            others = await self.all()
+            taken = {other.name for other in others}
             info = replace(
                 info,
                 id=secrets.token_hex(8),
                 name=_free_name(_clean_name(info.name), taken),
-                created_at=now,
+                created_at=_now_but_for({other.created_at for other in others}),
                 size_bytes=sum(map(len, files.values())),
             )
             try:
                 folder = await self.folder.folder(info.id)
+                await folder.write(ADDING, b"")
                 for name, data in files.items():
                     await folder.write(name, data)
-                await self._write_about(info)  # last: a folder without it is none
+                await self._write_about(info)  # last: a folder that is being added and has none is none
+                await folder.delete(ADDING)
             except Exception:
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     await self.folder.delete(info.id)  # storage is full: leave no half adapter behind
@@ -66,7 +77,7 @@ class AdapterStore:
         """Return PEFT's files of an adapter by name."""
         await self.info(id)
         folder = await self.folder.folder(id)
-        return {name: await folder.read(name) for name in await folder.names() if name not in (ABOUT, DELETED)}
+        return {name: await folder.read(name) for name in await folder.names() if name not in OURS}
 
     async def rename(self, id: str, name: str) -> AdapterInfo:
         """Give an adapter a name that no other has; an empty one changes nothing."""
@@ -100,33 +111,91 @@ class AdapterStore:
         """
         for id in await self.folder.names():
             with contextlib.suppress(Exception):  # another tab holds or has removed it: the next start's business
-                names = await (await self.folder.folder(id)).names()
-                if DELETED in names or ABOUT not in names:
+                folder = await self.folder.folder(id)
+                names = await folder.names()
+                if ADDING in names:  # if its weights are whole, their run has still its last checkpoint, and the curves
+                    is_half = await self._about(id) is None
+                else:
+                    is_half = not await _has_about(folder) and await _read_peft(folder) is None
+                if is_half or DELETED in names:
                     await self.folder.delete(id)
+                elif ADDING in names:
+                    await folder.delete(ADDING)
+
+    async def mend(self) -> list[str]:
+        """Write anew what is known of adapters whose `lora-lab.json` is lost; return what there is to say of them.
+
+        Not while another tab is open: it may be in the middle of `add`.
+        """
+        said = []
+        for id in await self.folder.names():
+            folder = await self.folder.folder(id)
+            names = await folder.names()
+            if DELETED in names or await self._about(id) is not None:
+                continue
+            about = await read_whole(folder, ABOUT)
+            if about is not None:
+                said.append(f"The adapter in {id} is of another version of LoRA Lab: it is kept and not shown.")
+            elif (found := await _read_peft(folder)) is None:
+                left = ", ".join(names) or "nothing"
+                said.append(f"The adapter in {id} is damaged and cannot be shown: {left} is left.")
+            else:
+                taken = {other.name for other in await self.all()}
+                info = replace(found, id=id, name=_free_name("Recovered adapter", taken))
+                await self._write_about(info)
+                said.append(f"What was known of an adapter is lost, its weights are not: it is kept as {info.name!r}.")
+        return said
 
     async def _about(self, id: str) -> AdapterInfo | None:
         if id not in await self.folder.names():
             return None
         try:
             folder = await self.folder.folder(id)
-            names = await folder.names()
-            if DELETED in names or ABOUT not in names:
+            if DELETED in await folder.names() or (about := await read_whole(folder, ABOUT)) is None:
                 return None
-            info: AdapterInfo = from_dict(AdapterInfo, json.loads(await folder.read(ABOUT)))
+            info: AdapterInfo = from_dict(AdapterInfo, about)
         except Exception:  # written by another version: its files are kept, the list goes on without it
             return None
         return info
 
     async def _write_about(self, info: AdapterInfo) -> AdapterInfo:
-        folder = await self.folder.folder(info.id)
-        await folder.write(ABOUT, json.dumps(to_dict(replace(info, fits=None)), ensure_ascii=False).encode())
+        await write_whole(await self.folder.folder(info.id), ABOUT, to_dict(replace(info, fits=None)))
         return info
+
+
+async def _has_about(folder: Folder) -> bool:
+    names = await folder.names()
+    return ABOUT in names or f"{ABOUT}.new" in names
+
+
+async def _read_peft(folder: Folder) -> AdapterInfo | None:
+    """Return what PEFT's files say of an adapter; None unless both are there and whole."""
+    try:
+        config, weights = [await folder.read(name) for name in (CONFIG_FILE, WEIGHTS_FILE)]
+        read_arrays(weights, WEIGHTS_FILE)
+        about = read_json(config)
+        rank, alpha, targets = int(about["r"]), float(about["lora_alpha"]), tuple(map(str, about["target_modules"]))
+        base_model = str(about.get("base_model_name_or_path") or "")
+    except (FileNotFoundError, LoraLabError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return AdapterInfo(
+        id="", name="", created_at=datetime.now(UTC).isoformat(timespec="seconds"), base_model=base_model, dataset="",
+        rows=0, steps=0, rank=rank, alpha=alpha, targets=targets, size_bytes=len(config) + len(weights),
+    )  # fmt: skip
 
 
 def zip_name(name: str) -> str:
     """Return a file name for an adapter of this name that every system takes."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
     return f"{slug or 'adapter'}-lora.zip"
+
+
+def _now_but_for(taken: set[str]) -> str:
+    """Return the time in UTC, which no other adapter has: the list is ordered by it, and clocks are coarse."""
+    now = datetime.now(UTC)
+    while (written := now.isoformat(timespec="microseconds")) in taken:
+        now += timedelta(microseconds=1)
+    return written
 
 
 def _clean_name(name: str) -> str:

@@ -1,150 +1,136 @@
-"""The models that the site holds: fetched once, checked, kept in the browser, and read from there.
+"""Files of models: fetched once, checked, kept in the browser, and read from there.
 
 A file is stored under its sha256. While it comes it is `<sha256>.part`; an interrupted one is continued with a range
 request. Only a file whose digest was right gets the mark `<sha256>.ok`; a file without the mark is never used. When
-the browser stores nothing, the file is kept in memory for as long as the page is open.
+the browser stores nothing, the file is kept in memory for as long as the page is open. Knows nothing of what the files
+are of, and who has them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from lora_lab.errors import LoraLabError, ModelError
-from lora_lab.formats.byte_source import ByteSource, UrlSource
-from lora_lab.workers.protocol import ModelProgress, NamedBlob
+from lora_lab.javascript import JsError, call
 from lora_lab.workers.storage.folders import Home, OpfsFolder, StorageError, Writer, open_writer
-from lora_lab.workers.wire.host import fetch_bytes, site_url
+from lora_lab.workers.storage.progress import Fetched, ProgressMeter
+from lora_lab.workers.wire.tasks import quietly
 
-ATTEMPTS = 4  # of one file, each going on where the last broke off
-PROGRESS_EVERY_S = 0.1
+ATTEMPTS = 5  # that bring nothing, in a row; each goes on where the last broke off
+STALLED_S = 30  # without a byte: then the connection counts as broken
 CHECK_CHUNK_BYTES = 4 << 20
+BUSY = {408, 429, 500, 502, 503, 504}  # answers of a server that may have another in a moment
 
 
 @dataclass(frozen=True)
-class SiteFile:
-    """One file of a model as models/index.json lists it. `path` counts from models/."""
+class WantedFile:
+    """A file of a model: its name, where it is fetched, and what it must be.
+
+    Without a `sha256` the size is all there is to check, and `place`, which must name a version, is its identity.
+    """
 
     path: str
+    url: str
     size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class SiteModel:
-    """A model that the site holds."""
-
-    id: str
-    title: str
-    files: tuple[SiteFile, ...]
-    base_model: str | None = None  # its name on the Hugging Face hub, for adapter_config.json
+    sha256: str | None
+    place: str = ""
 
     @property
-    def size_bytes(self) -> int:
-        """Size of all files together."""
-        return sum(file.size_bytes for file in self.files)
+    def key(self) -> str:
+        """What it is stored under."""
+        return self.sha256 or hashlib.sha256((self.place or self.url).encode()).hexdigest()
 
 
-async def find_site_model(model_id: str | None) -> tuple[SiteModel, set[str]]:
-    """Return the model with this id (None: the default), and the digests of all files the site holds."""
-    index = json.loads(await fetch_bytes("models/index.json"))
-    models = index["models"]
-    if not models:
-        raise ModelError(
-            "This site was built without a model. Choose one of your own below: a .gguf file, or the "
-            "files of a Hugging Face folder."
-        )
-    chosen = model_id or index["default"]
-    if chosen not in models:
-        raise ModelError(f"This site has no model called {chosen!r}. It has: {', '.join(sorted(models))}.")
-    known = {file["sha256"] for model in models.values() for file in model["files"]}
-    entry = models[chosen]
-    files = tuple(SiteFile(file["path"], int(file["size_bytes"]), file["sha256"]) for file in entry["files"])
-    return SiteModel(chosen, entry.get("title") or chosen, files, entry.get("base_model")), known
+# From an answer that is no success to what a person is told: the file, the status, and the headers X-Error-Code and
+# X-Error-Message.
+Answer = Callable[[WantedFile, int, str | None, str | None], LoraLabError]
 
 
-async def open_on_site(model: SiteModel) -> list[ByteSource]:
-    """Return a model's files to be read where they are, range by range; nothing is fetched whole or kept."""
-    return [await UrlSource.open(site_url(f"models/{file.path}"), file.path) for file in model.files]
+class FileCache:
+    """Fetches files and keeps them. `answer` words what a server says in place of a file."""
 
+    def __init__(self, home: Home, on_trouble: Callable[[str], None]) -> None:
+        self.home, self.on_trouble = home, on_trouble
+        self._in_memory: dict[str, Any] = {}  # key -> Blob
 
-class ProgressMeter:
-    """Turns byte counts into ModelProgress events: not too many of them, with a rate over the last seconds."""
+    async def obtain(self, files: Iterable[WantedFile], tell: Callable[[Fetched], None], answer: Answer) -> list[Any]:
+        """Return every file as a Blob, fetching what is not there yet. Cancelled, it leaves what has come."""
+        wanted = list(files)
+        meter = ProgressMeter(tell, sum(file.size_bytes for file in wanted))
+        return [await self._obtain(file, meter, answer) for file in wanted]
 
-    def __init__(self, post: Callable[[ModelProgress], None], total_bytes: int) -> None:
-        self.post, self.total_bytes = post, total_bytes
-        self.done_bytes = 0
-        self._history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=40)
-        self._told = 0.0
-
-    def add(self, size_bytes: int, file: str) -> None:
-        """Count bytes of `file` that have come; tell the page if it was not told just now."""
-        self.done_bytes += size_bytes
-        now = time.monotonic()
-        if now - self._told < PROGRESS_EVERY_S and self.done_bytes < self.total_bytes:
-            return
-        self._told = now
-        self._history.append((now, self.done_bytes))
-        (then, before), left = self._history[0], self.total_bytes - self.done_bytes
-        rate = (self.done_bytes - before) / (now - then) if now > then else None
-        left_ms = left / rate * 1000 if rate else None
-        self.post(ModelProgress("download", self.done_bytes, self.total_bytes, rate, left_ms, file))
-
-
-class ModelCache:
-    """Fetches models of the site and keeps them."""
-
-    def __init__(self, home: Home, post: Callable[[Any], None], on_trouble: Callable[[str], None]) -> None:
-        self.home, self.post, self.on_trouble = home, post, on_trouble
-        self._in_memory: dict[str, Any] = {}  # sha256 -> Blob
-
-    async def files(self, model: SiteModel, known: set[str]) -> tuple[NamedBlob, ...]:
-        """Return every file of a model as a Blob, fetching what is not there yet."""
-        meter = ProgressMeter(self.post, model.size_bytes)
-        blobs = [await self._file(model, file, meter) for file in model.files]
-        await self._forget_all_but(known)
-        return tuple(NamedBlob(file.path, blob) for file, blob in zip(model.files, blobs, strict=True))
-
-    async def _file(self, model: SiteModel, file: SiteFile, meter: ProgressMeter) -> Any:
-        if file.sha256 in self._in_memory:
-            meter.add(file.size_bytes, file.path)
-            return self._in_memory[file.sha256]
-        url = site_url(f"models/{file.path}")
+    async def _obtain(self, file: WantedFile, meter: ProgressMeter, answer: Answer) -> Any:
+        if file.key in self._in_memory:
+            meter.skip(file.size_bytes, file.path)
+            return self._in_memory[file.key]
         before = meter.done_bytes
-        if isinstance(self.home.folder, OpfsFolder):
+        if (folder := await self._folder()) is not None:
             try:
-                folder = await self.home.folder.folder("models")
-                return await _stored(folder, file, url, meter)
+                return await _stored(folder, file, meter, answer)
             except StorageError as error:
                 self.on_trouble(f"The model is kept in memory only, and fetched again next time: {error}.")
                 meter.done_bytes = before
-        blob = await _in_memory(file, url, meter)
-        self._in_memory[file.sha256] = blob
+        blob = await _in_memory(file, meter, answer)
+        self._in_memory[file.key] = blob
         return blob
 
-    async def _forget_all_but(self, known: set[str]) -> None:
-        """Delete stored files that the site no longer has: older versions of its models."""
+    async def find(self, file: WantedFile) -> Any | None:
+        """Return a file that is there whole and was found good, as a Blob; None else. Nothing is fetched."""
+        if file.key in self._in_memory:
+            return self._in_memory[file.key]
+        if (folder := await self._folder()) is None or f"{file.key}.ok" not in await folder.names():
+            return None
+        with suppress(FileNotFoundError):
+            blob = await folder.blob(f"{file.key}.part")
+            return blob if int(blob.size) == file.size_bytes else None
+        return None
+
+    async def done_bytes(self, file: WantedFile) -> int:
+        """Return how much of a file is there already."""
+        if file.key in self._in_memory:
+            return file.size_bytes
+        if (folder := await self._folder()) is not None:
+            with suppress(FileNotFoundError):
+                return min(file.size_bytes, int((await folder.blob(f"{file.key}.part")).size))
+        return 0
+
+    async def discard(self, keys: set[str]) -> None:
+        """Delete the files that are stored under these."""
+        for key in keys:
+            self._in_memory.pop(key, None)
+            if (folder := await self._folder()) is not None:
+                await folder.delete(f"{key}.ok")
+                await folder.delete(f"{key}.part")
+
+    async def keep_only(self, keys: set[str]) -> None:
+        """Delete every file that is stored under none of these."""
+        for key in set(self._in_memory) - keys:
+            del self._in_memory[key]
+        if (folder := await self._folder()) is not None:
+            for name in await folder.names():
+                if name.split(".")[0] not in keys:
+                    await folder.delete(name)
+
+    async def _folder(self) -> OpfsFolder | None:
         if not isinstance(self.home.folder, OpfsFolder):
-            return
-        folder = await self.home.folder.folder("models")
-        for name in await folder.names():
-            if name.split(".")[0] not in known:
-                await folder.delete(name)
+            return None
+        with suppress(StorageError):
+            return await self.home.folder.folder("models")
+        return None
 
 
-async def _stored(folder: OpfsFolder, file: SiteFile, url: str, meter: ProgressMeter) -> Any:
-    part, mark = f"{file.sha256}.part", f"{file.sha256}.ok"
+async def _stored(folder: OpfsFolder, file: WantedFile, meter: ProgressMeter, answer: Answer) -> Any:
+    part, mark = f"{file.key}.part", f"{file.key}.ok"
     names = await folder.names()
     if mark in names and part in names:
         blob = await folder.blob(part)
         if int(blob.size) == file.size_bytes:
-            meter.add(file.size_bytes, file.path)
+            meter.skip(file.size_bytes, file.path)
             return blob
         await folder.delete(mark)
     digest = hashlib.sha256()
@@ -154,33 +140,31 @@ async def _stored(folder: OpfsFolder, file: SiteFile, url: str, meter: ProgressM
         if start != writer.size_bytes:  # longer than the file: it is not the file; or another tab writes it too
             await writer.start_over()
             digest = hashlib.sha256()
-        meter.add(writer.size_bytes, file.path)
-        await _fetch(url, file, writer, digest, meter)
+        meter.skip(writer.size_bytes, file.path)
+        await _fetch(file, writer, digest, meter, answer)
     finally:
         await writer.close()
-    if digest.hexdigest() != file.sha256:
+    if _is_wrong(file, digest):
         await folder.delete(part)
         raise _wrong_digest(file, digest.hexdigest())
     await folder.write(mark, b"")
     return await folder.blob(part)
 
 
-async def _digest_stored(folder: OpfsFolder, part: str, file: SiteFile, digest: Any) -> int:
+async def _digest_stored(folder: OpfsFolder, part: str, file: WantedFile, digest: Any) -> int:
     """Feed what is already stored to `digest`; return its size, 0 when it cannot be the beginning of the file.
 
     StorageError when it cannot be read.
     """
-    from pyodide.ffi import JsException
-
     try:
         blob = await folder.blob(part)
         size = int(blob.size)
         if size > file.size_bytes:
             return 0
         for offset in range(0, size, CHECK_CHUNK_BYTES):
-            chunk = await blob.slice(offset, min(size, offset + CHECK_CHUNK_BYTES)).arrayBuffer()
+            chunk = await call(blob.slice(offset, min(size, offset + CHECK_CHUNK_BYTES)), "arrayBuffer")
             digest.update(chunk.to_memoryview())
-    except (JsException, FileNotFoundError) as error:
+    except (JsError, FileNotFoundError) as error:
         raise StorageError(f"what is stored of {file.path} could not be read: {error}") from error
     return size
 
@@ -205,48 +189,87 @@ class _MemoryWriter:
     async def close(self) -> None: ...
 
 
-async def _in_memory(file: SiteFile, url: str, meter: ProgressMeter) -> Any:
+async def _in_memory(file: WantedFile, meter: ProgressMeter, answer: Answer) -> Any:
     import js
 
     writer, digest = _MemoryWriter(), hashlib.sha256()
-    await _fetch(url, file, writer, digest, meter)
-    if digest.hexdigest() != file.sha256:
+    await _fetch(file, writer, digest, meter, answer)
+    if _is_wrong(file, digest):
         raise _wrong_digest(file, digest.hexdigest())
     return js.Blob.new(writer.chunks)
 
 
-async def _fetch(url: str, file: SiteFile, writer: Writer, digest: Any, meter: ProgressMeter) -> None:
+async def _fetch(file: WantedFile, writer: Writer, digest: Any, meter: ProgressMeter, answer: Answer) -> None:
     """Append the rest of a file to `writer`, going on after a broken connection."""
-    from pyodide.ffi import JsException
-
-    for attempt in range(ATTEMPTS):
+    tried, before = 0, writer.size_bytes
+    while writer.size_bytes != file.size_bytes:
+        try:
+            await _fetch_rest(file, writer, digest, meter, answer)
+            reason = f"it ended after {writer.size_bytes:,} of {file.size_bytes:,} bytes"
+        except (JsError, _Busy) as error:
+            reason = str(error)
         if writer.size_bytes == file.size_bytes:
             return
-        try:
-            await _fetch_rest(url, file, writer, digest, meter)
-        except JsException as error:
-            if attempt == ATTEMPTS - 1:
-                raise ModelError(
-                    f"The download of {file.path} broke off {ATTEMPTS} times: {error}. Check the connection and "
-                    "reload; it goes on where it stopped."
-                ) from error
-            await asyncio.sleep(2**attempt)
-    if writer.size_bytes != file.size_bytes:
-        raise ModelError(f"{file.path} has {writer.size_bytes:,} bytes; the site's index says {file.size_bytes:,}.")
+        tried, before = (1 if writer.size_bytes > before else tried + 1), writer.size_bytes
+        if tried == ATTEMPTS:
+            raise ModelError(
+                f"The download of {file.path} broke off {ATTEMPTS} times: {reason}. Check the connection and try "
+                "again; it goes on where it stopped."
+            )
+        meter.wait(file.path)
+        await asyncio.sleep(2 ** (tried - 1))
 
 
-async def _fetch_rest(url: str, file: SiteFile, writer: Writer, digest: Any, meter: ProgressMeter) -> None:
+class _Busy(Exception):
+    """The server may have the file in a moment."""
+
+
+async def _fetch_rest(file: WantedFile, writer: Writer, digest: Any, meter: ProgressMeter, answer: Answer) -> None:
     import js
+    from pyodide.ffi import to_js
 
-    headers = js.Headers.new()
-    if writer.size_bytes:
-        headers.set("Range", f"bytes={writer.size_bytes}-")
-    response = await js.fetch(url, headers=headers)
-    if not response.ok:
-        raise LoraLabError(f"{file.path} could not be fetched: the server answered {response.status}.")
+    # A plain range and no other header: a request to another origin is not preceded by one that asks for leave then.
+    headers = {"Range": f"bytes={writer.size_bytes}-"} if writer.size_bytes else {}
+    # What comes from elsewhere is kept once, and not in the browser's cache besides.
+    cache = "no-store" if file.place else "default"
+    abort = js.AbortController.new()
+    options = {"headers": headers, "cache": cache, "referrerPolicy": "no-referrer", "credentials": "omit",
+               "signal": abort.signal}  # fmt: skip
+    watch = asyncio.ensure_future(quietly(lambda: _watch(file, writer, meter, abort)))
+    try:
+        response = await call(js, "fetch", file.url, to_js(options, dict_converter=js.Object.fromEntries))
+        if int(response.status) in BUSY:
+            raise _Busy(f"the server answered {response.status}")
+        if not response.ok:
+            raise answer(file, int(response.status), *error_headers(response))
+        await _append_body(file, response, writer, digest, meter)
+    except BaseException:
+        abort.abort()  # who waits may be cancelled: nothing more shall come
+        raise
+    finally:
+        watch.cancel()
+
+
+async def _watch(file: WantedFile, writer: Writer, meter: ProgressMeter, abort: Any) -> None:
+    """Tell how far a file is also while nothing comes, and give a connection up that has brought nothing for long."""
+    before, still_s = writer.size_bytes, 0
+    while still_s < STALLED_S:
+        await asyncio.sleep(1)
+        still_s = still_s + 1 if writer.size_bytes == before else 0
+        before = writer.size_bytes
+        meter.add(0, file.path)
+    abort.abort()
+
+
+def error_headers(response: Any) -> tuple[str | None, str | None]:
+    """Return what the hub says of an error, where it says it: its code and its words."""
+    return response.headers.get("X-Error-Code"), response.headers.get("X-Error-Message")
+
+
+async def _append_body(file: WantedFile, response: Any, writer: Writer, digest: Any, meter: ProgressMeter) -> None:
     skip = 0 if response.status == 206 or not writer.size_bytes else writer.size_bytes  # a server without ranges
     reader = response.body.getReader()
-    while not (part := await reader.read()).done:
+    while not (part := await call(reader, "read")).done:
         chunk = part.value
         size = int(chunk.byteLength)
         if skip >= size:
@@ -256,13 +279,18 @@ async def _fetch_rest(url: str, file: SiteFile, writer: Writer, digest: Any, met
             chunk, skip = chunk.subarray(skip), 0
             size = int(chunk.byteLength)
         if writer.size_bytes + size > file.size_bytes:
-            raise ModelError(f"{file.path} is longer than the {file.size_bytes:,} bytes of the site's index.")
+            raise ModelError(f"{file.path} is longer than the {file.size_bytes:,} bytes that it should have.")
         digest.update(chunk.to_memoryview())
         await writer.append(chunk)
         meter.add(size, file.path)
 
 
-def _wrong_digest(file: SiteFile, found: str) -> ModelError:
+def _is_wrong(file: WantedFile, digest: Any) -> bool:
+    return file.sha256 is not None and digest.hexdigest() != file.sha256
+
+
+def _wrong_digest(file: WantedFile, found: str) -> ModelError:
     return ModelError(
-        f"{file.path} was damaged on the way: its sha256 is {found}; wanted {file.sha256}. Reload to fetch it again."
+        f"{file.path} was damaged on the way: its sha256 is {found}; wanted {file.sha256}. It was thrown away: try "
+        "again to fetch it anew."
     )

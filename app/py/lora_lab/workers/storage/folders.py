@@ -6,15 +6,23 @@ they do not. Nothing here needs SharedArrayBuffer or JSPI.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lora_lab.errors import LoraLabError
-from lora_lab.workers.storage.tabs import BrowserLocks, Locks
+from lora_lab.javascript import JsError, call, count, options
+from lora_lab.workers.storage.tabs import RUN_LOCK, BrowserLocks, Locks
+
+MOST_BYTES = 2**53 - 1  # that JavaScript can count
 
 
 class StorageError(LoraLabError):
     """The browser refused to store or to give back a file."""
+
+
+class FullError(StorageError):
+    """There is no room for more."""
 
 
 class Folder(Protocol):
@@ -69,28 +77,31 @@ class OpfsFolder:
         self.handle = handle  # FileSystemDirectoryHandle
 
     async def names(self) -> list[str]:
-        from pyodide.ffi import JsException
-
         found = []
         try:
-            entries = self.handle.keys()
-            while not (entry := await entries.next()).done:
+            entries = await call(self.handle, "keys")
+            while not (entry := await call(entries, "next")).done:
                 found.append(str(entry.value))
-        except JsException as error:
+        except JsError as error:
             raise StorageError(f"{self.handle.name} could not be listed: {error}") from error
         return sorted(found)
 
     async def blob(self, name: str) -> Any:
         """Return the file as a JavaScript File, to be read by parts. FileNotFoundError if there is none."""
-        from pyodide.ffi import JsException
-
         try:
-            return await (await self.handle.getFileHandle(name)).getFile()
-        except JsException as error:
+            return await call(await call(self.handle, "getFileHandle", name), "getFile")
+        except JsError as error:
             raise FileNotFoundError(name) from error
 
     async def read(self, name: str) -> bytes:
-        return (await (await self.blob(name)).arrayBuffer()).to_bytes()
+        blob = await self.blob(name)
+        try:
+            data: bytes = (await call(blob, "arrayBuffer")).to_bytes()
+        except JsError as error:
+            raise StorageError(f"{name} could not be read: {error}") from error
+        if len(data) != int(blob.size):
+            raise StorageError(f"{name} has {int(blob.size):,} bytes, of which {len(data):,} could be read")
+        return data
 
     async def write(self, name: str, data: bytes) -> None:
         from pyodide.ffi import to_js
@@ -99,29 +110,30 @@ class OpfsFolder:
         try:
             await writer.start_over()
             await writer.append(to_js(bytes(data)))
-        finally:
-            await writer.close()
+        except BaseException:
+            with suppress(StorageError):  # the first error is the one to tell
+                await writer.close()
+            raise
+        await writer.close()
+        if (found := int((await self.blob(name)).size)) != len(data):
+            raise StorageError(f"{name}: of {len(data):,} bytes the browser has kept {found:,}")
 
     async def delete(self, name: str) -> None:
-        from pyodide.ffi import JsException
-
         try:
-            await self.handle.removeEntry(name, recursive=True)
-        except JsException as error:
+            await call(self.handle, "removeEntry", name, options(recursive=True))
+        except JsError as error:
             if error.name != "NotFoundError":
                 raise StorageError(f"{name} could not be deleted: {error}") from error
 
     async def folder(self, name: str) -> OpfsFolder:
-        from pyodide.ffi import JsException
-
         try:
-            return OpfsFolder(await self.handle.getDirectoryHandle(name, create=True))
-        except JsException as error:
-            raise StorageError(f"the folder {name} could not be opened: {error}") from error
+            return OpfsFolder(await call(self.handle, "getDirectoryHandle", name, options(create=True)))
+        except JsError as error:
+            raise _refused(f"the folder {name} could not be opened", error) from error
 
 
 class Writer(Protocol):
-    """Appends JavaScript byte arrays to a stored file, without a copy of them in Python."""
+    """Appends JavaScript byte arrays to a stored file, without a copy of them in Python. All raise StorageError."""
 
     size_bytes: int
 
@@ -133,28 +145,46 @@ class Writer(Protocol):
 class SyncWriter:
     """Writes through a synchronous access handle (Chrome, Firefox, Safari; workers only)."""
 
-    def __init__(self, access: Any) -> None:
-        self.access = access
-        self.size_bytes = int(access.getSize())
+    def __init__(self, access: Any, size_bytes: int) -> None:
+        self.access, self.size_bytes = access, size_bytes
+
+    @classmethod
+    async def open(cls, access: Any) -> SyncWriter:
+        try:
+            size = count(await call(access, "getSize"), MOST_BYTES)
+            if size is None:
+                raise StorageError("the browser does not say how long a stored file is")
+        except (JsError, StorageError) as error:
+            with suppress(JsError):  # it locks the file until it is closed
+                await call(access, "close")
+            raise _refused("a stored file could not be opened", error) from error
+        return cls(access, size)
 
     async def start_over(self) -> None:
-        self.access.truncate(0)
+        try:
+            await call(self.access, "truncate", 0)
+        except JsError as error:
+            raise _refused("a stored file could not be emptied", error) from error
         self.size_bytes = 0
 
     async def append(self, chunk: Any) -> None:
-        from pyodide.ffi import JsException
-
+        wanted = int(chunk.byteLength)
         try:
-            written = int(self.access.write(chunk, at=self.size_bytes))
-        except JsException as error:
-            raise StorageError(f"the browser refused to store more: {error}") from error
-        if written < chunk.byteLength:
-            raise StorageError("the browser's storage for this site is full")
-        self.size_bytes += written
+            written = await call(self.access, "write", chunk, options(at=self.size_bytes))
+        except JsError as error:
+            raise _refused("the browser refused to store more", error) from error
+        if count(written, wanted) != wanted:
+            raise FullError(f"the browser's storage for this site is full: it wrote {written} of {wanted:,} bytes")
+        self.size_bytes += wanted
 
     async def close(self) -> None:
-        self.access.flush()
-        self.access.close()
+        try:
+            await call(self.access, "flush")
+        except JsError as error:
+            raise _refused("the browser did not keep what was written", error) from error
+        finally:
+            with suppress(JsError):
+                await call(self.access, "close")
 
 
 class StreamWriter:
@@ -164,34 +194,43 @@ class StreamWriter:
         self.stream, self.size_bytes = stream, size_bytes
 
     async def start_over(self) -> None:
-        await self.stream.truncate(0)
+        try:
+            await call(self.stream, "truncate", 0)
+        except JsError as error:
+            raise _refused("a stored file could not be emptied", error) from error
         self.size_bytes = 0
 
     async def append(self, chunk: Any) -> None:
-        from pyodide.ffi import JsException
-
         try:
-            await self.stream.write(type="write", position=self.size_bytes, data=chunk)
-        except JsException as error:
-            raise StorageError(f"the browser refused to store more: {error}") from error
+            await call(self.stream, "write", options(type="write", position=self.size_bytes, data=chunk))
+        except JsError as error:
+            raise _refused("the browser refused to store more", error) from error
         self.size_bytes += int(chunk.byteLength)
 
     async def close(self) -> None:
-        await self.stream.close()
+        try:
+            await call(self.stream, "close")
+        except JsError as error:
+            raise _refused("the browser did not keep what was written", error) from error
 
 
 async def open_writer(folder: OpfsFolder, name: str) -> Writer:
     """Open a stored file for appending, made if it is not there. StorageError if the browser refuses."""
-    from pyodide.ffi import JsException
-
     try:
-        handle = await folder.handle.getFileHandle(name, create=True)
+        handle = await call(folder.handle, "getFileHandle", name, options(create=True))
         if hasattr(handle, "createSyncAccessHandle"):
-            return SyncWriter(await handle.createSyncAccessHandle())
-        size = int((await handle.getFile()).size)
-        return StreamWriter(await handle.createWritable(keepExistingData=True), size)
-    except JsException as error:
-        raise StorageError(f"{name} could not be opened for writing: {error}") from error
+            return await SyncWriter.open(await call(handle, "createSyncAccessHandle"))
+        size = int((await call(handle, "getFile")).size)
+        return StreamWriter(await call(handle, "createWritable", options(keepExistingData=True)), size)
+    except JsError as error:
+        raise _refused(f"{name} could not be opened for writing", error) from error
+
+
+def _refused(what: str, error: JsError | StorageError) -> StorageError:
+    if isinstance(error, StorageError):
+        return error
+    kind = FullError if "quota" in f"{error.name} {error.message}".lower() else StorageError
+    return kind(f"{what}: {error}")
 
 
 @dataclass(frozen=True)
@@ -201,6 +240,7 @@ class Home:
     folder: Folder
     reason: str = ""
     locks: Locks | None = None  # between the tabs that share the folder
+    run_locks: Locks | None = None  # of the one that trains
 
     @property
     def lasts(self) -> bool:
@@ -211,28 +251,38 @@ class Home:
 async def open_home() -> Home:
     """Return the site's private folder; a folder in memory, and why, when the browser gives none."""
     import js
-    from pyodide.ffi import JsException
 
     try:
-        root = OpfsFolder(await js.navigator.storage.getDirectory())
+        root = OpfsFolder(await call(js.navigator.storage, "getDirectory"))
         home = await root.folder("lora-lab")
-        # Private windows of some browsers refuse only here. Another tab may be asking too: a name of its own.
-        probe = f"probe-{js.crypto.randomUUID()}"
+    except (JsError, AttributeError, StorageError) as error:
+        return _memory(error)
+    # Private windows of some browsers refuse only here. Another tab may be asking too: a name of its own.
+    probe = f"probe-{js.crypto.randomUUID()}"
+    try:
         await home.write(probe, b"can this be written?")
+    except FullError:  # what is there can be read, and removed to make room
+        pass
+    except (FileNotFoundError, StorageError) as error:
+        return _memory(error)
+    with suppress(StorageError):
         await home.delete(probe)
-    except (JsException, AttributeError, StorageError) as error:
-        return Home(MemoryFolder(), f"This browser lets the site store nothing ({str(error)[:120]}).")
-    return Home(home, locks=BrowserLocks() if hasattr(js.navigator, "locks") else None)
+    if not hasattr(js.navigator, "locks"):
+        return Home(home)
+    return Home(home, locks=BrowserLocks(), run_locks=BrowserLocks(RUN_LOCK))
+
+
+def _memory(error: Exception) -> Home:
+    return Home(MemoryFolder(), f"This browser lets the site store nothing ({str(error)[:120]}).")
 
 
 async def storage_numbers() -> tuple[int, int, bool]:
     """Return bytes used, bytes allowed, and whether the browser has promised to keep them."""
     import js
-    from pyodide.ffi import JsException
 
     try:
-        estimate = await js.navigator.storage.estimate()
-        persistent = bool(await js.navigator.storage.persisted())
+        estimate = await call(js.navigator.storage, "estimate")
+        persistent = bool(await call(js.navigator.storage, "persisted"))
         return int(estimate.usage), int(estimate.quota), persistent
-    except (JsException, AttributeError):
+    except (JsError, AttributeError):
         return 0, 0, False

@@ -9,12 +9,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
+from lora_lab.javascript import JsError, call, options
+
 LOCK = "lora-lab-adapters"
+RUN_LOCK = "lora-lab-run"  # of the tab that trains
 Release = Callable[[], None]
 
 
 class Locks(Protocol):
-    """Hands out the one lock."""
+    """Hands out one lock."""
 
     async def take(self, mode: Literal["exclusive", "shared"], *, if_available: bool = False) -> Release | None:
         """Return what gives the lock back; None when it is refused, or not to be had at once with `if_available`."""
@@ -34,9 +37,10 @@ async def join_tabs(locks: Locks | None, when_alone: Callable[[], Awaitable[None
 
 
 class BrowserLocks:
-    """The lock of the browser's `navigator.locks`."""
+    """A lock of the browser's `navigator.locks`."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = LOCK) -> None:
+        self._name = name
         self._asked: set[asyncio.Future[None]] = set()  # the loop holds tasks weakly
 
     async def take(self, mode: Literal["exclusive", "shared"], *, if_available: bool = False) -> Release | None:
@@ -50,12 +54,13 @@ class BrowserLocks:
 
         async def ask() -> None:
             import js
-            from pyodide.ffi import JsException, create_proxy
+            from pyodide.ffi import create_proxy
 
             callback = create_proxy(while_held)
             try:
-                await js.navigator.locks.request(LOCK, js.Object.new(mode=mode, ifAvailable=if_available), callback)
-            except JsException:  # refused: no storage for this site, or the tab is closing
+                asked = options(mode=mode, ifAvailable=if_available)
+                await call(js.navigator.locks, "request", self._name, asked, callback)
+            except JsError:  # refused: no storage for this site, or the tab is closing
                 if not granted.done():
                     granted.set_result(False)
             finally:

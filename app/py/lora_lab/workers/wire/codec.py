@@ -27,6 +27,8 @@ def to_wire(message: Message) -> dict[str, Any]:
 
 def from_wire(data: dict[str, Any]) -> Command:
     """Return the command that a dict from the page stands for; ProtocolError if it is none."""
+    if not isinstance(data, dict):
+        raise ProtocolError(f"a message is {data!r:.80}; wanted an object")
     if (command := _COMMANDS.get(str(data.get("type")))) is None:
         raise ProtocolError(f"unknown command {data.get('type')!r}; the worker knows {', '.join(sorted(_COMMANDS))}")
     return _typed(command, {key: value for key, value in data.items() if key != "type"}, command.wire_type())

@@ -19,6 +19,11 @@ Answer = Callable[[Any], Awaitable[None]]
 A = TypeVar("A", bound=Callable[[Any, Any], Awaitable[None]])
 H = TypeVar("H", bound=Callable[[Any, Any], bool | None])
 
+NO_ROOM = (
+    "Python ran out of memory (a page gets 4 GB at most). Choose a smaller file, fewer rows or a smaller model; "
+    "nothing that was kept is gone."
+)
+
 
 class Host(Protocol):
     """What a worker needs from where it runs: a way to tell the page something."""
@@ -112,11 +117,13 @@ def _name(method: Any) -> str:
 def failure(where: Where, error: BaseException, subject: str | None = None) -> Failed:
     """Return the event for an error: its own words if people are meant to read it, else words and a traceback."""
     if isinstance(error, LoraLabError):
-        return Failed(where, str(error), None, subject)
+        return Failed(where, str(error), None, subject, type(error).__name__)
+    if isinstance(error, MemoryError):
+        return Failed(where, NO_ROOM, _details("".join(traceback.format_exception(error))), subject, "MemoryError")
     kind = type(error).__name__
     lines = traceback.format_exception(error)
     message = f"Something unexpected happened: {str(error).splitlines()[0] if str(error) else kind}"
-    return Failed(where, message[:300], _details("".join(lines)), subject)
+    return Failed(where, message[:300], _details("".join(lines)), subject, kind)
 
 
 def _details(trace: str = "") -> str:

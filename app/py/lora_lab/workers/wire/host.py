@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import lora_lab
 from lora_lab.errors import LoraLabError
+from lora_lab.javascript import JsError, call
 from lora_lab.workers.protocol import Command, Event, NamedBlob, Ready
 from lora_lab.workers.wire.codec import from_wire, to_wire
 from lora_lab.workers.wire.dispatch import failure
@@ -106,31 +107,30 @@ def site_url(path: str) -> str:
     """Return the address of a file of the site; `path` counts from the site's first page."""
     import js
 
-    return str(js.URL.new("../../" + path, js.self.location.href).href)
+    return str(js.URL.new(path, js.loraLabSite).href)
 
 
 async def fetch_bytes(path: str) -> bytes:
     """Return a small file of the site. LoraLabError names the file when it cannot be had."""
     import js
-    from pyodide.ffi import JsException
 
     try:
-        response = await js.fetch(site_url(path))
-    except JsException as error:
+        response = await call(js, "fetch", site_url(path))
+        if not response.ok:
+            raise LoraLabError(f"{path} could not be fetched: the server answered {response.status}.")
+        data: bytes = (await call(response, "arrayBuffer")).to_bytes()
+    except JsError as error:
         raise LoraLabError(
             f"{path} could not be fetched: {error}. Is the server that shows this page still there?"
         ) from error
-    if not response.ok:
-        raise LoraLabError(f"{path} could not be fetched: the server answered {response.status}.")
-    return (await response.arrayBuffer()).to_bytes()
+    return data
 
 
 async def blob_bytes(file: NamedBlob) -> bytes:
     """Return a file's whole content."""
-    from pyodide.ffi import JsException
-
     try:
-        return (await file.blob.arrayBuffer()).to_bytes()
-    except JsException as error:
+        data: bytes = (await call(file.blob, "arrayBuffer")).to_bytes()
+    except JsError as error:
         # The browser refuses when the file was changed or moved after it was chosen.
         raise LoraLabError(f"{file.name} could not be read: {error}. Choose it again.") from error
+    return data
