@@ -8,9 +8,9 @@ setting does, and imports nothing, so that `lora-lab --help` answers at once and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import inf
 from typing import Any, Literal, get_args
+
+from lora_lab.setting_schema import LARGEST, Bounds, Caution, Choice, Setting
 
 # Names that linear layers have in the families here, in the order of the data; which of them a model has, its family
 # says. The names are Hugging Face's; the seven of most families come first in what is chosen by default.
@@ -29,170 +29,15 @@ Auto = Literal["auto"] | bool  # as the engine takes it
 SWITCH: dict[str, Auto] = {"auto": "auto", "on": True, "off": False}
 MASKINGS: tuple[Masking, ...] = get_args(Masking)
 
-LARGEST = 1e30  # what is more by far would not go into the GPU's f32
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Numbers from `least` to `most`; `above` and `below` leave out the bound itself."""
-
-    least: float = -inf
-    most: float = inf
-    above: bool = False
-    below: bool = False
-
-    def hold(self, value: float) -> bool:
-        """Whether the value lies within; nan never does."""
-        enough = value > self.least if self.above else value >= self.least
-        return enough and (value < self.most if self.below else value <= self.most)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of the values that a setting may have, with a word of help."""
-
-    value: str
-    help: str
-
-
-@dataclass(frozen=True)
-class Caution:
-    """Values that can be used and deserve a second thought, and why; looks at `of`, or else at the setting itself."""
-
-    words: str  # with {value} and {usual}
-    above: float = inf
-    least: float = inf  # like `above`, itself among them
-    below: float = -inf
-    of: str = ""
-
-    def fits(self, value: float) -> bool:
-        """Whether the value deserves the words."""
-        return value > self.above or value >= self.least or value < self.below
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting. `name` is its field in TrainSettings (or Sampling), `config` that of TrainConfig, LoraConfig or
-    SamplingConfig, where it has another name or (None) no field.
-
-    `bounds` are what the engine can do, and the command line takes; `form` is what the page takes, where that is less.
-    """
-
-    name: str
-    label: str  # in plain words
-    term: str  # what the field calls it, where that is something else
-    help: str  # one line; short, for it stands below the page's field
-    default: Any
-    kind: type = float
-    more: str = ""  # a second line of help, where there is room
-    default_words: str = ""  # what the default does, where its value does not say it
-    bounds: Bounds = Bounds()
-    form: Bounds | None = None
-    wanted: str = ""  # the page's word for a value out of bounds, with {least}, {most} and {usual}
-    unit: str = ""
-    usual: tuple[float, float] | None = None
-    choices: tuple[Choice, ...] = ()
-    cautions: tuple[Caution, ...] = ()
-    config: str | None = ""
-    flag: str | None = ""  # of the command line; "": made of the name; None: there is none
-    metavar: str = ""
-    on_page: bool = True
-    percent: bool = False  # a fraction, which the page shows as per cent
-    start: Any = ...  # what the page's field holds at first, where that is not the default; None: nothing
-    empty: str = ""  # what an empty field means; settings without it may not be empty
-
-    @property
-    def option(self) -> str | None:
-        """Its flag on the command line."""
-        return f"--{self.name.replace('_', '-')}" if self.flag == "" else self.flag
-
-    @property
-    def config_name(self) -> str | None:
-        """Its field in TrainConfig, LoraConfig or SamplingConfig."""
-        return self.name if self.config == "" else self.config
-
-    @property
-    def form_name(self) -> str:
-        """Its name on the page."""
-        return self.name.replace("fraction", "percent") if self.percent else self.name
-
-    @property
-    def hint(self) -> str:
-        """Its line of help on the page."""
-        return f"{'% ' * self.percent}{self.help}{f'; empty: {self.empty}' if self.empty else ''}"
-
-    @property
-    def form_bounds(self) -> Bounds:
-        """What the page takes."""
-        return self.form or self.bounds
-
-    @property
-    def default_said(self) -> str:
-        """The default in words."""
-        shown = ("off", "on")[self.default] if self.kind is bool else plain(self.default)
-        return self.default_words or f"{shown} {self.unit}".rstrip()
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """The values to choose from."""
-        return tuple(choice.value for choice in self.choices)
-
-    @property
-    def usual_words(self) -> str:
-        """What is usual, e.g. `1e-5 to 2e-3`; "" where nothing is said of it."""
-        return "" if self.usual is None else f"{plain(self.usual[0])} to {plain(self.usual[1])}"
-
-    @property
-    def first(self) -> Any:
-        """What the page's field holds at first."""
-        return self.default if self.start is ... else self.start
-
-    def shown(self, value: Any) -> str:
-        """Return a value, or a bound, as the page's field has it; "" where there is none."""
-        if value is None or abs(value) >= LARGEST:
-            return ""
-        return plain(value * 100 if self.percent else value).replace(",", "")
-
-    def problem(self, value: Any, most: float | None = None) -> str | None:
-        """Return what the page says of a value that it cannot take; None when it can. `most` lowers the bound."""
-        if self.kind is tuple:
-            if not value:
-                return "Choose one at least."
-            return None if set(value) <= set(self.values) else f"Only {', '.join(self.values)} can be chosen."
-        if self.choices:
-            return None if value in self.values else f"{', '.join(self.values[:-1])} or {self.values[-1]}."
-        if self.kind is bool or (value is None and self.empty):
-            return None
-        bounds = self.form_bounds
-        if bounds.hold(value) and (most is None or value <= most):
-            return None
-        least, highest = bounds.least, bounds.most if most is None else min(bounds.most, most)
-        wanted = self.wanted or ("At least {least}." if highest == inf else "{least} to {most}.")
-        per = 100 if self.percent else 1
-        return wanted.format(least=plain(least * per), most=plain(highest * per), usual=self.usual_words)
-
-
-def plain(value: Any) -> str:
-    """Return a value as people write it: 8,192, 0.7, 2e-4, 1e30."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    if 0 < abs(value) < 1e-2 or 1e6 <= abs(value) < inf:
-        mantissa, exponent = f"{value:e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:,.6g}"
-
-
-def small(text: str) -> str:
-    """Return a sentence as it goes on within another."""
-    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
-
 
 def _choices(values: Any, *words: str) -> tuple[Choice, ...]:
     names = values if isinstance(values, tuple) else get_args(values)
     return tuple(Choice(name, help) for name, help in zip(names, words, strict=True))
 
+
+# Beyond these a run can only fail, or never ends: told at once, not after an hour.
+MOST_STEPS = 10**7
+MOST_AT_ONCE = 2**20  # rows of a micro-batch or of a step, and what a rank may be
 
 POSITIVE = Bounds(0, LARGEST, above=True)
 NOT_NEGATIVE = Bounds(0, LARGEST)
@@ -203,7 +48,7 @@ NOT_NEGATIVE = Bounds(0, LARGEST)
 
 RANK = Setting(
     "rank", "Rank", "r", "Size of the adapter", 16, int,
-    bounds=Bounds(1), form=Bounds(1, 512), usual=(4, 128),
+    bounds=Bounds(1, MOST_AT_ONCE), form=Bounds(1, 512), usual=(4, 128),
     cautions=(
         Caution("A rank of {value:,} is beyond the usual {usual}: it takes memory and time, and seldom learns more.",
                 above=128),
@@ -211,7 +56,7 @@ RANK = Setting(
 )
 ALPHA = Setting(
     "alpha", "Alpha", "lora_alpha", "Often twice the rank", 32, more="the scale is alpha/rank",
-    bounds=POSITIVE, wanted="Above {least}, and no more than {most}.",
+    bounds=Bounds(0, 1e6, above=True), wanted="Above {least}, and no more than {most}.",
     cautions=(
         Caution("An alpha of {value:g} is no usual one (often it is twice the rank): the adapter will drown the "
                 "model.", least=1e6),
@@ -233,10 +78,11 @@ TARGETS = Setting(
 
 STEPS = Setting(
     "steps", "Steps", "optimizer steps", "Improvements in all", None, int, default_words="as many as --epochs takes",
-    bounds=Bounds(1), start=60,
+    bounds=Bounds(1, MOST_STEPS), start=60,
 )
 EPOCHS = Setting(
-    "epochs", "Passes", "epochs", "How often the run goes through all rows", 1.0, bounds=POSITIVE, usual=(1, 10),
+    "epochs", "Passes", "epochs", "How often the run goes through all rows", 1.0,
+    bounds=Bounds(0, 1e6, above=True), usual=(1, 10),
     metavar="N", on_page=False,
     cautions=(
         Caution("{value:,.0f} passes through the same rows, where {usual} are usual: the model will say them by "
@@ -261,21 +107,22 @@ SCHEDULE = Setting(
 )
 WARMUP_STEPS = Setting(
     "warmup_steps", "Warm-up steps", "", "Rate climbs this long", None, int,
-    default_words="5 % of the steps (constant: none)", bounds=Bounds(0), empty="5 %",
+    default_words="5 % of the steps (constant: none)", bounds=Bounds(0, MOST_STEPS), empty="5 %",
     wanted="{least} up to the number of steps.",
 )
 BATCH = Setting(
-    "batch", "Rows a step", "batch size", "One step learns from these", 8, int, bounds=Bounds(1), config=None,
-    flag=None, more="on the command line it is --batch times --accumulate",
+    "batch", "Rows a step", "batch size", "One step learns from these", 8, int, bounds=Bounds(1, MOST_AT_ONCE),
+    config=None, flag=None, more="on the command line it is --batch times --accumulate",
 )
 ROWS_AT_ONCE = Setting(
     "rows_at_once", "Rows at once", "micro-batch", "Fewer need less memory", 1, int,
-    more="the batch size of one forward and backward pass; a step's is this times --accumulate", bounds=Bounds(1),
+    more="the batch size of one forward and backward pass; a step's is this times --accumulate",
+    bounds=Bounds(1, MOST_AT_ONCE),
     config="batch", flag="--batch", start=None, empty="auto",
 )
 ACCUMULATE = Setting(
     "accumulate", "Batches a step", "gradient accumulation", "Batches of --batch rows that make one step",
-    BATCH.default, int, default_words=f"1 where --batch is given, else {BATCH.default}", bounds=Bounds(1),
+    BATCH.default, int, default_words=f"1 where --batch is given, else {BATCH.default}", bounds=Bounds(1, MOST_AT_ONCE),
     on_page=False,
 )
 PACKING = Setting(
@@ -284,7 +131,7 @@ PACKING = Setting(
     choices=_choices(Switch, "where that saves enough", "always", "never"),
 )
 MAX_LENGTH = Setting(
-    "max_length", "Longest row", "max length", "Tokens; the rest is cut", 512, int, bounds=Bounds(2),
+    "max_length", "Longest row", "max length", "Tokens; the rest is cut", 512, int, bounds=Bounds(2, 2**31),
     more="at most the model's max sequence length; see --on-long",
     form=Bounds(8, 8192), wanted="{least} to {most} for this model.", unit="tokens",
 )
@@ -299,7 +146,7 @@ SAVE_MEMORY = Setting(
 )
 ACTIVATION_MEMORY = Setting(
     "activation_memory", "Memory for activations", "", "What activations may take before layers are recomputed",
-    4096, int, bounds=Bounds(1), unit="MiB", metavar="MIB", config="activation_budget_bytes", on_page=False,
+    4096, int, bounds=Bounds(1, 2**24), unit="MiB", metavar="MIB", config="activation_budget_bytes", on_page=False,
 )
 WEIGHT_DECAY = Setting(
     "weight_decay", "Weight decay", "", "Pulls the adapter to zero", 0.0, bounds=NOT_NEGATIVE, form=Bounds(0, 1),
@@ -320,6 +167,11 @@ SHUFFLE = Setting(
 VALIDATION_FRACTION = Setting(
     "validation_fraction", "Held back", "validation split", "of rows, to check on", 0.0,
     default_words="none", bounds=Bounds(0, 1, below=True), form=Bounds(0, 0.5), flag="--val-fraction", percent=True,
+)
+CHECKPOINT_EVERY = Setting(
+    "checkpoint_every", "Steps between checkpoints", "save steps", "A run that is cut off goes on from the last",
+    None, int, more="0 keeps none", default_words="as often as costs less than 1 % of the run, each 30 s at most",
+    bounds=Bounds(0, MOST_STEPS), config=None, empty="as often as costs 1 % of the time",
 )
 
 # --------------------------------------------------------------------------------------------------- the rows
@@ -380,6 +232,7 @@ ADAPTER = (RANK, ALPHA, TARGETS)
 RUN = (
     STEPS, EPOCHS, LEARNING_RATE, SCHEDULE, WARMUP_STEPS, BATCH, ROWS_AT_ONCE, ACCUMULATE, PACKING, MAX_LENGTH,
     RECOMPUTE, SAVE_MEMORY, ACTIVATION_MEMORY, WEIGHT_DECAY, MAX_GRAD_NORM, SEED, SHUFFLE, VALIDATION_FRACTION,
+    CHECKPOINT_EVERY,
 )
 ROWS = (MASKING, ON_LONG, CHAT_FORMAT)
 TRAINING = (*ADAPTER, *RUN, *ROWS)

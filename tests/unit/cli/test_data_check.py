@@ -85,11 +85,36 @@ def test_other_columns_are_guessed_and_can_be_named(tmp_path: Path, capsys: pyte
     path = write(tmp_path / "faq.csv", "question,answer", "a,b", "c,d")
     code, report = check_json(capsys, path)
     assert code == 1
-    assert report["suggested_mapping"] == {"prompt": "question", "reply": "answer", "system": None, "text": None}
+    assert report["suggested_mapping"] == {"prompt": "question", "reply": "answer"}
     code, report = check_json(capsys, path, "--map", "prompt=question,reply=answer")
     assert (code, report["good"]) == (0, 2)
     assert cli.main(["data", "check", path, "--map", "color=blue"]) == 1
     assert "color=blue" in capsys.readouterr().err
+
+
+def test_unused_columns_are_told_and_a_reading_is_to_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = [{"id": i, "text": f"A report, number {i}.", "summary": f"Report {i}."} for i in range(12)]
+    path = write(tmp_path / "reports.jsonl", *map(json.dumps, rows))
+    code, report = check_json(capsys, path)
+    assert (code, report["good"], len(report["asks"])) == (1, 12, 1)
+    found = {column["column"]: column for column in report["unused"]}
+    assert (found["summary"]["rows"], found["summary"]["quiet"], found["id"]["quiet"]) == (12, False, True)
+    assert (found["summary"]["offer"], found["id"]["offer"]) == ("prompt=text, reply=summary", "")
+    assert [reading["map"] for reading in report["readings"]] == ["prompt=text, reply=summary", "as=known"]
+    assert report["readings"][0]["row"]["messages"][1] == {"role": "assistant", "content": "Report 0."}
+    assert cli.main(["data", "check", path]) == 1
+    said = capsys.readouterr().out
+    assert "summary: 12 rows; an answer, or a class, as 'Report 0.'" in said
+    assert "numbers or repeats: id" in said
+    assert '"summary" may be the reply to the text' in said and "prompt=text, reply=summary" in said
+    # What was offered is what --map takes; then nothing is asked.
+    for reading, left in zip(report["readings"], (["id"], ["summary", "id"]), strict=True):
+        code, chosen = check_json(capsys, path, "--map", reading["map"])
+        assert (code, chosen["good"], chosen["asks"]) == (0, 12, [])
+        assert [column["column"] for column in chosen["unused"]] == left
+    # A control: rows with no column too many ask nothing.
+    code, report = check_json(capsys, write(tmp_path / "good.jsonl", *map(json.dumps, GOOD)))
+    assert (code, report["asks"], report["unused"], report["readings"]) == (0, [], [], [])
 
 
 def test_several_files_and_a_validation_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

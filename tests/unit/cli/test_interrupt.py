@@ -60,15 +60,6 @@ def test_one_ctrl_c_asks_two_end(ended: list[int], capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err == "\nlora-lab: interrupted\n"
 
 
-@pytest.fixture
-def python_s_own_handler() -> Iterator[None]:
-    """A job in the background of a script ignores Ctrl-C from its start, and Python then leaves it so."""
-    found = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, found)
-
-
-@pytest.mark.usefixtures("python_s_own_handler")
 def test_python_s_own_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     threads = threading.active_count()
@@ -97,6 +88,36 @@ def test_only_one_listens_and_only_in_the_main_thread() -> None:
         thread.start()
         thread.join()
         assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("ignored", [True, False], ids=["in the background", "control"])
+def test_a_ctrl_c_that_is_kept_from_the_process_is_not_taken(ignored: bool) -> None:
+    """A shell's script starts `lora-lab train &` with SIGINT ignored; Ctrl-C then is meant for somebody else."""
+    program = (
+        "import sys, time\n"
+        "from _signal import SIG_IGN, SIGINT, getsignal, raise_signal\n"
+        "import lora_lab.cli.__main__\n"
+        "from lora_lab.cli.interrupt import interrupts\n"
+        "def begun():\n"
+        "    raise_signal(SIGINT)\n"
+        "    while getsignal(SIGINT) != SIG_IGN: time.sleep(0.01)\n"
+        "    with interrupts.listening():\n"
+        "        raise_signal(SIGINT)\n"
+        "    interrupts.check()\n"
+        "    return 7\n"
+        "import lora_lab.cli.main as main_module\n"
+        "main_module.main = begun\n"
+        "if len(sys.argv) > 1: raise_signal(SIGINT)\n"
+        "sys.exit(lora_lab.cli.__main__.main())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "app" / "py")}
+    for early in ([], ["early"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *early], env=environment, capture_output=True, timeout=60,
+            preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None,
+        )  # fmt: skip
+        wanted = (7, b"") if ignored else (EXIT_INTERRUPTED, b"\nlora-lab: interrupted\n")
+        assert (done.returncode, done.stderr) == wanted
 
 
 def test_other_signals_are_nobody_s_business_here(ended: list[int]) -> None:

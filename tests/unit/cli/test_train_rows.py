@@ -139,3 +139,30 @@ def test_mistakes_exit_2(arguments: tuple[str, ...], message: str, capsys: pytes
     with pytest.raises(SystemExit) as caught:
         cli.main(["train", "--model", "m", "--data", "d", "--out", "o", *arguments])
     assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_training_waits_for_a_reading_where_there_are_several(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"A report, number {i}.", "summary": f"Nr {i}."} for i in range(3)]
+    data = write(tmp_path / "d.jsonl", rows)
+    with pytest.raises(DatasetError, match="say how the rows are to be read, with --map"):
+        chosen(tiny_model_folder, "--data", data)
+    said = texts(tiny_model_folder, chosen(tiny_model_folder, "--data", data, "--map", "prompt=text,reply=summary")[0],
+                 only_trained=True)  # fmt: skip
+    assert [text[:5] for text in said] == ["Nr 0.", "Nr 1.", "Nr 2."]
+    said = texts(tiny_model_folder, chosen(tiny_model_folder, "--data", data, "--map", "as=known")[0])
+    assert all("report" in text and "Nr" not in text for text in said)
+
+
+def test_bad_answers_are_trained_by_nobody(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "a?", "completion": f"word{i}", "label": i != 1, "stars": i} for i in range(3)]
+    data = write(tmp_path / "d.jsonl", rows)
+    with pytest.raises(DatasetError, match="1 bad row"):
+        chosen(tiny_model_folder, "--data", data)
+    for options, wanted in (
+        (["--skip-bad-rows"], ["word0", "word2"]),
+        (["--map", "prompt=prompt,reply=completion"], ["word0", "word1", "word2"]),
+        (["--map", "prompt=prompt,reply=completion,label=stars>=2", "--skip-bad-rows"], ["word2"]),
+    ):
+        examples = chosen(tiny_model_folder, "--data", data, *options)[0]
+        said = texts(tiny_model_folder, examples, only_trained=True)
+        assert [text[:5] for text in said] == wanted

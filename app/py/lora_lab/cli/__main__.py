@@ -3,7 +3,7 @@
 import os
 
 # Not `signal`: it would be the first of many imports.
-from _signal import SIGINT, signal  # type: ignore[import-not-found]
+from _signal import SIG_IGN, SIGINT, getsignal, signal  # type: ignore[import-not-found]
 
 
 def _end(*_: object) -> None:
@@ -12,7 +12,8 @@ def _end(*_: object) -> None:
     os._exit(130)
 
 
-signal(SIGINT, _end)
+if getsignal(SIGINT) != SIG_IGN:  # as in a script's `lora-lab train &`: Ctrl-C is meant for others
+    signal(SIGINT, _end)
 
 
 def main() -> int:

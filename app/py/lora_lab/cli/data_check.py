@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora_lab.cli.models import FoundModel, find_model, open_found
 from lora_lab.cli.templates import choose_template
 from lora_lab.cli.terminal import ByteBar, run_interruptible, say
 from lora_lab.config import ModelConfig, TrainConfig
@@ -23,47 +24,51 @@ from lora_lab.data import (
 )
 from lora_lab.data.dataset import without_overlap
 from lora_lab.data.files.source import CHUNK_BYTES
+from lora_lab.data.problem_titles import is_about_file
 from lora_lab.data.problems import Problem
 from lora_lab.data.report import DatasetReport
 from lora_lab.data.rows.overlap import find_overlap
 from lora_lab.data.tokens.batches import split_validation
 from lora_lab.data.tokens.template import ChatTemplate
-from lora_lab.data.tokens.tokenizer import Tokenizer, load_tokenizer
-from lora_lab.errors import DatasetError, ModelError
-from lora_lab.formats.byte_source import sources_from_path
-from lora_lab.model.files import open_model
+from lora_lab.data.tokens.tokenizer import Tokenizer
+from lora_lab.errors import DatasetError
 
 EXIT_ERRORS_FOUND = 1
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print the report on standard output. Return 1 when there are errors, or nothing to train on, else 0."""
-    report = run_interruptible(_check(options))
+    """Print the report on standard output. Return 1 for errors, an open question or nothing to train on, else 0."""
+    paths = [*options.files, *([options.validation] if options.validation else [])]
+    model = None if options.model is None else find_model(options.model, paths)
+    report = run_interruptible(_check(options, model))
     if options.json:
         print(json.dumps(report.as_dict(), ensure_ascii=True, indent=2))
     else:
         print(describe(report))
-    return EXIT_ERRORS_FOUND if report.counts["error"] or not report.good else 0
+    return EXIT_ERRORS_FOUND if report.counts["error"] or not report.good or report.asks else 0
 
 
-async def _check(options: argparse.Namespace) -> DatasetReport:
+async def _check(options: argparse.Namespace, model: FoundModel | None) -> DatasetReport:
     sources = [DataSource.from_path(path) for path in options.files]
     mapping = ColumnMapping.parse(options.map) if options.map else None
-    table = await _read(sources, mapping, options.repair)
+    table = await _read(sources, mapping, options)
     if options.validation is not None:
-        other = await _read([DataSource.from_path(options.validation)], mapping, options.repair)
+        other = await _read([DataSource.from_path(options.validation)], mapping, options)
         await _compare(table, other)
     if options.cleaned is not None:
         await _write_cleaned(table, options.cleaned)
-    if options.model is None:
+    if model is None:
         return build_report(table)
-    if not options.model.exists():
-        raise ModelError(f"{options.model} does not exist; wanted a .gguf file or a Hugging Face folder")
-    opened = await open_model(sources_from_path(options.model))
-    tokenizer, length = load_tokenizer(opened.tokenizer), within_context(options.max_length, opened.config)
-    template = choose_template(options.chat_template, opened, tokenizer)
+    tokenizer, template, length = await open_for_rows(model, options)
     dataset = await _encode(table, tokenizer, template, length, options)
     return dataset.report
+
+
+async def open_for_rows(model: FoundModel, options: argparse.Namespace) -> tuple[Tokenizer, ChatTemplate, int]:
+    """Return what makes tokens of rows with this model, and the length of the longest that it takes."""
+    opened = await open_found(model)
+    length = within_context(options.max_length, opened.files.config)
+    return opened.tokenizer, choose_template(options.chat_template, opened.files, opened.tokenizer), length
 
 
 def within_context(max_length: int, config: ModelConfig) -> int:
@@ -83,13 +88,13 @@ async def rows_to_train(
     """
     mapping = ColumnMapping.parse(options.map) if options.map else None
     held_sources = [DataSource.from_path(path) for path in options.val_file or []]  # a wrong path is told at once
-    table = await _read([DataSource.from_path(path) for path in options.data], mapping, options.repair)
+    table = await _read([DataSource.from_path(path) for path in options.data], mapping, options)
     dataset = await _encode(table, tokenizer, template, config.max_length, options)
     dataset.require(options.skip_bad_rows)
     say(dataset.report.as_text())
     if options.val_file is None:
         return split_validation(dataset.examples, config.validation_fraction, config.seed)
-    other = await _read(held_sources, mapping, options.repair)
+    other = await _read(held_sources, mapping, options)
     validation = await _encode(other, tokenizer, template, config.max_length, options)
     try:
         validation.require(options.skip_bad_rows)
@@ -118,10 +123,10 @@ async def _encode(
         bar.close()
 
 
-async def _read(sources: list[DataSource], mapping: ColumnMapping | None, repair: bool) -> RowTable:
+async def _read(sources: list[DataSource], mapping: ColumnMapping | None, options: argparse.Namespace) -> RowTable:
     bar = ByteBar("reading")
     try:
-        return await read_table(sources, mapping, repair, bar)
+        return await read_table(sources, mapping, options.repair, bar, options.encoding)
     finally:
         bar.close()
 
@@ -172,6 +177,9 @@ def describe(report: DatasetReport) -> str:
     if report.groups:
         lines.append("by kind:")
         for group in report.groups:
+            if group.severity == "info" and is_about_file(group.kind):
+                lines.append(f"  {group.severity:8}{group.kind}: {group.message}")
+                continue
             first = ", ".join(map(str, group.first_lines[:5])) + (", …" if group.count > 5 else "")
             mend = f", {group.repairable} can be mended (--repair)" if group.repairable else ""
             lines.append(f"  {group.severity:8}{group.kind}: {group.count:,} (line {first}){mend}")

@@ -27,7 +27,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked = False
-        self.unfinished: set[str] = set()  # files to be removed where the process is ended at once
+        self.unfinished: set[str] = set()  # files and folders to be removed where the process is ended at once
         self._action: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._listens = self._told = False
@@ -36,7 +36,7 @@ class Interrupts:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Take Ctrl-C within it. Does nothing inside another one, or where signals cannot be had (no main thread)."""
-        if self._listens or threading.current_thread() is not threading.main_thread():
+        if self._listens or threading.current_thread() is not threading.main_thread() or _is_ignored():
             yield
             return
         thread, close = self._begin()
@@ -51,6 +51,8 @@ class Interrupts:
 
         Until something is `acting`, the process is ended at once: imports take a while, and nothing is lost.
         """
+        if _is_ignored():
+            return
         self._begun = False
         self._begin()
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
@@ -116,10 +118,20 @@ class Interrupts:
         """End the process, whatever hangs in it."""
         for name in tuple(self.unfinished):
             with contextlib.suppress(OSError):
-                os.unlink(name)  # noqa: PTH108 - pathlib takes its time to import
+                if os.path.isdir(name):  # noqa: PTH112 - pathlib takes its time to import
+                    from shutil import rmtree
+
+                    rmtree(name)
+                else:
+                    os.unlink(name)  # noqa: PTH108
         if not self._told:
             os.write(2, MESSAGE.encode())  # past Python's own buffer, in which somebody may be stuck
         os._exit(EXIT_INTERRUPTED)
+
+
+def _is_ignored() -> bool:
+    """Whether whoever started the process has Ctrl-C kept from it: a script's `lora-lab train &`, or nohup's like."""
+    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def _do_nothing(signal_number: int, frame: FrameType | None) -> None:

@@ -10,12 +10,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from lora_lab import __version__
+from lora_lab.cli.builtin import BUILT_IN
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
-from lora_lab.cli.options import add_option, add_row_options, add_template_option
+from lora_lab.cli.options import add_option, add_row_options, add_template_option, hub_name, number, path
 from lora_lab.config import SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
 from lora_lab.settings import (
@@ -27,13 +27,21 @@ from lora_lab.settings import (
     ROWS_AT_ONCE,
     RUN,
     SAMPLING,
+    SEED,
     STEPS,
     STRENGTH,
     SWITCH,
     VALIDATION_FRACTION,
+    Bounds,
 )
 
 EXIT_ERROR = 1
+MODEL_HELP = (
+    "a .gguf file, a Hugging Face folder (config.json, tokenizer.json, *.safetensors), or a model on the Hugging Face "
+    "hub, hf:OWNER/NAME[@REVISION][:FILE]"
+)
+
+_ADAPTER_HELP = "a folder or zip of PEFT's or mlx-lm's files, or a GGUF"
 
 # Options whose absence says something: what the others then mean, or that an adapter brings its own.
 KNOWN = (*ADAPTER, EPOCHS, ROWS_AT_ONCE, ACCUMULATE)
@@ -87,8 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         # Also before the command: without SUPPRESS this one's absence would wipe out that one's value.
         _add_device_options(command, default=argparse.SUPPRESS)
-        model_help = "a .gguf file, or a Hugging Face folder (config.json, tokenizer.json, *.safetensors)"
-        command.add_argument("--model", required=True, type=Path, metavar="PATH", help=model_help)
+        built_in = f"default: {BUILT_IN}, the site's own, which is fetched the first time"
+        command.add_argument("--model", default=BUILT_IN, metavar="MODEL", help=f"{MODEL_HELP}; {built_in}")
         return command
 
     _add_train_options(add_command("train", _train, "Train a LoRA adapter on a JSONL file."))
@@ -101,21 +109,34 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_device_options(parser: argparse.ArgumentParser, default: Any) -> None:
     device = parser.add_argument_group("device")
     name_help = "use the GPU whose name contains TEXT (default: the fastest kind there is)"
-    device.add_argument("--adapter-name", metavar="TEXT", default=default, help=name_help)
+    device.add_argument("--gpu", metavar="TEXT", default=default, help=name_help)
+    # Its name of before, which people took for a LoRA adapter's.
+    device.add_argument("--adapter-name", dest="gpu", metavar="TEXT", default=default, help=argparse.SUPPRESS)
     device.add_argument("--list-gpus", action=_ListGpus, nargs=0, help="list the GPUs and exit")
 
 
 def _add_train_options(command: argparse.ArgumentParser) -> None:
     files = command.add_argument_group("files")
     data_help = "the rows: JSON Lines, JSON, CSV, TSV or plain text; gzip of any of them; several files are one dataset"
-    files.add_argument("--data", required=True, nargs="+", type=Path, metavar="FILE", help=data_help)
-    files.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the adapter goes")
+    files.add_argument("--data", required=True, nargs="+", type=path, metavar="FILE", help=data_help)
+    files.add_argument("--out", required=True, type=path, metavar="DIR", help="where the adapter goes")
     dry_help = "print the memory and, measured in a few steps, the time that the run takes; train and write nothing"
     files.add_argument("--dry-run", action="store_true", help=dry_help)
-    files.add_argument("--init-adapter", type=Path, metavar="DIR", help="go on from this adapter, not from zero")
-    base_help = "what adapter_config.json names as its base; default: the model's folder, or the name of its file"
-    files.add_argument("--base-model", metavar="NAME", help=base_help)
-    files.add_argument("--log", type=Path, metavar="FILE", help="write a JSON line for each step")
+    files.add_argument(
+        "--init-adapter", type=path, metavar="PATH", help=f"go on from this adapter, not from zero: {_ADAPTER_HELP}"
+    )
+    resume_help = (
+        "go on with a run that was stopped, from its checkpoint (default: the one beside --out), as if it never had "
+        "been; the other arguments must be the same"
+    )
+    # True: the one beside --out.
+    files.add_argument("--resume", nargs="?", const=True, type=path, metavar="CHECKPOINT", help=resume_help)
+    base_help = (
+        "the model's name on huggingface.co, which the adapter is to name as its base; default: where the model came "
+        "from, what its GGUF says, what was said the last time, what --init-adapter says, else none"
+    )
+    files.add_argument("--base-model", type=hub_name, metavar="OWNER/NAME", help=base_help)
+    files.add_argument("--log", type=path, metavar="FILE", help="write a JSON line for each step")
     rows = command.add_argument_group("rows")
     rows.add_argument("--skip-bad-rows", action="store_true", help="train on the good rows when some are bad")
     rows.add_argument("--repair", action="store_true", help="train on rows too whose slips can be mended")
@@ -131,7 +152,7 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
         if setting.option is not None:
             add_option(groups.get(setting, run), setting, known=setting in KNOWN)
     file_help = "measure on the rows of these files; rows of --data that stand in them too are left out"
-    validation.add_argument("--val-file", nargs="+", type=Path, metavar="FILE", help=file_help)
+    validation.add_argument("--val-file", nargs="+", type=path, metavar="FILE", help=file_help)
 
 
 def _add_generate_options(command: argparse.ArgumentParser) -> None:
@@ -148,33 +169,52 @@ def _add_logits_options(command: argparse.ArgumentParser) -> None:
     text_help = "taken as it is: no template, nothing added; special tokens in it are recognised"
     command.add_argument("--text", required=True, metavar="TEXT", help=text_help)
     out_help = "float32, tokens x vocabulary"
-    command.add_argument("--out", required=True, type=Path, metavar="FILE.npy", help=out_help)
+    command.add_argument("--out", required=True, type=path, metavar="FILE.npy", help=out_help)
     _add_adapter_options(command)
 
 
 def _add_data_commands(commands: Any) -> None:
     text = "Look at datasets before training."
     data = commands.add_parser("data", help=text, description=text, allow_abbrev=False)
-    text = "Read dataset files as training would; tell what is in them, and every problem. Exit code 1 for errors."
-    command = data.add_subparsers(required=True, metavar="COMMAND").add_parser(
-        "check", help=text, description=text, allow_abbrev=False
-    )
-    command.set_defaults(run=_check_data)
+    inside = data.add_subparsers(required=True, metavar="COMMAND")
     files_help = "JSON Lines, JSON, CSV, TSV or plain text; gzip of any of them"
-    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help=files_help)
-    model_help = "count tokens with this model: a .gguf file, or a Hugging Face folder"
-    command.add_argument("--model", type=Path, metavar="PATH", help=model_help)
+
+    text = "Read dataset files as training would; tell what is in them, and every problem. Exit code 1 for errors."
+    command = inside.add_parser("check", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=_check_data)
+    command.add_argument("files", nargs="+", type=path, metavar="FILE", help=files_help)
+    model_help = f"count tokens with this model: {MODEL_HELP}; or {BUILT_IN}"
+    command.add_argument("--model", metavar="MODEL", help=model_help)
     command.add_argument("--json", action="store_true", help="print the whole report as JSON")
     add_option(command, MAX_LENGTH)
     add_row_options(command)
     command.add_argument("--repair", action="store_true", help="count rows as good whose slips can be mended")
-    command.add_argument("--cleaned", type=Path, metavar="OUT", help="write the good and the mended rows to this file")
+    command.add_argument("--cleaned", type=path, metavar="OUT", help="write the good and the mended rows to this file")
     validation_help = "tell which rows stand in this file too"
-    command.add_argument("--validation", type=Path, metavar="FILE", help=validation_help)
+    command.add_argument("--validation", type=path, metavar="FILE", help=validation_help)
+
+    text = "Print rows of a dataset file as they are read and, with a model, as it sees them, trained parts marked."
+    command = inside.add_parser("show", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=_show_data)
+    command.add_argument("file", type=path, metavar="FILE", help=files_help)
+    which = command.add_mutually_exclusive_group()
+    count = number(Bounds(1, 1 << 31), whole=True)
+    which.add_argument(
+        "--row", type=count, metavar="N", help="the Nth row of the file, bad ones counted; 1 is the first"
+    )
+    which.add_argument("--line", type=count, metavar="N", help="the row that begins on this line")
+    which.add_argument("--random", type=count, metavar="K", help="K rows by lot; default: the first three")
+    add_option(command, SEED)
+    model_help = f"show the tokens of this model: {MODEL_HELP}; or {BUILT_IN}"
+    command.add_argument("--model", metavar="MODEL", help=model_help)
+    command.add_argument("--json", action="store_true", help="print a list of the rows as JSON")
+    add_option(command, MAX_LENGTH)
+    add_row_options(command)
+    command.add_argument("--repair", action="store_true", help="show rows mended whose slips can be mended")
 
 
 def _add_adapter_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--adapter", type=Path, metavar="DIR", help="a PEFT adapter: its folder, or a zip of it")
+    command.add_argument("--adapter", type=path, metavar="PATH", help=_ADAPTER_HELP)
     add_option(command, STRENGTH)
 
 
@@ -195,7 +235,7 @@ class _ListGpus(argparse.Action):
 
 
 def _train(options: argparse.Namespace) -> int:
-    from lora_lab.cli.commands import train
+    from lora_lab.cli.training import train
 
     return train(options, train_config(options))
 
@@ -216,6 +256,12 @@ def _check_data(options: argparse.Namespace) -> int:
     from lora_lab.cli.data_check import check
 
     return check(options)
+
+
+def _show_data(options: argparse.Namespace) -> int:
+    from lora_lab.cli.data_show import show
+
+    return show(options)
 
 
 def train_config(options: argparse.Namespace) -> TrainConfig:

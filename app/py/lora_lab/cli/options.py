@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
-from lora_lab.settings import ALL_LAYERS, CHAT_FORMAT, ROWS, TARGET_LAYERS, Bounds, Setting, small
+from lora_lab.data.files.encodings import CHOICES, label_of
+from lora_lab.formats.hub_id import hub_id
+from lora_lab.setting_schema import Bounds, Setting, small
+from lora_lab.settings import ALL_LAYERS, CHAT_FORMAT, ROWS, TARGET_LAYERS
 
 
 class Options(Protocol):
@@ -16,14 +20,27 @@ class Options(Protocol):
     def add_argument(self, *flags: str, **about: Any) -> argparse.Action: ...
 
 
+def path(text: str) -> Path:
+    """An argument's type. "" is no path: it would be the current folder, which nobody means by it."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} found; wanted a path")
+    return Path(text)
+
+
 def add_row_options(group: Options) -> None:
-    """Add --mask, --on-long and --map: which rows, and what of them is trained."""
+    """Add --mask, --on-long, --map and --encoding: which rows, and what of them is trained."""
     for setting in ROWS:
         if setting is not CHAT_FORMAT:
             add_option(group, setting)
     add_template_option(group)
-    map_help = "which columns are what: prompt=NAME,reply=NAME (and system=NAME), or text=NAME"
+    map_help = (
+        "which columns are what: prompt=NAME,reply=NAME, perhaps with context=, history=, system=, and label=NAME or "
+        "label=NAME>=NUMBER for good answers only; or conversation=NAME; or text=NAME; or as=known, the known names "
+        'without what they leave unused. "NAME" in double quotes may hold commas'
+    )
     group.add_argument("--map", metavar="COLUMNS", help=map_help)
+    encoding_help = "of files that are not UTF-8: " + ", ".join(map(label_of, CHOICES))
+    group.add_argument("--encoding", choices=tuple(CHOICES), metavar="NAME", help=encoding_help)
 
 
 def add_template_option(group: Options) -> None:
@@ -84,6 +101,14 @@ def number(bounds: Bounds, *, whole: bool = False) -> Callable[[str], float]:
         raise argparse.ArgumentTypeError(f"{text} must be {'less than' if bounds.below else 'at most'} {bounds.most:g}")
 
     return convert
+
+
+def hub_name(text: str) -> str:
+    """Return what a model is called on the hub, which --base-model names: OWNER/NAME, or the address of its page."""
+    found = hub_id(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no model's name on huggingface.co; wanted OWNER/NAME")
+    return found
 
 
 def targets(text: str) -> tuple[str, ...]:

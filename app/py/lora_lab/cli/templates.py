@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lora_lab.cli.adapter_path import brought_template
 from lora_lab.cli.terminal import say
 from lora_lab.data.tokens.chat_formats import chosen_template
 from lora_lab.data.tokens.template import ChatTemplate, TemplateError
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.errors import AdapterError, LoraLabError
 from lora_lab.formats.peft import TEMPLATE_FILE, read_chat_template
-from lora_lab.formats.zipping import unpack_adapter
 from lora_lab.model.chat_choice import AUTO, ChatChoice
 from lora_lab.model.model_files import ModelFiles
 from lora_lab.settings import CHAT_FORMAT
@@ -58,11 +58,7 @@ def _from_file(path: Path, special_tokens: dict[str, str]) -> ChatTemplate:
 def _of_adapter(path: Path, special_tokens: dict[str, str]) -> ChatTemplate | None:
     """Return the template in an adapter's folder or zip; None where there is none, or none that can be used."""
     try:
-        if path.is_file():
-            source = read_chat_template(unpack_adapter(path.read_bytes()))
-        else:
-            file = path / TEMPLATE_FILE
-            source = read_chat_template({TEMPLATE_FILE: file.read_bytes()} if file.is_file() else {})
+        source = brought_template(path)
         return None if source is None else chosen_template(source, special_tokens)
     except (AdapterError, TemplateError) as error:
         say(f"Warning: {path}: {TEMPLATE_FILE}: {error}; the model's own is used in its place")

@@ -39,10 +39,10 @@ class ByteBar:
 class StepBar:
     """The steps of a run: a bar on a terminal, elsewhere a line for every tenth of the run."""
 
-    def __init__(self, total_steps: int) -> None:
+    def __init__(self, total_steps: int, done: int = 0) -> None:
         self._terminal = sys.stderr.isatty()
         self._every = max(1, total_steps // 10)
-        self._bar: Any = tqdm(total=total_steps, unit="step", file=sys.stderr, disable=not self._terminal)
+        self._bar: Any = tqdm(total=total_steps, initial=done, unit="step", file=sys.stderr, disable=not self._terminal)
 
     def update(self, event: StepDone) -> None:
         self._bar.update(1)
