@@ -18,8 +18,8 @@ function draw({ adapters, applied, wantedAdapter, worker }) {
   const list = byId("adapter-list"), empty = byId("adapter-empty");
   list.dataset.state = adapters ? "ready" : "loading";
   empty.hidden = Boolean(adapters?.length);
-  setText(empty, adapters ? "None yet. What you train here is kept in this browser and listed here. A PEFT adapter "
-    + "(its two files, the folder or a zip) can be dropped in too." : worker.phase === "fatal" ? "" : "Looking…");
+  setText(empty, adapters ? "None yet. What you train here is kept in this browser and listed here. An adapter "
+    + "of PEFT, mlx-lm or llama.cpp (its files, the folder, a zip or a GGUF) can be dropped in too." : worker.phase === "fatal" ? "" : "Looking…");
   byId("adapter-input").disabled = isRunning();
   if (renaming && adapters?.some(({ id }) => id === renaming)) return; // do not pull the field from under the typing
   renaming = null;

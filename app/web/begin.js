@@ -1,5 +1,16 @@
 // The first thing that runs: starts the train worker while the rest of the page is still on its way. Imports nothing.
 
+// A worker that is started by its address has a policy only where the server sends one with it; one that is started from
+// a blob has the page's. So the blob is a line that fetches the worker. What follows the # is for people and for tests.
+const address = (kind) => {
+  const url = new URL(`worker/worker.js?kind=${kind}`, import.meta.url).href;
+  const failed = '(error) => postMessage({ type: "fatal", message: String(error?.message ?? error) })';
+  const line = new Blob([`import(${JSON.stringify(url)}).catch(${failed});`], { type: "text/javascript" });
+  return `${URL.createObjectURL(line)}#kind=${kind}`;
+};
+// Where the browser has Trusted Types, a worker's address comes from here or is refused.
+const addresses = window.trustedTypes?.createPolicy("lora-lab", { createScriptURL: address }) ?? { createScriptURL: address };
+
 /** When the first worker was started, in ms since the navigation began. */
 export const begunMs = performance.now();
 const early = { worker: startWorker("train"), heard: [] };
@@ -11,9 +22,7 @@ early.worker.onerror = (event) => {
 
 /** Start a worker of this kind ("train" or "chat"). */
 export function startWorker(kind) {
-  const url = new URL("worker/worker.js", import.meta.url);
-  url.searchParams.set("kind", kind);
-  return new Worker(url, { type: "module", name: `lora-lab ${kind}` });
+  return new Worker(addresses.createScriptURL(kind), { type: "module", name: `lora-lab ${kind}` });
 }
 
 /** Return the early worker and `heard`, which holds each event of it until its handlers are replaced; null the second time. */

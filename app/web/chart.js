@@ -4,8 +4,12 @@ import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { byId, formatLoss } from "./dom.js";
 
 const HEIGHT_PX = 210;
+const MOST_POINTS = 1024; // as many as a chart has columns: a run of a million steps takes no more memory
 let plot = null;
-let points = []; // [step, loss]
+let points = 0; // each the mean loss of `stride` steps, told with the last of them
+const pointSteps = new Float64Array(MOST_POINTS), pointLosses = new Float64Array(MOST_POINTS);
+let stride = 1;
+let part = { count: 0, sum: 0 }; // of the point to come
 let checks = new Map(); // step -> validation loss
 let totalSteps = 0;
 let frame = 0;
@@ -14,16 +18,39 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 /** Forget the curve; `total` steps are coming. */
 export function clearChart(total) {
-  points = [];
-  checks = new Map();
-  totalSteps = total;
-  byId("validation-key").hidden = true;
+  start(total, []);
   redraw();
 }
 
+function start(total, validation) {
+  points = 0;
+  stride = 1;
+  part = { count: 0, sum: 0 };
+  checks = new Map(validation);
+  totalSteps = total;
+  byId("validation-key").hidden = checks.size === 0;
+}
+
 export function addStep(step, loss) {
-  points.push([step, loss]);
+  take(step, loss);
   later();
+}
+
+function take(step, loss) {
+  part.count += 1;
+  part.sum += loss;
+  if (part.count < stride) return;
+  pointSteps[points] = step;
+  pointLosses[points] = part.sum / part.count;
+  points += 1;
+  part = { count: 0, sum: 0 };
+  if (points < MOST_POINTS) return;
+  points /= 2; // two become one
+  stride *= 2;
+  for (let one = 0; one < points; one += 1) {
+    pointSteps[one] = pointSteps[2 * one + 1];
+    pointLosses[one] = (pointLosses[2 * one] + pointLosses[2 * one + 1]) / 2;
+  }
 }
 
 export function addValidation(step, loss) {
@@ -34,10 +61,8 @@ export function addValidation(step, loss) {
 
 /** Draw a stored curve: lists of [step, loss]. */
 export function showCurve(curve, validation, total) {
-  points = curve.map((point) => [...point]);
-  checks = new Map(validation);
-  totalSteps = total;
-  byId("validation-key").hidden = checks.size === 0;
+  start(total, validation);
+  for (const [step, loss] of curve) take(step, loss);
   redraw();
 }
 
@@ -49,10 +74,11 @@ function later() {
 }
 
 function data() {
-  const steps = [...new Set([...points.map(([step]) => step), ...checks.keys()])].sort((a, b) => a - b);
-  const losses = new Map(points);
+  const losses = new Map();
+  for (let one = 0; one < points; one += 1) losses.set(pointSteps[one], pointLosses[one]);
+  const steps = [...new Set([...losses.keys(), ...checks.keys()])].sort((a, b) => a - b);
   // An exponential mean over about a tenth of the run, corrected at its beginning.
-  const keep = Math.min(0.95, Math.max(0.3, 1 - 2 / (Math.max(totalSteps, steps.length) / 10 + 2)));
+  const keep = Math.min(0.95, Math.max(0.3, 1 - 2 / (Math.max(totalSteps / stride, steps.length) / 10 + 2)));
   let mean = 0, weight = 0;
   const smooth = steps.map((step) => {
     if (!losses.has(step)) return null;
@@ -109,16 +135,16 @@ function redraw() {
   const box = byId("chart");
   plot?.destroy();
   plot = null;
-  byId("run").dataset.state = points.length || checks.size ? "drawn" : "empty";
+  byId("run").dataset.state = points || checks.size ? "drawn" : "empty";
   describe();
-  if (!points.length && !checks.size) return;
+  if (!points && !checks.size) return;
   plot = new uPlot(options(box.clientWidth || 400), data(), box);
 }
 
 function describe() {
-  const last = points.at(-1);
-  byId("chart").setAttribute("aria-label", last
-    ? `Loss from ${formatLoss(points[0][1])} at step ${points[0][0]} to ${formatLoss(last[1])} at step ${last[0]}`
+  const last = points - 1;
+  byId("chart").setAttribute("aria-label", points
+    ? `Loss from ${formatLoss(pointLosses[0])} at step ${pointSteps[0]} to ${formatLoss(pointLosses[last])} at step ${pointSteps[last]}`
     : "Loss over the steps; nothing yet");
 }
 

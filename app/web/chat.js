@@ -5,10 +5,13 @@ import MarkdownIt from "../vendor/markdown-it/markdown-it.esm.min.mjs";
 import { chosenFormat } from "./chat_format.js";
 import { byId, copyText, create, formatRate, icon, setText } from "./dom.js";
 import { showProblem } from "./problems.js";
-import { isRunning, state, subscribe, update } from "./store.js";
+import { isRunning, state, subscribe, update, whyNoPython } from "./store.js";
 
 const markdown = new MarkdownIt({ html: false, linkify: false, breaks: true });
-const allowed = { FORBID_TAGS: ["style", "form", "input", "img", "video", "audio", "iframe"], FORBID_ATTR: ["style", "id", "class"] };
+const allowed = {
+  FORBID_TAGS: ["style", "form", "input", "img", "video", "audio", "iframe"], FORBID_ATTR: ["style", "id", "class"],
+  RETURN_TRUSTED_TYPE: true, // where the browser has Trusted Types, nothing else may become markup
+};
 const fields = {
   temperature: "chat-temperature", max_new_tokens: "chat-max-tokens", top_p: "chat-top-p", top_k: "chat-top-k",
   min_p: "chat-min-p", repetition_penalty: "chat-penalty",
@@ -66,9 +69,10 @@ export function abandonReply() {
 
 function whyNoChat() {
   const { worker, gpu, model, chatModel, replying } = state;
-  if (worker.phase === "fatal") return "Python could not start.";
+  if (worker.phase === "fatal") return whyNoPython(state);
   if (!navigator.gpu || gpu.state === "none") return "Chatting needs a GPU.";
-  if (gpu.state === "lost") return "The GPU was lost.";
+  if (gpu.state === "lost") return "There is no GPU any more.";
+  if (gpu.state === "again") return "The GPU was lost and is asked for anew.";
   if (isRunning() && chatModel !== "ready") return "The chat rests while the adapter trains. (More settings can keep it awake.)";
   if (replying != null) return "";
   if (!model) return state.modelProblem ? "Chatting needs a model." : "The model is on its way.";
@@ -193,6 +197,7 @@ function finish(event) {
   const text = event.text.trim();
   streaming = null;
   messages.push({ role: "assistant", content: text });
+  leaveOut(event.dropped_messages);
   item.dataset.text = text;
   if (text) show(body, text);
   else body.textContent = "(nothing)";
@@ -202,6 +207,16 @@ function finish(event) {
   item.setAttribute("aria-busy", "false");
   update({ replying: null });
   if (document.activeElement === document.body) byId("chat-input").focus({ preventScroll: true });
+}
+
+/** The oldest messages had no room in the context: the model is not given them any more, and a line says where it begins. */
+function leaveOut(count) {
+  if (!count) return;
+  messages.splice(0, count);
+  const log = byId("chat-log"), line = byId("chat-cut") ?? create("p", { id: "chat-cut", class: "chat-cut", role: "note", "data-testid": "chat-cut" },
+    "The conversation outgrew the model's context: it no longer reads what stands above.");
+  const shown = log.querySelectorAll(".message");
+  shown[shown.length - messages.length]?.before(line);
 }
 
 function fail(event) {

@@ -3,6 +3,7 @@
 import { takeBackFormat } from "./chat_format.js";
 import { setUpCleaned } from "./data_cleaned.js";
 import { pasted, readable, setUpInput } from "./data_input.js";
+import { setUpEncoding } from "./data_encoding.js";
 import { remembered, setUpMapping } from "./data_mapping.js";
 import { setUpPreview } from "./data_preview.js";
 import { setUpProblems } from "./data_problems.js";
@@ -15,7 +16,7 @@ import { asksForColumns, isRunning, state, subscribe, update } from "./store.js"
 const COUNTING = { counting: true, done: 0, total: 0, unit: "rows", name: "" };
 const QUICK_MS = 300; // a reading again that is over so soon does not take the panel's place
 let train; // the train worker's link
-// What is open or being read, as it was asked for: {files | text | sample, mapping, use_mended}; read anew with another model.
+// What is open or being read, as it was asked for: {files | text | sample, mapping, use_mended, encoding}; read anew with another model.
 let asked = null;
 let readRequest = 0; // of `read_dataset`: what an older one opened is no longer of interest
 let fromMemory = false; // its mapping is one that the person chose another time
@@ -43,6 +44,7 @@ export function setUpData(link, { fits }) {
     train.send("count_tokens");
   });
   setUpProblems({ mend: (use_mended) => read({ ...asked, use_mended }, true) });
+  setUpEncoding({ use: (encoding) => read({ ...asked, encoding }, true) });
   setUpMapping(train, { use: useMapping, wasRemembered: () => fromMemory });
   train.on("dataset_progress", progress);
   train.on("dataset_ready", (event) => ready(event, fits));
@@ -67,6 +69,12 @@ export function readDataAgain() {
   if (asked && !state.reading && !state.dataset) read(asked);
 }
 
+/** Do not read again what is open or being read: the worker did not survive it. */
+export function forgetData() {
+  asked = null;
+  readRequest += 1;
+}
+
 /** Read something in place of what is there. */
 function take(wanted) {
   const before = state.dataset && asked;
@@ -89,7 +97,7 @@ async function join(first, added, mapping = null) {
     const old = await filesOf(first);
     if (asked !== before) return; // something else was asked for meanwhile
     const files = merge(old, added);
-    if (files.length > old.length) read({ files, mapping, use_mended: first.use_mended });
+    if (files.length > old.length) read({ files, mapping, use_mended: first.use_mended, encoding: first.encoding });
     else toast(added.length === 1 ? "This file is there already." : "These files are there already.");
   } catch (error) {
     showProblem("dataset-problem", { message: `The sample could not be fetched again: ${error.message}` });
@@ -121,9 +129,9 @@ function read(wanted, again = false) {
     validationReading: null }); // the worker gives that up, too
   focusBefore = again && byId("data-body").contains(document.activeElement) ? document.activeElement.id : null;
   if (again) setTimeout(() => state.reading && update({}), QUICK_MS + 20);
-  const { files, text, sample, mapping, use_mended } = wanted;
+  const { files, text, sample, mapping, use_mended, encoding } = wanted;
   readRequest += 1;
-  const given = Object.entries({ files, text, sample, mapping, use_mended, settings: readingSettings(), request: readRequest });
+  const given = Object.entries({ files, text, sample, mapping, use_mended, encoding, settings: readingSettings(), request: readRequest });
   train.send("read_dataset", Object.fromEntries(given.filter(([, value]) => value != null)));
   return true;
 }
@@ -139,8 +147,7 @@ function ready(event, fits) {
   if (isOutdated(event)) return;
   const { stopping, counting } = state.reading ?? {};
   if (stopping && !counting) return train.send("clear_dataset"); // it was done before it heard of the stop
-  const names = Object.keys(event.report.columns);
-  const known = !event.report.mapping && !declined && event.report.good === 0 && names.length && remembered(names);
+  const known = !event.report.mapping && !declined && remembered(event.report);
   if (known && asked && state.reading) {
     fromMemory = true;
     return read({ ...asked, mapping: known }, true);
@@ -192,7 +199,8 @@ function draw({ dataset, reading }) {
   for (const button of document.querySelectorAll(".sample-button")) button.disabled = Boolean(reading);
   byId("dataset-remove").disabled = isRunning();
   byId("dataset-add").disabled = isRunning();
-  if (before !== now && hadFocus && !body.contains(visibleFocus())) {
+  // Where the button was that had the data read again, keepFocus knows better.
+  if (before !== now && hadFocus && !body.contains(visibleFocus()) && !(now === "ready" && focusBefore !== null)) {
     byId({ reading: "reading-stop", ready: "dataset-title", empty: "dataset-input" }[now]).focus({ preventScroll: true });
   }
   if (dataset === shown) return;

@@ -35,6 +35,7 @@ export function setUpCleaned(train) {
   train.on("failed", ({ where }) => where === "dataset" && end(""));
   train.on("dataset_cleared", () => end(""));
   train.on("fatal", () => end(""));
+  train.on("died", () => end(""));
   subscribe(draw);
 }
 
@@ -56,8 +57,9 @@ function draw({ dataset }) {
   if (dataset && shown?.name !== dataset.name) setText(byId("cleaned-status"), "");
   shown = dataset;
   if (!dataset) return;
-  const { good, mendable } = dataset.report;
-  byId("cleaned").hidden = good + mendable === 0;
+  const { good } = dataset.report;
+  const mendable = dataset.report.mendable + dataset.report.improvable;
+  byId("cleaned").hidden = good + dataset.report.mendable === 0;
   byId("cleaned-mended-row").hidden = mendable === 0;
   setText(byId("cleaned-mended-text"), mendable === 1 ? "With the row that can be mended" : `With the ${formatCount(mendable)} rows that can be mended`);
 }

@@ -1,11 +1,17 @@
-// Columns of other names: which is the prompt, the reply, the system prompt or the text. Remembered by the columns' names.
+// Which column is what, chosen by hand or as one of the offered readings. Remembered by the columns' names.
 
+import { columnLabel, drawRow, offersReadings, setUpReadings } from "./data_readings.js";
 import { byId, create, formatCount, setText } from "./dom.js";
-import { isRunning, subscribe } from "./store.js";
+import { readRemembered, remember } from "./remembered.js";
+import { asksForColumns, isRunning, subscribe } from "./store.js";
 
 const KEY = "lora-lab.columns";
 const KEPT = 30; // sets of columns that are remembered
-const ROLES = { pair: ["prompt", "reply", "system"], text: ["text"] };
+const ROLES = {
+  pair: ["prompt", "context", "reply", "system", "history", "label"], conversation: ["conversation", "system", "label"], text: ["text"],
+};
+const NEEDED = ["prompt", "reply", "conversation", "text"];
+const ALL_ROLES = [...new Set(Object.values(ROLES).flat())];
 let shown = null; // the dataset that is drawn
 let columns = []; // its columns; an option's value is the place in here
 let request = 0;
@@ -13,32 +19,21 @@ let timer;
 let open = false; // the editor, not only the line that says how the columns are read
 let train, isFromMemory; // given to setUpMapping
 
-/** The mapping that the person chose for these columns before, or null. */
-export function remembered(names) {
-  const mapping = readAll()[keyOf(names)];
-  const fits = mapping && typeof mapping === "object" && Object.values(mapping).every((name) => names.includes(name));
-  return fits && Object.keys(mapping).length ? mapping : null;
+/** The mapping that the person chose for these columns before, or null; not one that this file's rows give no ground for. */
+export function remembered({ columns, readings, unknown }) {
+  const names = Object.keys(columns);
+  const mapping = readRemembered(KEY)[keyOf(names)];
+  const fits = mapping && typeof mapping === "object" && columnsOf(mapping).every(([, name]) => names.includes(name));
+  const suits = () => unknown > 0 || readings.some((reading) => roles(reading.mapping) === roles(mapping));
+  return fits && Object.keys(mapping).length && suits() ? mapping : null;
 }
 
+/** The mapping's roles that are columns: not the least rating, nor that the known names are read. */
+const columnsOf = (mapping) => Object.entries(mapping).filter(([role]) => role !== "as" && role !== "at_least");
+const roles = (mapping) => JSON.stringify(Object.entries(mapping).filter(([role]) => role !== "at_least").sort());
 const keyOf = (names) => JSON.stringify([...names].sort());
 
-function readAll() {
-  try {
-    const all = JSON.parse(localStorage.getItem(KEY) ?? "{}");
-    return all && typeof all === "object" ? all : {};
-  } catch {
-    return {}; // no storage here, or something else wrote there
-  }
-}
-
-function keep(names, mapping) {
-  const { [keyOf(names)]: _, ...others } = readAll();
-  const entries = Object.entries(others).slice(-(KEPT - 1));
-  if (mapping) entries.push([keyOf(names), mapping]);
-  try {
-    localStorage.setItem(KEY, JSON.stringify(Object.fromEntries(entries)));
-  } catch {} // not remembered then: nothing else depends on it
-}
+const keep = (names, mapping) => remember(KEY, keyOf(names), mapping, KEPT);
 
 /** `use(mapping, how)` reads the data again so; null: without one. `wasRemembered()`: nobody chose it just now. */
 export function setUpMapping(link, { use, wasRemembered }) {
@@ -49,11 +44,21 @@ export function setUpMapping(link, { use, wasRemembered }) {
       ask(0);
     });
   }
-  for (const role of Object.values(ROLES).flat()) byId(`map-${role}`).addEventListener("change", () => ask(150));
+  for (const role of ALL_ROLES) byId(`map-${role}`).addEventListener("change", () => ask(150));
+  byId("map-at_least").addEventListener("input", () => ask(300));
+  const choose = (mapping) => {
+    open = false;
+    keep(columns, mapping);
+    use(mapping);
+  };
   byId("mapping").addEventListener("submit", (event) => {
     event.preventDefault();
-    keep(columns, chosen());
-    use(chosen());
+    choose(chosen());
+  });
+  setUpReadings({ use: choose, isChanging: () => open });
+  byId("readings-other").addEventListener("click", () => {
+    fill(shown.report);
+    unfold(true, `map-${ROLES[kind()][0]}`);
   });
   byId("mapped-change").addEventListener("click", () => {
     fill(shown.report);
@@ -88,16 +93,18 @@ function draw({ dataset }) {
     shown = dataset;
     columns = Object.keys(dataset.report.columns);
     if (fresh) {
-      open = dataset.report.good === 0 && !dataset.report.mapping;
+      open = asksForColumns(dataset) && !offersReadings(dataset.report);
       if (columns.length) fill(dataset.report);
     }
   }
   const { mapping, good, groups } = dataset.report;
+  const offers = offersReadings(dataset.report);
   // A row with a prompt alone has columns too, but choosing others would not help it.
-  const some = columns.length > 0 && (mapping || good === 0 || groups.some(({ kind: found }) => found === "unknown-columns"));
-  byId("mapping").hidden = !some || !open;
-  byId("mapping-cancel").hidden = !mapping && good === 0;
-  byId("mapped").hidden = !some || open;
+  const some = columns.length > 0 && (mapping || asksForColumns(dataset) || groups.some(({ kind: found }) => found === "unknown-columns"));
+  byId("mapping").hidden = !open || !(some || offers);
+  byId("mapping-cancel").hidden = !mapping && good === 0 && !offers;
+  byId("readings-other").hidden = open;
+  byId("mapped").hidden = !some || open || (offers && !mapping);
   if (!some) return;
   const auto = isFromMemory();
   setText(byId("mapped-text"), mapping ? `Read as ${describe(mapping)}${auto ? ", as last time" : ""}.`
@@ -107,27 +114,23 @@ function draw({ dataset }) {
   setText(byId("mapped-change"), mapping ? "Change" : "Choose columns");
 }
 
-const describe = (mapping) => Object.entries(mapping).filter(([, name]) => name)
-  .map(([role, name]) => `${role} = ${label(name)}`).join(", ");
+const describe = (mapping) => (mapping.as ? "it stands" : columnsOf(mapping).map(([role, name]) =>
+  `${role} = ${columnLabel(name)}${role === "label" && mapping.at_least ? `, ${mapping.at_least} or better` : ""}`).join(", "));
 
-/** A column's name so that it can stand in a list: short, without characters that turn the text around it. */
-const label = (name) => {
-  const plain = name.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, "\ufffd");
-  return plain.length > 40 ? `${plain.slice(0, 39)}…` : plain || "(no name)";
-};
-
-function fill({ mapping, suggested_mapping, rows, good, columns: counts }) {
-  const start = mapping ?? suggested_mapping ?? {};
-  setText(byId("mapping-hint"), mapping || good === 0 ? "These column names are new here. Choose, and see below how the first rows are read."
-    : `${formatCount(Math.max(...Object.values(counts)))} of ${formatCount(rows)} rows have other names. What you choose holds for all rows.`);
-  for (const role of Object.values(ROLES).flat()) {
-    const first = role === "system" ? "none" : "choose…";
+function fill({ mapping, suggested_mapping, readings, rows, good, unknown }) {
+  const likely = suggested_mapping ?? readings.map((reading) => reading.mapping).find((found) => !found.as) ?? {};
+  const start = mapping && !mapping.as ? mapping : likely;
+  setText(byId("mapping-hint"), !unknown || good === 0 ? "Choose, and see below how the first rows are read."
+    : `${formatCount(unknown)} of ${formatCount(rows)} rows have other names. What you choose holds for all rows.`);
+  for (const role of ALL_ROLES) {
+    const first = NEEDED.includes(role) ? "choose…" : "none";
     byId(`map-${role}`).replaceChildren(create("option", { value: "" }, first),
-      ...columns.map((name, index) => create("option", { value: String(index) }, label(name))));
+      ...columns.map((name, index) => create("option", { value: String(index) }, columnLabel(name))));
     const place = columns.indexOf(start[role]);
     byId(`map-${role}`).value = place < 0 ? "" : String(place);
   }
-  document.querySelector(`[name=mapping-kind][value=${start.text ? "text" : "pair"}]`).checked = true;
+  byId("map-at_least").value = start.at_least ?? "";
+  document.querySelector(`[name=mapping-kind][value=${["text", "conversation"].find((role) => start[role]) ?? "pair"}]`).checked = true;
   byId("mapping-preview").replaceChildren();
   drawKind();
   ask(0);
@@ -141,12 +144,14 @@ function drawKind() {
 
 function chosen() {
   const pairs = ROLES[kind()].map((role) => [role, byId(`map-${role}`).value]).filter(([, value]) => value !== "");
-  return Object.fromEntries(pairs.map(([role, value]) => [role, columns[Number(value)]]));
+  const mapping = Object.fromEntries(pairs.map(([role, value]) => [role, columns[Number(value)]]));
+  const least = byId("map-at_least").value.trim();
+  return mapping.label !== undefined && least ? { ...mapping, at_least: least } : mapping;
 }
 
 function isComplete() {
   const mapping = chosen();
-  return ROLES[kind()].every((role) => role === "system" || mapping[role] !== undefined);
+  return ROLES[kind()].every((role) => !NEEDED.includes(role) || mapping[role] !== undefined);
 }
 
 function allowUse() {
@@ -167,11 +172,4 @@ function drawPreview({ request: answered, rows, problem }) {
   if (answered !== request) return; // of an earlier choice
   setText(byId("mapping-problem"), problem);
   byId("mapping-preview").replaceChildren(...rows.slice(0, 2).map(drawRow));
-}
-
-function drawRow({ messages, text, problem }) {
-  if (problem) return create("p", { class: "mapping-bad" }, problem);
-  const turns = messages ?? [{ role: "text", content: text }];
-  return create("div", { class: "turns" }, ...turns.map(({ role, content }) => create("div", { class: `turn ${role}` },
-    create("span", { class: "turn-role" }, role), create("p", {}, content.length > 280 ? `${content.slice(0, 280)}…` : content))));
 }

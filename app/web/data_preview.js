@@ -54,12 +54,13 @@ function draw(state) {
   if (state.dataset === dataset) return;
   const same = state.dataset && dataset && state.dataset.title === dataset.title && row;
   dataset = state.dataset;
+  const unanswered = next ?? sent;
   sent = next = null;
   // Rows of columns that nobody knows are shown by the mapping's editor instead.
   byId("preview").hidden = !dataset?.report.tokens || !Object.keys(dataset.report.formats).length;
   if (byId("preview").hidden) return forget();
-  // Where it was, cut or masked in another way; it may have been left out by that.
-  if (same) ask({ line: row.line, source: row.source, index: row.index });
+  // What was asked of it before, or where it was: cut or masked in another way, and it may have been left out by that.
+  if (same) ask(unanswered ?? { line: row.line, source: row.source, index: row.index });
   else {
     forget();
     ask({ index: 0 });
@@ -146,7 +147,8 @@ function drawRow(keepScroll = false) {
 
 function drawPlace() {
   if (!row) return;
-  byId("preview-number").value = row.index + 1;
+  // A late answer does not write over the number that somebody is typing; leaving the field comes here again.
+  if (document.activeElement !== byId("preview-number")) byId("preview-number").value = row.index + 1;
   setText(byId("preview-count"), `of ${formatCount(row.count)}`);
   setText(byId("preview-place"), place());
 }

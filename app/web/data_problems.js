@@ -47,9 +47,9 @@ function drawErrors({ report, problem_count, rows, good_rows }) {
   byId("errors-kinds").replaceChildren(...drawKinds(groups, report, !asks));
 }
 
-function errorsTitle({ files, columns }, problem_count, rows, good_rows) {
+function errorsTitle({ files, unknown, readings }, problem_count, rows, good_rows) {
   if (rows === 0) return files.length > 1 ? "These files hold no rows" : "This file cannot be used";
-  if (!good_rows && Object.keys(columns).length) return "As it stands, no row can be used";
+  if (!good_rows && (unknown || readings.length)) return "As it stands, no row can be used";
   if (!problem_count) return "Something is wrong with the file";
   return `${formatCount(problem_count)} of ${count(rows, "row")} cannot be used`;
 }
@@ -57,15 +57,16 @@ function errorsTitle({ files, columns }, problem_count, rows, good_rows) {
 function drawMend({ report, use_mended }) {
   const mended = report.groups.filter(({ severity }) => severity === "warning").reduce((sum, group) => sum + group.repairable, 0);
   const on = use_mended && mended > 0;
-  byId("mend").hidden = !on && report.mendable === 0;
+  const { mendable, improvable } = report;
+  byId("mend").hidden = !on && mendable + improvable === 0;
   byId("mend").dataset.on = String(on);
   byId("mend-use").hidden = on;
   byId("mend-undo").hidden = !on;
   if (on) return setText(byId("mend-text"), `${count(mended, "row is", "rows are")} mended.`);
-  const { mendable } = report;
-  setText(byId("mend-text"), mendable === 1 ? "One of them can be mended: its meaning is clear."
-    : `${formatCount(mendable)} of them can be mended: their meaning is clear.`);
-  setText(byId("mend-use"), mendable === 1 ? "Mend this row" : `Mend these ${formatCount(mendable)} rows`);
+  const can = mendable === 1 ? "One of them can be mended: its meaning is clear." : `${formatCount(mendable)} of them can be mended: their meaning is clear.`;
+  const better = `${count(improvable, "row")} can be used as ${improvable === 1 ? "it is" : "they are"}, and would be better mended: see the remarks.`;
+  setText(byId("mend-text"), [mendable ? can : "", improvable ? better : ""].filter(Boolean).join(" "));
+  setText(byId("mend-use"), mendable + improvable === 1 ? "Mend this row" : `Mend these ${formatCount(mendable + improvable)} rows`);
 }
 
 function drawRemarks({ report }) {

@@ -8,7 +8,7 @@ import { subscribe } from "./store.js";
 const SHOWN_PAIRS = 8, SHOWN_PROMPTS = 4;
 const formatNames = {
   conversational: "conversations (messages)", "prompt-completion": "prompt and completion", text: "plain text",
-  alpaca: "Alpaca (instruction, output)", sharegpt: "ShareGPT (from, value)", preference: "preference pairs, kept aside",
+  alpaca: "Alpaca (instruction, output)", sharegpt: "ShareGPT (from, value)", preference: "preference data: only good answers are trained",
 };
 const roleNames = { system: "system messages", user: "user messages", assistant: "assistant answers" };
 let shown = null; // the dataset that is drawn

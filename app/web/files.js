@@ -34,7 +34,7 @@ async function walk(entry, folder) {
 export function useOf(files) {
   const names = files.map(({ name }) => name.toLowerCase().split("/").pop());
   const has = (test) => names.some((name) => test.test(name));
-  if (has(/^adapter_(config\.json|model\.safetensors)$/) || (names.length === 1 && has(/\.zip$/))) return "adapter";
+  if (has(/^(adapter_config\.json|adapter_model\.safetensors|adapters\.safetensors)$/) || (names.length === 1 && has(/\.zip$/))) return "adapter";
   if (has(/\.gguf$/) || has(/\.safetensors$/) || has(/^config\.json$/)) return "model";
   return "dataset";
 }

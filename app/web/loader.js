@@ -1,18 +1,29 @@
 // The thin loader: starts a worker, carries messages to and fro. What the messages are: lora_lab/workers/protocol/.
 
 import { startWorker, takeEarly } from "./begin.js";
+import { note } from "./report.js";
+import { Watchdog } from "./watchdog.js";
 
-/** One of the two workers. Commands sent before its Python listens are kept and sent then. */
+/**
+ * One of the two workers. Commands sent before its Python listens are kept and sent then.
+ *
+ * Besides what a worker says there is `died`: it is gone, or it hangs, and only `restart` helps.
+ */
 export class WorkerLink {
   constructor(kind) {
     this.kind = kind;
     this.handlers = new Map();
+    this.watchdog = new Watchdog({
+      ask: () => this.worker.postMessage({ type: "ping" }),
+      giveUp: (seconds, doing) => this.receive({ type: "died", seconds, doing, started: this.ready }),
+    });
     this.start();
   }
 
   start() {
     this.ready = false;
     this.waiting = [];
+    this.watchdog.begin();
     const early = this.kind === "train" && takeEarly();
     this.worker = early ? early.worker : startWorker(this.kind);
     if (!early) return this.listen();
@@ -25,12 +36,19 @@ export class WorkerLink {
   }
 
   listen() {
-    this.worker.onmessage = (event) => this.receive(event.data);
-    this.worker.onerror = (event) => {
+    const worker = this.worker;
+    const isMine = () => worker === this.worker; // what one that was ended had said still comes
+    worker.onmessage = (event) => isMine() && this.receive(event.data);
+    worker.onerror = (event) => {
       event.preventDefault();
-      const place = event.filename ? `${event.filename}:${event.lineno}` : "the worker could not be loaded";
-      this.receive({ type: "fatal", message: event.message || `The ${this.kind} worker could not start.`, details: place });
+      if (!isMine()) return;
+      const details = event.filename ? `${event.filename}:${event.lineno}` : "the worker could not be loaded";
+      const message = event.message || `The ${this.kind} worker could not be loaded.`;
+      // One that has started goes on after an error of its own, or the watchdog finds that it does not.
+      if (this.ready) this.receive({ type: "failed", where: "worker", message, details });
+      else this.receive({ type: "fatal", message, details });
     };
+    worker.onmessageerror = () => isMine() && this.receive({ type: "failed", where: "worker", message: "A message of the worker could not be read." });
   }
 
   /** Call `handler(event)` for each event of this type. */
@@ -40,6 +58,8 @@ export class WorkerLink {
   }
 
   receive(event) {
+    this.watchdog.heard(event);
+    note(this.kind, event);
     if (event.type === "ready") {
       this.ready = true;
       for (const [command, transfer] of this.waiting.splice(0)) this.worker.postMessage(command, transfer);

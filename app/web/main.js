@@ -2,18 +2,26 @@
 
 import { setUpAdapters } from "./adapters.js";
 import { applyToModel, awaitModel, modelIsReady, removeAdapter, setUpApplied, useAdapter } from "./applied.js";
+import { askForBaseModel, setUpBaseModel } from "./base_model.js";
 import { begunMs } from "./begin.js";
 import { abandonReply, connectChat, setUpChat, suggestQuestions } from "./chat.js";
+import { offerModel, setUpCandidate } from "./candidate.js";
 import { chosenFormat, offerFormats, setUpChatFormat } from "./chat_format.js";
 import { setUpChart, showCurve } from "./chart.js";
 import { dropData, readDataAgain, setUpData } from "./data.js";
 import { byId, formatBytes, saveFile, setText } from "./dom.js";
 import { dropAnywhere } from "./files.js";
+import { hubFails, setUpHub } from "./hub.js";
 import { WorkerLink } from "./loader.js";
-import { showProblem, toast } from "./problems.js";
+import { setUpModelDialog } from "./model_dialog.js";
+import { goBack, isOpening, modelIsProven, openAgain, openFirst, openingFails, openModel, openSiteModel, setUpOpening } from "./opening.js";
+import { showProblem, showRemarks, toast } from "./problems.js";
+import { setUpReportButton } from "./report.js";
 import { addPiece, failAnswer, finishAnswer, hideResult, renameResult, setUpResult, showResult } from "./result.js";
+import { chatDies, giveWhatWasLearned, setUpRevival, showLost, stopTraining } from "./revive.js";
 import { offerTargets, readSettings, setUpSettings, showFieldProblems, suggest } from "./settings.js";
 import { setUpStrip } from "./setup.js";
+import { setUpStopped } from "./stopped.js";
 import { listenToPhases, pagePhase, reached } from "./startup.js";
 import { isRunning, state, update } from "./store.js";
 import { setUpTiming } from "./timing.js";
@@ -27,25 +35,24 @@ listenToPhases(train);
 let chat = null; // started when the train worker has found a GPU: without one there is no use for it
 let chatWaits = false; // it got ready in the middle of a run and has not been given the model
 let planRequest = 0;
-let wanted = { model_id: new URL(location.href).searchParams.get("model"), files: null, title: null };
-let opening = 0; // models that the train worker was asked to open and has said nothing of: only the last one counts
 
 // ------------------------------------------------------------------------------------------------ model and workers
 
-function openModel(files, title = null) {
-  if (isRunning()) return toast("Another model can be opened when the run is over.");
-  if (files) wanted = { model_id: null, files, title };
-  removeAdapter();
-  awaitModel();
-  endReplies();
-  update({ model: null, modelProblem: null, modelProgress: null, plan: null, chatModel: "none" });
-  showProblem("setup-problem", null);
-  sendModel();
-}
-
-function sendModel() {
-  opening += 1;
-  train.send("open_model", wanted);
+/** The model takes the last one's place. */
+function modelCame(event) {
+  if (state.model) { // what is in use is the last model's; with the first one an adapter may wait for it
+    removeAdapter();
+    awaitModel();
+    endReplies();
+  }
+  update({ model: event, modelProgress: null, modelProblem: null, plan: null, chatModel: "none" });
+  offerTargets(event.targets);
+  offerFormats(event);
+  askForBaseModel(event);
+  if (state.gpu.state === "found") reached("ready_ms");
+  chatCanStart();
+  chatOpens();
+  readDataAgain();
 }
 
 /** Have the chat worker leave what it writes, which would keep it from whatever comes next. */
@@ -72,51 +79,19 @@ function chatOpens() {
   applyToModel(chat);
 }
 
-function restartWorkers() {
-  showProblem("setup-problem", null);
-  abandonReply();
-  awaitModel();
-  opening = 0;
-  update({ worker: { phase: "starting", done: 0, total: 0 }, gpu: { state: "waiting" }, model: null, chatModel: "none",
-    modelProgress: null, phase: "idle", phaseDetail: "", dataset: null, reading: null, validationReading: null, plan: null,
-    timing: null, comparing: false });
-  train.restart();
-  chat?.restart();
-  sendModel();
-}
-
-function showLost(event) {
-  update({ gpu: { ...state.gpu, state: "lost" }, phase: isRunning() ? "error" : state.phase, reading: null });
-  abandonReply();
-  const message = event.message || "The GPU was lost. Nothing that was saved is gone.";
-  showProblem("setup-problem", { message, details: event.details }, { label: "Restart", run: restartWorkers });
-}
-
 train.on("boot", ({ phase, done, total }) => update({ worker: { phase: done < total ? phase : "program", done, total } }));
 train.on("ready", () => {
   update({ worker: { phase: "ready", done: 1, total: 1 } });
-});
-train.on("fatal", (event) => {
-  update({ worker: { phase: "fatal" }, adapters: state.adapters ?? [], reading: null, validationReading: null, phase: isRunning() ? "error" : state.phase });
-  showProblem("setup-problem", event, { label: "Restart", run: restartWorkers });
 });
 train.on("gpu", (event) => {
   if (event.state === "lost") return showLost(event);
   update({ gpu: event });
   if (event.state === "found") chatCanStart();
+  if (event.losses) toast(event.message);
+  if (event.state === "found" && event.losses) plan();
 });
+train.on("notice", ({ message }) => toast(message));
 train.on("model_progress", (event) => update({ modelProgress: event }));
-train.on("model_opened", (event) => {
-  opening -= 1;
-  if (opening) return;
-  update({ model: event, modelProgress: null, modelProblem: null });
-  offerTargets(event.targets);
-  offerFormats(event);
-  if (state.gpu.state === "found") reached("ready_ms");
-  chatCanStart();
-  chatOpens();
-  readDataAgain();
-});
 train.on("storage", ({ available, persistent, used_bytes, reason }) => {
   const kept = persistent ? "kept until you delete them" : "kept in this browser";
   setText(byId("storage-note"), available ? `Models and adapters are ${kept}: ${formatBytes(used_bytes)}` : reason);
@@ -127,8 +102,8 @@ train.on("storage", ({ available, persistent, used_bytes, reason }) => {
 
 /** Is there a row to train on, or one that other settings would bring back? */
 function canPlan() {
-  const { model, dataset } = state;
-  if (!model || !dataset) return false;
+  const { model, modelProgress, dataset } = state;
+  if (!model || modelProgress || !dataset) return false;
   return dataset.can_train || dataset.report.groups.some(({ kind }) => ["nothing-to-train", "too-long"].includes(kind));
 }
 
@@ -157,6 +132,17 @@ function measureTime() {
 function startTraining() {
   const { settings, problems } = readSettings();
   if (problems) return showFieldProblems(problems);
+  makeRoomForRun();
+  train.send("start_training", { settings, accept_problems: state.consent });
+}
+
+function resumeTraining() {
+  if (isRunning()) return;
+  makeRoomForRun();
+  train.send("resume_training");
+}
+
+function makeRoomForRun() {
   showProblem("train-problem", null);
   hideResult();
   endReplies();
@@ -165,7 +151,6 @@ function startTraining() {
     if (!["none", "failed"].includes(state.chatModel)) update({ chatModel: "released" });
     chat.send("release_model");
   }
-  train.send("start_training", { settings, accept_problems: state.consent });
 }
 
 train.on("training_state", ({ state: phase }) => {
@@ -181,8 +166,10 @@ async function askToPersist() {
   } catch {} // not offered here: the worker says what it could store
 }
 
+train.on("adapter_learned", (learned) => update({ learned }));
 train.on("training_done", ({ adapter, probes, stopped }) => {
   const note = adapter.name + (stopped ? ", stopped early" : "");
+  update({ learned: null }); // it is kept
   showResult(adapter, probes, note);
   suggestQuestions(probes.map(({ prompt }) => prompt));
   useAdapter(adapter.id);
@@ -213,8 +200,9 @@ train.on("adapter_list", ({ adapters }) => {
   for (const adapter of adapters) renameResult(adapter);
 });
 train.on("adapter_exported", ({ file_name, data }) => saveFile(file_name, data));
-train.on("adapter_imported", ({ adapter }) => {
+train.on("adapter_imported", ({ adapter, remarks }) => {
   toast(`${adapter.name} fits this model and is kept.`);
+  if (remarks.length) showRemarks("adapter-problem", `${adapter.name} is kept. Good to know:`, remarks);
   useAdapter(adapter.id);
 });
 train.on("adapter_deleted", ({ id, name }) => {
@@ -239,13 +227,21 @@ function showRun(adapter) {
 
 function listenToChat(worker) {
   worker.on("ready", chatOpens);
-  worker.on("fatal", chatFails);
+  worker.on("fatal", (event) => chatDies(worker, event, chatFails));
+  worker.on("died", (event) => chatDies(worker, event, chatFails));
   worker.on("gpu", (event) => {
     if (event.state === "lost") chatFails(event); // a run goes on: if its GPU is lost too, the train worker says so
+    if (event.state !== "found" || !event.losses) return;
+    toast(event.message);
+    if (state.chatModel !== "released" || isRunning()) return;
+    update({ chatModel: "loading" });
+    worker.send("wake_model");
   });
+  worker.on("notice", ({ message }) => toast(message));
   worker.on("model_progress", () => {});
   worker.on("model_ready", ({ memory_bytes }) => {
     update({ chatModel: "ready", chatBytes: memory_bytes });
+    modelIsProven();
     reached("chat_ready_ms");
     modelIsReady(worker);
   });
@@ -258,8 +254,9 @@ function listenToChat(worker) {
   });
   worker.on("failed", (event) => {
     if (event.where === "adapter" && event.subject === state.applied?.id) removeAdapter(); // it could not be applied
-    if (event.where === "model") chatFails(event); // the train worker has opened the same files: it is about this worker's GPU
-    else failed(event);
+    // The train worker has opened the same files: it is about this worker's GPU.
+    if (event.where !== "model") failed(event);
+    else if (!goBack(event)) chatFails(event);
   });
 }
 
@@ -278,20 +275,18 @@ function chatFails(event) {
 // -------------------------------------------------------------------------------------------------------- problems
 
 const slots = {
-  device: "setup-problem", model: "setup-problem", worker: "setup-problem", storage: "setup-problem", dataset: "dataset-problem",
+  device: "setup-problem", worker: "setup-problem", storage: "setup-problem", dataset: "dataset-problem",
   settings: "train-problem", training: "train-problem", adapter: "adapter-problem", compare: "compare-problem",
 };
 
 function failed(event) {
   if (event.where === "chat") return; // chat.js shows it beside the conversation
-  if (event.where === "model") {
-    opening -= 1;
-    if (opening) return; // another was chosen meanwhile
-    update({ model: null, modelProblem: event, modelProgress: null, plan: null, reading: null });
-  }
+  if (event.where === "model") return openingFails(event);
+  if (event.where === "hub") return hubFails(event);
   if (event.where === "dataset" && state.validationReading) return; // validation.js shows it beside the file
   if (event.where === "dataset") update({ reading: null });
   if (event.where === "training") update({ phase: "error", phaseDetail: "" });
+  if (event.where === "training") giveWhatWasLearned();
   if (event.where === "adapter") deleting.clear(); // one that could not be deleted may be told so again
   if (event.where === "compare") failAnswer(event);
   if (event.where === "settings") update({ plan: null });
@@ -301,15 +296,22 @@ train.on("failed", failed);
 
 // ------------------------------------------------------------------------------------------------------------ begin
 
-setUpStrip({ openModel });
+setUpRevival(train, { chat: () => chat, isOpening, openAgain });
+setUpStrip();
+setUpOpening(train, { came: modelCame, stayed: plan }); // settings may have changed meanwhile
+setUpModelDialog(train, { offerModel, open: openModel, openSiteModel });
+setUpCandidate(train, { open: openModel });
+setUpHub(train, { settings: () => readSettings().settings ?? null, persist: askToPersist });
 setUpData(train, {
   fits: (settings) => {
     suggest(settings);
     plan();
   },
 });
-setUpSettings({ plan, start: startTraining, stop: () => train.send("stop_training") });
+setUpSettings({ plan, start: startTraining, stop: stopTraining, pause: () => train.send("pause_training") });
+setUpStopped(train, { resume: resumeTraining, discard: () => train.send("discard_run") });
 setUpChatFormat();
+setUpReportButton(() => readSettings().settings);
 setUpTraining(train);
 setUpTiming(train, { measure: measureTime, isNewest: (request) => request === planRequest });
 setUpValidation(train, { plan });
@@ -317,6 +319,7 @@ setUpChart();
 setUpChat();
 setUpResult({ compare, download: (id) => train.send("export_adapter", { id }) });
 setUpApplied(train);
+setUpBaseModel(train);
 setUpAdapters({
   use: useAdapter,
   rename: (id, name) => train.send("rename_adapter", { id, name }),
@@ -326,8 +329,8 @@ setUpAdapters({
   add: addAdapter,
 });
 dropAnywhere((use, files) => {
-  if (use === "model") openModel(files);
+  if (use === "model") isRunning() ? openModel({ files }) : offerModel(files); // which says that a run goes on
   else if (use === "adapter") addAdapter(files);
   else dropData(files);
 });
-sendModel();
+openFirst();

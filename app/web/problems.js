@@ -22,6 +22,16 @@ export function showProblem(slotId, problem, action) {
   slot.append(box);
 }
 
+/** Show what is good to know, and nothing wrong, in a slot of the page: one box, a line a remark. */
+export function showRemarks(slotId, title, remarks) {
+  const slot = byId(slotId);
+  const dismiss = () => slot.replaceChildren();
+  slot.hidden = false;
+  slot.replaceChildren(create("div", { class: "problem remark", role: "status" }, create("p", {}, title),
+    create("ul", {}, ...remarks.map((remark) => create("li", {}, remark))),
+    create("div", { class: "problem-buttons" }, create("button", { type: "button", class: "quiet small", onclick: dismiss }, "Dismiss"))));
+}
+
 function copyButton(label, text) {
   const button = create("button", { type: "button", class: "quiet small" }, icon("copy"), create("span", {}, label));
   button.addEventListener("click", async () => {

@@ -2,19 +2,19 @@
 
 import { chosenFormat } from "./chat_format.js";
 import { byId, create, formatBytes, setText } from "./dom.js";
-import { asksForColumns, isRunning, state, subscribe } from "./store.js";
+import { asksForColumns, isRunning, state, subscribe, whyNoPython } from "./store.js";
 
 const numbers = {
   steps: "set-steps", batch: "set-batch", learning_rate: "set-lr", rank: "set-rank", alpha: "set-alpha",
   max_length: "set-max-length", seed: "set-seed", warmup_steps: "set-warmup", weight_decay: "set-decay",
-  max_grad_norm: "set-clip", rows_at_once: "set-rows-at-once",
+  max_grad_norm: "set-clip", rows_at_once: "set-rows-at-once", checkpoint_every: "set-checkpoint",
 };
 const choices = { masking: "set-masking", on_long: "set-on-long", schedule: "set-schedule", packing: "set-packing" };
 let expanded = true; // all settings are shown; a run folds them up to make room for its curve
 const touched = new Set(); // fields that the person has set: suggestions leave them alone
 
 /** `plan()` is called (not too often) when a setting has changed; `start()` when the form is sent. */
-export function setUpSettings({ plan, start, stop }) {
+export function setUpSettings({ plan, start, stop, pause }) {
   const form = byId("settings");
   let timer;
   form.addEventListener("input", (event) => {
@@ -38,6 +38,7 @@ export function setUpSettings({ plan, start, stop }) {
   }
   byId("set-lr").addEventListener("input", markPreset);
   byId("train-stop").addEventListener("click", stop);
+  byId("train-pause").addEventListener("click", pause);
   byId("settings-toggle").addEventListener("click", () => {
     expanded = !expanded;
     draw(state);
@@ -141,10 +142,14 @@ function draw({ plan, phase }) {
   setText(byId("train-start").querySelector("span"), phase === "done" ? "Train again" : "Start training");
   const focused = document.activeElement;
   byId("train-stop").hidden = !running;
-  byId("train-stop").disabled = !running || state.phase === "stopping";
+  const stopping = phase === "stopping";
+  byId("train-stop").disabled = !running || (stopping && !state.mayEnd);
+  setText(byId("train-stop").querySelector("span"), stopping && state.mayEnd ? "End it at once" : "Stop");
+  byId("train-pause").hidden = !running;
+  byId("train-pause").disabled = phase !== "training";
   // The two buttons stand in each other's place: the focus goes along, or keyboards would lose it.
   if (running && focused === byId("train-start")) byId("train-stop").focus();
-  if (!running && focused === byId("train-stop")) byId("train-start").focus();
+  if (!running && [byId("train-stop"), byId("train-pause")].includes(focused)) byId("train-start").focus();
   setText(byId("plan-summary"), plan?.summary ?? "");
   byId("plan-memory").hidden = !plan?.memory_bytes;
   if (plan?.memory_bytes) drawMemory(plan);
@@ -153,17 +158,19 @@ function draw({ plan, phase }) {
 
 /** Why training cannot start now, in words; "" when it can. */
 export function whyNot() {
-  const { worker, gpu, model, modelProblem, dataset, reading, validationReading, plan, consent } = state;
+  const { worker, gpu, model, modelProgress, modelProblem, dataset, reading, validationReading, plan, consent } = state;
   if (isRunning()) return "A run is going on.";
-  if (worker.phase === "fatal") return "Python could not start.";
+  if (worker.phase === "fatal") return whyNoPython(state);
   if (gpu.state === "none" || !navigator.gpu) return "Training needs a GPU.";
-  if (gpu.state === "lost") return "The GPU was lost; restart above.";
+  if (gpu.state === "lost") return "There is no GPU any more; see above.";
+  if (gpu.state === "again") return "The GPU was lost and is asked for anew.";
   if (modelProblem) return "Training needs a model.";
   if (!dataset && !reading) return "Add a dataset first.";
-  if (!model || gpu.state !== "found") return "The model is on its way.";
+  if (!model || modelProgress || gpu.state !== "found") return "The model is on its way.";
   if (reading) return "The dataset is being read.";
   if (validationReading) return "The validation file is being read.";
   if (asksForColumns(dataset)) return "Say first which column is what.";
+  if (dataset.report.asks.length) return "Say first how the rows are to be read.";
   if (!dataset.report.tokens && dataset.report.good) return "The tokens are not counted yet.";
   if (!dataset.can_train) return "The dataset has no row to train on.";
   if (dataset.problem_count && !consent) return "Some rows are bad: mend them, or agree to leave them out.";

@@ -1,29 +1,12 @@
-// The strip under the header: which GPU, which model, how far each is; and the dialog for another model.
+// The strip under the header: which GPU, which model, how far each is.
 
 import { byId, formatBytes, formatTime, setText } from "./dom.js";
-import { dropZone } from "./files.js";
 import { missingWebGpu, showNoGpu } from "./help.js";
-import { isRunning, state, subscribe } from "./store.js";
+import { isRunning, state, subscribe, whyNoPython } from "./store.js";
 
 const bootWords = { runtime: "Starting Python", packages: "Loading numpy", program: "Loading the engine" };
 
-/** `openModel(files, title)` is called with a model that a person dropped or chose. */
-export function setUpStrip({ openModel }) {
-  const dialog = byId("model-dialog");
-  byId("model-change").addEventListener("click", () => dialog.showModal());
-  const take = (files) => {
-    dialog.close();
-    openModel(files);
-  };
-  dropZone(byId("model-drop"), byId("model-input"), take);
-  byId("model-folder").addEventListener("change", (event) => {
-    const input = event.target;
-    take([...input.files].map((file) => ({ name: file.webkitRelativePath || file.name, blob: file })));
-    input.value = "";
-  });
-  dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close(); // a click beside it
-  });
+export function setUpStrip() {
   subscribe(drawGpu);
   subscribe(drawModel);
   followSteps();
@@ -46,8 +29,9 @@ function drawGpu({ gpu }) {
   const words = {
     waiting: "Waiting for Python to start",
     looking: "Looking for a GPU…",
-    found: gpu.is_software ? `${gpu.name} (software: correct, but slow)` : gpu.name,
+    found: (gpu.is_software ? `${gpu.name} (software: correct, but slow)` : gpu.name) + lostWords(gpu.losses),
     none: "None found",
+    again: "Lost; asked for anew…",
     lost: "Lost",
   };
   const shown = missing ? "none" : gpu.state;
@@ -55,16 +39,18 @@ function drawGpu({ gpu }) {
   const status = document.querySelector("[data-testid=gpu-status]");
   status.dataset.state = shown;
   setText(status, words[shown]);
-  status.title = gpu.backend ? `${gpu.name}, ${gpu.vendor}, ${gpu.backend}` : "";
+  status.title = gpu.state === "again" ? gpu.message : gpu.backend ? `${gpu.name}, ${gpu.vendor}, ${gpu.backend}` : "";
   if (missing) showNoGpu(missing);
   else if (gpu.state === "none") showNoGpu(gpu.message);
 }
+
+const lostWords = (losses) => (losses ? `, lost ${losses === 1 ? "once" : `${losses} times`} and back` : "");
 
 function drawModel({ model, modelProgress, modelProblem, chatModel, worker, gpu }) {
   const status = document.querySelector("[data-testid=model-status]");
   const bar = byId("model-progress");
   let text, kind = "busy", progress = null;
-  if (worker.phase === "fatal") [text, kind] = ["Python could not start", "error"];
+  if (worker.phase === "fatal") [text, kind] = [whyNoPython(state), "error"];
   else if (modelProblem) [text, kind] = ["Not usable; see below", "error"];
   else if (worker.phase !== "ready") {
     text = `${bootWords[worker.phase] ?? "Starting Python"}…`;

@@ -1,6 +1,6 @@
 // Step 2's run: status, numbers, chart; warns before the page is left in mid-run.
 
-import { addStep, addValidation, clearChart } from "./chart.js";
+import { addStep, addValidation, clearChart, showCurve } from "./chart.js";
 import { byId, formatBytes, formatCount, formatLoss, formatRate, formatTime, setText } from "./dom.js";
 import { foldSettings, whyNot } from "./settings.js";
 import { isRunning, state, subscribe, update } from "./store.js";
@@ -15,6 +15,7 @@ let progress = { done: 0, total: 0 };
 export function setUpTraining(train) {
   train.on("training_state", onState);
   train.on("training_step", onStep);
+  train.on("training_resumed", onResumed);
   train.on("validation_loss", ({ step, loss }) => addValidation(step, loss));
   addEventListener("beforeunload", (event) => {
     if (isRunning()) event.preventDefault(); // the browser asks in its own words
@@ -23,7 +24,7 @@ export function setUpTraining(train) {
 }
 
 function onState({ state: phase, detail, done, total }) {
-  if (phase === "loading" && state.phase !== "loading") beginRun();
+  if (phase === "loading" && !isRunning()) beginRun();
   progress = { done, total };
   update({ phase, phaseDetail: detail });
 }
@@ -35,6 +36,12 @@ function beginRun() {
   setText(byId("train-loss"), "–");
   setText(byId("train-rate"), "–");
   setText(byId("train-left"), "–");
+}
+
+function onResumed({ step, total_steps, loss_curve, validation_curve }) {
+  showCurve(loss_curve, validation_curve, total_steps);
+  setText(byId("train-step"), `${step} / ${total_steps}`);
+  setText(byId("train-loss"), loss_curve.length ? formatLoss(loss_curve.at(-1)[1]) : "–"); // a lost GPU may lead to the beginning
 }
 
 function onStep(event) {
