@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Builds, serves and tests LoRA Lab. Needs Python 3.11 or newer with pip; fetches everything else by name.
 
-python3 build.py serve [--port N] [--no-model] [--add-model ID=PATH]
-python3 build.py build [--no-model] [--add-model ID=PATH] [--out DIR]
-python3 build.py test  [lint unit gpu model browser] [pytest options]
+python3 build.py serve [--port N] [--no-model] [--add-model ID=PATH] [--no-hub | --hub URL [ORIGIN ...]]
+python3 build.py build [--no-model] [--add-model ID=PATH] [--no-hub | --hub URL [ORIGIN ...]] [--out DIR]
+python3 build.py test  [lint unit gpu model browser] [--long] [pytest options]
 python3 build.py bench [--baseline] [--profile] [--quick] [--host node|native|both] [--model PATH] [--out FILE]
 python3 build.py bench --browser [--port N]
 python3 build.py bench-bundle [--out FILE]
 python3 build.py bench-docs RESULT.json
 python3 build.py settings-docs
+python3 build.py lock [--upgrade]
 python3 build.py clean [--all]
 """
 
@@ -51,14 +52,24 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
         metavar="ID=PATH",
         help="put a .gguf file or a Hugging Face folder beside it; the page opens it with ?model=ID (may be repeated)",
     )
+    hub = site.add_mutually_exclusive_group()
+    hub.add_argument("--no-hub", action="store_true", help="leave models by their name on Hugging Face out of the page")
+    hub.add_argument(
+        "--hub",
+        nargs="+",
+        metavar=("URL", "ORIGIN"),
+        help="another hub than Hugging Face (a mirror, say), and the origins that it sends to for files",
+    )
     site.add_argument("--out", type=Path, metavar="DIR", help="where the site goes (default: dist)")
 
     one = commands.add_parser("serve", parents=[site], help="build the site and serve it on this machine")
     one.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}; 0 takes any free one")
     commands.add_parser("build", parents=[site], help="build the site")
-    commands.add_parser("test", help=f"run the tests; tiers: {' '.join(TIERS)}; other arguments go to pytest")
+    commands.add_parser("test", help=f"run the tests; tiers: {' '.join(TIERS)}; --long: long ones; others: pytest's")
     add_bench_commands(commands)
     commands.add_parser("settings-docs", help="write docs/settings.md from the table of settings")
+    one = commands.add_parser("lock", help="write build_tools/locks/: what pip installs, with version and sha256")
+    one.add_argument("--upgrade", action="store_true", help="take the newest that pyproject.toml allows")
     one = commands.add_parser("clean", help="remove the built site and what was built on the way")
     one.add_argument("--all", action="store_true", help="also the downloads, the npm packages and the environment")
 
@@ -144,6 +155,11 @@ def run(arguments: list[str]) -> int:
     ensure_venv()
     if parsed.command == "test":
         return run_tests(rest)
+    if parsed.command == "lock":
+        from build_tools.locks import write_locks
+
+        write_locks(parsed.upgrade)
+        return 0
 
     if parsed.command.startswith("bench"):
         return bench(parsed)
@@ -151,7 +167,7 @@ def run(arguments: list[str]) -> int:
         build(parsed)
         return 0
     # The port first: to hear that it is taken only after a long first build would be a pity.
-    with SiteServer(site_folder(parsed), parsed.port) as server:
+    with SiteServer(site_folder(parsed), parsed.port, with_headers=True) as server:
         build(parsed)
         say(f"\nLoRA Lab is at {server.url}\nCtrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):
@@ -184,12 +200,14 @@ def site_folder(parsed: argparse.Namespace) -> Path:
 
 def build(parsed: argparse.Namespace) -> None:
     """Bring the site up to date and say how large it is."""
+    from build_tools.hub import parse_hub
     from build_tools.site import build_site, parse_added_model
 
     started = time.monotonic()
     dist = site_folder(parsed)
     added = [parse_added_model(text) for text in parsed.add_model]
-    manifest = build_site(dist, with_model=not parsed.no_model, added_models=added)
+    hub = None if parsed.no_hub else parse_hub(parsed.hub)
+    manifest = build_site(dist, with_model=not parsed.no_model, added_models=added, hub=hub)
     size_bytes = sum(entry["size_bytes"] for entry in manifest.values())
     where = dist.relative_to(ROOT) if dist.is_relative_to(ROOT) else dist
     say(f"{where}: {len(manifest)} files, {size_bytes / 2**20:.1f} MiB, in {time.monotonic() - started:.1f} s")

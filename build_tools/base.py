@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import subprocess
@@ -29,14 +30,22 @@ def say(message: str) -> None:
     print(message, flush=True)
 
 
-def program_settings() -> ModuleType:
-    """Return lora_lab.settings, the table of every setting. It needs nothing but Python, and the package no install."""
+def program_module(name: str) -> ModuleType:
+    """Return a module of lora_lab, one that needs nothing but Python, from the working tree: nothing is installed."""
     package = str(ROOT / "app" / "py")
     if package not in sys.path:
         sys.path.append(package)
-    from lora_lab import settings
+    return importlib.import_module(f"lora_lab.{name}")
 
-    return settings
+
+def program_settings() -> ModuleType:
+    """Return lora_lab.settings, the table of every setting."""
+    return program_module("settings")
+
+
+def setting_schema() -> ModuleType:
+    """Return lora_lab.setting_schema: what a setting is, and how its values are said."""
+    return program_module("setting_schema")
 
 
 def commit() -> str:

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_tools.base import CACHE, ROOT, BuildError, commit, say
-from build_tools.environment import VENV_PYTHON, ensure_node_modules, find_npm, pip_install, search_path
+from build_tools.environment import (
+    VENV_PYTHON,
+    ensure_node_modules,
+    find_npm,
+    install_program,
+    locked,
+    pip_install,
+    search_path,
+)
 
 RESULTS = ROOT / "bench" / "results"
 SITE = CACHE / "bench-site"  # Pyodide and its wheels, for Node
@@ -87,7 +95,8 @@ def run_native(arguments: list[str]) -> int:
     """Run the suite in the build's own Python, on wgpu-native."""
     probe = "import lora_lab, numpy, wgpu"
     if subprocess.run([str(VENV_PYTHON), "-c", probe], capture_output=True, cwd=CACHE).returncode:
-        pip_install(["--editable", str(ROOT)], "this package")
+        pip_install(locked("run"), "what this package needs")
+        install_program()
     paths = os.pathsep.join([str(ROOT), str(ROOT / "app" / "py")])
     environment = {**os.environ, "PYTHONPATH": paths}
     return subprocess.run([str(VENV_PYTHON), "-m", "bench.run", *arguments], cwd=ROOT, env=environment).returncode
@@ -115,7 +124,7 @@ def serve_page(port: int) -> int:
     from build_tools.server import SiteServer
     from build_tools.site import build_site
 
-    with SiteServer(SITE, port) as server:
+    with SiteServer(SITE, port, with_headers=True) as server:
         build_site(SITE, with_model=False)
         say(f"\nThe benchmark is at {server.url}bench/\nCtrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):

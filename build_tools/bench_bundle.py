@@ -111,7 +111,8 @@ def site_files(modules: Path, fetcher: Fetcher) -> dict[str, bytes | Path]:
 
 def project_files() -> dict[str, bytes | Path]:
     """Return the engine and the benchmark; results of other runs stay at home."""
-    files: dict[str, bytes | Path] = {"app/web/worker/gpu.js": ROOT / "app" / "web" / "worker" / "gpu.js"}
+    ours = ("app/web/worker/calls.js", "app/web/worker/gpu.js")
+    files: dict[str, bytes | Path] = {name: ROOT / name for name in ours}
     for folder in ("app/py", "app/wgsl", "bench"):
         for path in sorted((ROOT / folder).rglob("*")):
             inside = path.relative_to(ROOT)

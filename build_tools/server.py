@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from build_tools.base import CHUNK_BYTES, BuildError
+from build_tools.policy import read_headers
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -45,16 +47,28 @@ TYPES = {
 
 
 class SiteServer(ThreadingHTTPServer):
-    """Serves a folder on localhost, under `prefix` (as a site under a sub-path of a host would be)."""
+    """Serves a folder on localhost, under `prefix` (as a site under a sub-path of a host would be).
+
+    `with_headers`: sends the headers of the folder's `_headers`, as some hosts of static sites do and others do not.
+    """
 
     daemon_threads = True
     # SO_REUSEADDR lets a restarted server take its port again at once; on Windows it would let two servers share one.
     allow_reuse_address = os.name != "nt"
 
-    def __init__(self, folder: Path, port: int = DEFAULT_PORT, prefix: str = "/", *, log: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int = DEFAULT_PORT,
+        prefix: str = "/",
+        *,
+        log: bool = False,
+        with_headers: bool = False,
+    ) -> None:
         self.folder = folder.resolve()
         self.prefix = "/" + prefix.strip("/") + "/" if prefix.strip("/") else "/"
         self.log = log
+        self.with_headers = with_headers
         try:
             super().__init__((HOST, port), SiteHandler)
         except OSError as error:
@@ -148,7 +162,14 @@ class SiteHandler(BaseHTTPRequestHandler):
         self.send_header("ETag", tag)
         # Kept by the browser, but asked about each time: a rebuilt site shows at once, a large model is not sent twice.
         self.send_header("Cache-Control", "no-cache")
-        self.send_header("X-Content-Type-Options", "nosniff")
+        for name, value in self._site_headers():
+            self.send_header(name, value)
+
+    def _site_headers(self) -> list[tuple[str, str]]:
+        if self.server.with_headers:
+            with contextlib.suppress(OSError):  # not built yet, or another folder than a site
+                return read_headers((self.server.folder / "_headers").read_text())
+        return [("X-Content-Type-Options", "nosniff")]
 
     def _file(self) -> Path | None:
         """Return the file that the address names, or answer for it and return None."""

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from build_tools.base import ROOT, program_settings, say, write_bytes
+from build_tools.base import ROOT, program_settings, say, setting_schema, write_bytes
 
 if TYPE_CHECKING:
-    from lora_lab.settings import Bounds, Caution, Setting
+    from lora_lab.setting_schema import Bounds, Caution, Setting
 
 PAGE = ROOT / "docs" / "settings.md"
 HEAD = """\
@@ -56,7 +56,7 @@ def _rows(settings: Iterable[Setting]) -> Iterable[str]:
 
 
 def _what(setting: Setting) -> str:
-    small = program_settings().small
+    small = setting_schema().small
     said = [f"Share {setting.help}" if setting.percent else setting.help.rstrip(".")]
     if setting.kind is not bool or setting.option is None:
         said.append(setting.more)
@@ -84,7 +84,7 @@ def _option(setting: Setting) -> str:
 
 def _words(bounds: Bounds, per: int = 1) -> str:
     """Return bounds in words, their numbers times `per`."""
-    table = program_settings()
+    table = setting_schema()
     least, most = table.plain(bounds.least * per), table.plain(bounds.most * per)
     if bounds.most >= table.LARGEST:
         return f"above {least}" if bounds.above else f"{least} or more"
@@ -93,7 +93,7 @@ def _words(bounds: Bounds, per: int = 1) -> str:
 
 
 def _warning(setting: Setting, caution: Caution) -> str:
-    plain = program_settings().plain
+    plain = setting_schema().plain
     what = "Alpha / rank" if caution.of == "scale" else setting.label
     limits = (
         f"above {plain(caution.above)}",

@@ -24,10 +24,14 @@ from build_tools.base import (
     hash_bytes,
     hash_tree,
     program_settings,
+    setting_schema,
     write_bytes,
 )
 from build_tools.environment import ensure_node_modules
 from build_tools.fetch import Fetcher
+from build_tools.hub import HubSite
+from build_tools.policy import headers_file, page_policy
+from build_tools.sbom import SBOM, make_sbom
 
 WEB = ROOT / "app" / "web"
 BENCH = ROOT / "bench"
@@ -88,8 +92,14 @@ def model_files(path: Path) -> list[Path]:
     raise BuildError(f"{path} is neither a .gguf file nor a folder")
 
 
-def build_site(dist: Path, *, with_model: bool = True, added_models: list[tuple[str, Path]] | None = None) -> dict:
-    """Build or bring up to date the site in `dist`. Return its manifest: path -> {"size_bytes", "sha256"}."""
+def build_site(
+    dist: Path, *, with_model: bool = True, added_models: list[tuple[str, Path]] | None = None,
+    hub: HubSite | None = None,
+) -> dict:  # fmt: skip
+    """Build or bring up to date the site in `dist`. Return its manifest: path -> {"size_bytes", "sha256"}.
+
+    `hub` is where the page may fetch models from; None leaves that out.
+    """
     node_modules = ensure_node_modules()
     hashes = FileHashes(CACHE / "hashes.json")
     site = Site()
@@ -97,18 +107,21 @@ def build_site(dist: Path, *, with_model: bool = True, added_models: list[tuple[
         _add_pyodide(site, node_modules / "pyodide", fetcher)
         _add_wheels(site, fetcher, hashes)
         if with_model:
-            about = {"title": parts.MODEL_TITLE, "license": parts.MODEL_LICENSE, "base_model": parts.MODEL_BASE}
-            site.add_model(parts.MODEL_ID, [fetcher.obtain(parts.MODEL)], about, hashes)
+            builtin = parts.BUILTIN
+            about = {"title": builtin.title, "license": builtin.licence, "base_model": builtin.base}
+            site.add_model(builtin.id, [fetcher.obtain(parts.MODEL)], about, hashes)
     for model_id, path in added_models or []:
         title = path.stem if path.is_file() else path.name
         site.add_model(model_id, model_files(path), {"title": title, "license": None, "base_model": None}, hashes)
-    site.files["models/index.json"] = _json(site.models)
+    site.files["models/index.json"] = _json({**site.models, "hub": hub.url if hub else None})
     site.add_tree(SAMPLES, "samples/")
     site.add_tree(WEB, "assets/", leave_out=("templates", "vendor.json"))
     _add_vendor(site, node_modules)
-    _add_pages(site)
+    _add_pages(site, hub)
     _add_bench(site)
+    site.files["_headers"] = headers_file(hub)
     site.files[".nojekyll"] = b""  # GitHub Pages would drop files whose names begin with an underscore
+    site.files[SBOM] = make_sbom(site.files, program_version(), site.models, [*vendor_files()], node_modules, hashes)
     manifest = write_site(site.files, dist, hashes)
     hashes.save()
     return manifest
@@ -141,7 +154,8 @@ def _add_wheels(site: Site, fetcher: Fetcher, hashes: FileHashes) -> None:
         site.files[f"wheels/{wheel.name}"] = wheel
     site.files["wheels/index.json"] = _json({"wheels": [wheel.name for wheel in wheels]})
     start = {}
-    scripts = [ROOT / "build_tools" / "freeze.mjs", WEB / "worker" / "python.js"]
+    tools = ROOT / "build_tools"
+    scripts = [tools / "freeze.mjs", tools / "steady.mjs", WEB / "worker" / "python.js"]
     for path in parts.frozen_start(fetcher.folder, pyodide_files, wheels, scripts):
         # The content is part of the name: whatever a cache on the way still holds, the two always fit each other.
         name = f"{path.stem}-{hashes.sha256(path)[:16]}{path.suffix}"
@@ -150,10 +164,13 @@ def _add_wheels(site: Site, fetcher: Fetcher, hashes: FileHashes) -> None:
     site.files["start/index.json"] = _json(start)
 
 
+def vendor_files() -> dict[str, list[str]]:
+    """Return the npm packages of which files stand under vendor/, and which files."""
+    return {**json.loads((WEB / "vendor.json").read_text()), **WORKER_VENDOR}
+
+
 def _add_vendor(site: Site, node_modules: Path) -> None:
-    listed = WEB / "vendor.json"
-    wanted: dict[str, list[str]] = json.loads(listed.read_text()) if listed.exists() else {}
-    for package, names in {**wanted, **WORKER_VENDOR}.items():
+    for package, names in vendor_files().items():
         for name in names:
             path = node_modules / package / name
             if not path.is_file():
@@ -164,7 +181,7 @@ def _add_vendor(site: Site, node_modules: Path) -> None:
             site.files[f"vendor/{package.rpartition('/')[2]}/{path.name}"] = path
 
 
-def _add_pages(site: Site) -> None:
+def _add_pages(site: Site, hub: HubSite | None = None) -> None:
     import jinja2
 
     loader = jinja2.FileSystemLoader(WEB / "templates")
@@ -173,9 +190,13 @@ def _add_pages(site: Site) -> None:
     )
     context = {
         "version": program_version(),
+        "sbom": SBOM,
         "models": site.models,
+        "hub": hub.context() if hub else None,
+        "policy": page_policy(hub),
         "samples": samples(),
         "settings": program_settings(),
+        "small": setting_schema().small,
     }
     # Every other template is a part of this one.
     try:
@@ -190,6 +211,10 @@ def _add_bench(site: Site) -> None:
     """Add the benchmark's page under bench/, and its Python as one archive without dates, so that it changes only when
     a file does."""
     site.add_tree(BENCH / "page", "bench/")
+    page = (BENCH / "page" / "index.html").read_text(encoding="utf-8")
+    site.files["bench/index.html"] = page.replace(
+        "{{ policy }}", page_policy(None)
+    ).encode()  # it has no use for the hub
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         for path in sorted([*BENCH.glob("*.py"), *BENCH.glob("*.wgsl")]):

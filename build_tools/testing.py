@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from build_tools.base import CACHE, ROOT, BuildError, FileHashes, say
 from build_tools.environment import VENV_PYTHON, ensure_node_modules, ensure_test_packages, search_path
 from build_tools.fetch import Fetcher
 from build_tools.parts import MODEL
+from build_tools.site import build_site
 
 # In the order in which they run. `lint` is ruff, mypy and import-linter, the others are pytest's markers.
 TIERS = ("lint", "unit", "gpu", "model", "browser")
@@ -25,8 +27,8 @@ TIER_FOLDERS = {
     "model": ("tests/model", "tests/gpu"),
     "browser": ("tests/browser",),
 }
-# Tiers whose tests use one processor each: so many processes run them. Chromium and the real model use all there are.
-PROCESSES = {"unit": 2, "gpu": 2}
+# So many processes run a tier's tests. A browser's spend much of their time waiting; the real model uses all there is.
+PROCESSES = {"unit": 2, "gpu": 2, "browser": 2}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -34,6 +36,7 @@ MAC_BROWSERS = (
 )
 VULKAN_FOLDERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
 NO_TESTS_COLLECTED = 5
+LONG_OPTION = "--long"  # what takes hours: kills, fuzz, endless runs
 
 
 @dataclass
@@ -52,11 +55,17 @@ class Counts:
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Run the tiers named first in `arguments` (all when none is), the rest going to pytest. Return the exit code."""
-    pytest_arguments = [argument for argument in arguments if argument not in TIERS]
+    """Run the tiers named first in `arguments` (all when none is), the rest going to pytest. Return the exit code.
+
+    With `--long` their long tests in place of the others.
+    """
+    only_long = LONG_OPTION in arguments
+    pytest_arguments = [argument for argument in arguments if argument not in (*TIERS, LONG_OPTION)]
     tiers = [tier for tier in TIERS if tier in arguments] or tiers_of(named_paths(pytest_arguments)) or list(TIERS)
     ensure_test_packages()
     environment = {**os.environ, "PATH": search_path()}
+    if only_long:
+        tiers = [tier for tier in tiers if tier != "lint"]
     if tiers != ["lint"]:
         environment["LORA_LAB_NODE_MODULES"] = str(ensure_node_modules(development=True))
         with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
@@ -65,12 +74,15 @@ def run_tests(arguments: list[str]) -> int:
         ensure_system_packages(browser="browser" in tiers, gpu=bool({"gpu", "model"} & set(tiers)))
     if "browser" in tiers:
         environment["LORA_LAB_CHROMIUM"] = find_browser() or ""
+        if processes("browser", pytest_arguments):
+            with tempfile.TemporaryDirectory() as folder:
+                build_site(Path(folder))  # each makes a site of its own: what all of them need is fetched here, once
 
     results: dict[str, tuple[int, Counts, float]] = {}
     for tier in tiers:
         say(f"\n=== {tier} ===")
         started = time.monotonic()
-        code, counts = run_lint() if tier == "lint" else run_tier(tier, pytest_arguments, environment)
+        code, counts = run_lint() if tier == "lint" else run_tier(tier, pytest_arguments, environment, only_long)
         results[tier] = code, counts, time.monotonic() - started
 
     total = sum((counts for _, counts, _ in results.values()), Counts())
@@ -109,7 +121,9 @@ def run_lint() -> tuple[int, Counts]:
     return max(codes), Counts(passed=codes.count(0), failed=len(codes) - codes.count(0))
 
 
-def run_tier(tier: str, pytest_arguments: list[str], environment: dict[str, str]) -> tuple[int, Counts]:
+def run_tier(
+    tier: str, pytest_arguments: list[str], environment: dict[str, str], only_long: bool = False
+) -> tuple[int, Counts]:
     """Run one tier in a process of its own: a crash of a GPU driver in one must not take the others with it."""
     folders = [folder for folder in TIER_FOLDERS[tier] if (ROOT / folder).is_dir()]
     report = CACHE / "test-results" / f"{tier}.xml"
@@ -120,9 +134,10 @@ def run_tier(tier: str, pytest_arguments: list[str], environment: dict[str, str]
         "-m",
         "pytest",
         "-m",
-        tier,
+        f"{tier} and {'' if only_long else 'not '}long",
         f"--junitxml={report}",
         *processes(tier, pytest_arguments),
+        *(["-rP"] if only_long else []),  # what long tests print are the counts to be written down
         *([] if named_paths(pytest_arguments) else folders),
     ]
     code = subprocess.run([*command, *pytest_arguments], cwd=ROOT, env=environment).returncode

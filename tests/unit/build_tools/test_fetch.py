@@ -11,15 +11,26 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from build_tools.base import ROOT, BuildError, FileHashes, atomic_writer, hash_bytes, remove_stale_partials
-from build_tools.fetch import Downloads, Fetcher, Part, PypiMember, PypiMembers, Report, Source, SourceError, UrlSource
+from build_tools.base import ROOT, BuildError, FileHashes, atomic_writer, hash_bytes, hash_file, remove_stale_partials
+from build_tools.fetch import (
+    Downloads,
+    Fetcher,
+    Part,
+    PinnedWheel,
+    PypiMember,
+    PypiMembers,
+    Report,
+    Source,
+    SourceError,
+    UrlSource,
+)
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hash_bytes(CONTENT)
@@ -202,8 +213,8 @@ def test_a_server_that_does_not_answer_is_asked_once(fetcher: Fetcher) -> None:
 
 
 @pytest.fixture
-def local_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A wheel that pip finds in a folder, with no network. Returns its requirement."""
+def local_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PinnedWheel:
+    """A wheel that pip finds in a folder, with no network."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     with zipfile.ZipFile(folder / "carrier-1.0-py3-none-any.whl", "w") as wheel:
@@ -213,17 +224,17 @@ def local_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         wheel.writestr("carrier-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return "carrier==1.0"
+    return PinnedWheel("carrier==1.0", hash_file(folder / "carrier-1.0-py3-none-any.whl"))
 
 
-def test_a_file_inside_a_wheel(fetcher: Fetcher, local_wheel: str) -> None:
+def test_a_file_inside_a_wheel(fetcher: Fetcher, local_wheel: PinnedWheel) -> None:
     source = PypiMember(local_wheel, "carrier/thing.bin")
     assert fetcher.obtain(part(source)).read_bytes() == CONTENT
     with pytest.raises(BuildError, match=r"There is no item named 'carrier/other.bin'"):
         fetcher.obtain(Part("other.bin", SHA256, (PypiMember(local_wheel, "carrier/other.bin"),)))
 
 
-def test_a_file_in_pieces(fetcher: Fetcher, local_wheel: str) -> None:
+def test_a_file_in_pieces(fetcher: Fetcher, local_wheel: PinnedWheel) -> None:
     piece = PypiMember(local_wheel, "carrier/thing.bin")
     source = PypiMembers((piece, piece))
     assert fetcher.obtain(Part("twice.bin", hash_bytes(CONTENT * 2), (source,))).read_bytes() == CONTENT * 2
@@ -232,6 +243,12 @@ def test_a_file_in_pieces(fetcher: Fetcher, local_wheel: str) -> None:
         fetcher.obtain(Part("once.bin", SHA256, (source,)))
 
 
-def test_a_wheel_that_pip_cannot_find(fetcher: Fetcher, local_wheel: str) -> None:
+def test_a_wheel_that_pip_cannot_find(fetcher: Fetcher, local_wheel: PinnedWheel) -> None:
     with pytest.raises(BuildError, match=r"No matching distribution found for carrier==2\.0"):
-        fetcher.obtain(part(PypiMember("carrier==2.0", "carrier/thing.bin")))
+        fetcher.obtain(part(PypiMember(replace(local_wheel, requirement="carrier==2.0"), "carrier/thing.bin")))
+
+
+def test_a_wheel_with_other_bytes_is_refused_before_it_is_opened(fetcher: Fetcher, local_wheel: PinnedWheel) -> None:
+    with pytest.raises(BuildError, match="DO NOT MATCH THE HASHES"):
+        fetcher.obtain(part(PypiMember(replace(local_wheel, sha256="0" * 64), "carrier/thing.bin")))
+    assert fetcher.obtain(part(PypiMember(local_wheel, "carrier/thing.bin"))).is_file()  # the control

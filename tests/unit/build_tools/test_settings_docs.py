@@ -9,7 +9,8 @@ import pytest
 
 from build_tools.settings_docs import PAGE, docs_page
 from build_tools.site import Site, _add_pages
-from lora_lab.settings import SAMPLING, STRENGTH, TRAINING, Setting
+from lora_lab.setting_schema import Setting
+from lora_lab.settings import SAMPLING, STRENGTH, TRAINING
 
 
 def test_the_committed_page_is_the_one_that_the_table_gives() -> None:

@@ -19,27 +19,9 @@ import build
 from build_tools import parts, testing
 from build_tools.base import ROOT, BuildError, FileHashes, hash_file
 from build_tools.environment import build_requirements, ensure_node_modules
-from build_tools.fetch import PypiMember, PypiWheel, UrlSource
+from build_tools.fetch import PinnedWheel, PypiMember, PypiWheel, UrlSource
 from build_tools.site import build_site, model_files, parse_added_model, program_version, write_site
 from build_tools.testing import Counts, named_paths, processes, read_report, tiers_of
-
-
-@pytest.fixture(scope="module")
-def added_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "own"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"):
-        (folder / name).write_text(name)
-    (folder / "pytorch_model.bin").write_text("not for the site")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory, added_model: Path) -> Path:
-    """A whole site without the built-in model, which the test tier `browser` looks at."""
-    folder = tmp_path_factory.mktemp("site") / "dist"
-    build_site(folder, with_model=False, added_models=[("own", added_model)])
-    return folder
 
 
 def test_the_manifest_names_every_file_with_its_size_and_hash(dist: Path) -> None:
@@ -245,7 +227,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
 
 def test_jinja2_of_the_build_is_jinja2_of_the_site() -> None:
     (pinned,) = (line for line in build_requirements() if line.startswith("jinja2"))
-    assert parts.JINJA2.sources == (PypiWheel(pinned),)
+    assert parts.JINJA2.sources == (PypiWheel(PinnedWheel(pinned, parts.JINJA2.sha256)),)
 
 
 def test_packages_for_pyodide_come_from_its_distribution_first_then_from_pypi() -> None:
@@ -300,7 +282,7 @@ def test_an_expected_error_is_one_message_and_exit_1(tmp_path: Path) -> None:
 def test_whole_tiers_are_split_among_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testing.os, "cpu_count", lambda: 8)
     assert processes("unit", [])[:2] == ["-n", "2"]
-    assert processes("unit", ["-x"]) == processes("browser", []) == []
+    assert processes("unit", ["-x"]) == processes("model", []) == []
     monkeypatch.setattr(testing.os, "cpu_count", lambda: 1)
     assert processes("unit", []) == []
 
