@@ -1,9 +1,10 @@
 """PyTorch + PEFT on the same machine: the figures that ours are divided by. Needs torch, transformers, peft and CUDA.
 
-    python3 -m bench.baseline [--out FILE.json] [--shape NAME] [--quick] [--compile] [--check]
+    python3 -m bench.baseline [--out FILE.json] [--shape NAME] [--quick] [--bf16] [--compile] [--check]
 
 Float32 with TF32 off, eager, LoRA r=16 on all linear layers, AdamW, clip 1.0, random weights, SmolLM2-135M's shape or
-that of another of bench/shapes.py.
+that of another of bench/shapes.py. --bf16 measures steps and replies once more with the model's weights and activations
+in bf16, the adapter being f32 as PEFT has it.
 Products are timed by CUDA events over a CUDA graph of 30 in a row, so that no launch from Python is in them.
 """
 
@@ -45,8 +46,8 @@ def what_is_missing() -> str | None:
     return None if torch.cuda.is_available() else "torch finds no CUDA device"
 
 
-def build(shape: str, rank: int = 16) -> Any:
-    """Return a model of this shape with random weights and an adapter, on the GPU."""
+def build(shape: str, rank: int = 16, dtype: str = "float32") -> Any:
+    """Return a model of this shape with random weights of `dtype` and an adapter, on the GPU."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -55,7 +56,7 @@ def build(shape: str, rank: int = 16) -> Any:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     config = AutoConfig.for_model(**SHAPES[shape])
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(DEVICE)
+    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(DEVICE)
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS, task_type="CAUSAL_LM"))
 
 
@@ -168,23 +169,35 @@ def compiled(model: Any) -> dict[str, dict[str, float]]:
     return found
 
 
-def measure(shape: str, quick: bool, with_compile: bool) -> dict[str, Any]:
+def steps_and_chat(model: Any) -> dict[str, Any]:
+    """Return the steps of every shape, and what replies take, under our rows' names."""
+    found: dict[str, Any] = {"steps": {}}
+    for batch, length in STEPS:
+        ms, peak = step_ms(model, batch, length, 3.0)
+        found["steps"][f"{batch}x{length}"] = {"ms": ms, "peak_mib": peak}
+        print(f"step {batch}x{length}: {ms:.1f} ms, {peak:,.0f} MiB", flush=True)
+    found["rows"] = chat(model)
+    print("chat:", {name: round(value, 2) for name, value in found["rows"].items()}, flush=True)
+    return found
+
+
+def measure(shape: str, quick: bool, with_compile: bool, with_bf16: bool) -> dict[str, Any]:
     """Return everything, as bench/rows.py reads it."""
     import peft
     import torch
 
-    model = build(shape)
     result: dict[str, Any] = {
-        "gpu": torch.cuda.get_device_name(), "shape": shape, "torch": torch.__version__,
-        "steps": {}, "matmul": {}, "curves": {},
+        "gpu": torch.cuda.get_device_name(), "shape": shape, "torch": torch.__version__, "matmul": {}, "curves": {},
         "what": f"PyTorch {torch.__version__} + PEFT {peft.__version__}, f32, TF32 off, eager, same machine, same run",
     }  # fmt: skip
-    for batch, length in STEPS:
-        ms, peak = step_ms(model, batch, length, 3.0)
-        result["steps"][f"{batch}x{length}"] = {"ms": ms, "peak_mib": peak}
-        print(f"step {batch}x{length}: {ms:.1f} ms, {peak:,.0f} MiB", flush=True)
-    result["rows"] = chat(model)
-    print("chat:", {name: round(value, 2) for name, value in result["rows"].items()}, flush=True)
+    if with_bf16:
+        print("in bf16:", flush=True)
+        model = build(shape, dtype="bfloat16")
+        result["bf16"] = steps_and_chat(model)
+        del model
+        torch.cuda.empty_cache()
+    model = build(shape)
+    result |= steps_and_chat(model)
     if not quick:
         result["curves"]["tokens"] = [[tokens, step_ms(model, 1, tokens, 0.7)[0]] for tokens in TOKENS]
         result["curves"]["batch"] = [[batch, step_ms(model, batch, 512, 0.7)[0]] for batch in BATCHES]
@@ -205,6 +218,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
     parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m", help="whose shape the model has")
     parser.add_argument("--quick", action="store_true", help="leave out the curves")
+    parser.add_argument("--bf16", action="store_true", help="also steps and replies of the model in bf16")
     parser.add_argument("--compile", action="store_true", help="also torch.compile's steps (some minutes)")
     parser.add_argument("--check", action="store_true", help="only say whether it can run here")
     asked = parser.parse_args()
@@ -213,7 +227,7 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return MISSING
     if not asked.check:
-        text = json.dumps(measure(asked.shape, asked.quick, asked.compile), indent=1) + "\n"
+        text = json.dumps(measure(asked.shape, asked.quick, asked.compile, asked.bf16), indent=1) + "\n"
         if asked.out:
             asked.out.write_text(text)
         else:

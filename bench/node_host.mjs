@@ -11,6 +11,8 @@ import fs, { readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
+import { openFileBlob } from "./file_blob.mjs";
+
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const dist = path.resolve(process.env.LORA_LAB_DIST ?? path.join(root, "dist"));
 const modules = path.resolve(process.env.LORA_LAB_NODE_MODULES ?? path.join(root, "node_modules"));
@@ -24,7 +26,10 @@ Object.defineProperty(globalThis, "navigator", {
   value: { gpu: create(toggles), userAgent: "node", language: "en", languages: ["en"], hardwareConcurrency: 2 },
 });
 
-globalThis.loraLabGpu = await import(pathToFileURL(path.join(root, "app/web/worker/gpu.js")));
+const ours = (name) => import(pathToFileURL(path.join(root, "app/web/worker", name)));
+globalThis.loraLabCall = (await ours("calls.js")).settledCall;
+globalThis.loraLabGpu = await ours("gpu.js");
+globalThis.openFileBlob = openFileBlob; // for models: through the mounted folders no file above 2 GiB can be read
 globalThis.loraLabTokenizers = await import(pathToFileURL(path.join(dist, "vendor/tokenizers/tokenizers.min.mjs")))
   .catch(() => undefined);
 const { loadPyodide } = await import(pathToFileURL(path.join(dist, "pyodide/pyodide.mjs")));

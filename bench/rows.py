@@ -108,6 +108,8 @@ def complete(rows: Sequence[Row], baseline: Mapping[str, Any], peaks: Peaks | No
     for row in rows:
         row.baseline = baseline_value(row.name, baseline)
         row.ratio = row.value / row.baseline if row.baseline else None
+        if half := baseline_value(row.name, baseline.get("bf16", {})):
+            row.more |= {"baseline_bf16": half, "ratio_bf16": row.value / half}
         if row.work is not None and peaks is not None and row.value > 0:
             row.floor_share = peaks.floor_ms(row.work) / row.time_ms
 
@@ -159,7 +161,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    """Return a row's name, our value, PyTorch's, the ratio and the share of the floor, as text."""
+    """Return a row's name, our value, PyTorch's in f32, the ratio and the share of the floor, as text."""
     unit = row["unit"]
     share = row["floor_share"]
     theirs = number(row["baseline"], unit) if row["baseline"] is not None else ""
@@ -168,10 +170,20 @@ def cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     return row["name"], number(row["value"], unit), theirs, ratio, floor
 
 
+def bf16_cells(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return PyTorch's value in bf16 and the ratio to it, as text."""
+    if "baseline_bf16" not in row:
+        return "", ""
+    return number(row["baseline_bf16"], row["unit"]), f"{row['ratio_bf16']:.3f}"
+
+
 def table(result: Mapping[str, Any]) -> str:
     """Return the table that is printed at the end of a run."""
-    head = ("what", "ours", "PyTorch", "ratio", "of the floor")
-    lines = [head, *(cells(row) for row in result["rows"])]
+    head = ["what", "ours", "PyTorch", "ratio", "of the floor"]
+    lines = [head, *([*cells(row)] for row in result["rows"])]
+    if result.get("baseline_bf16"):
+        for line, row in zip(lines, [None, *result["rows"]], strict=True):
+            line += ["bf16", "ratio"] if row is None else bf16_cells(row)
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = [f"{result['adapter']}  ({result['host']}, {result['date']}, commit {result['commit']})", ""]
     for first, *rest in lines:

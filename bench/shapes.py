@@ -26,4 +26,14 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
         "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 131072,
     },
+    "llama-3.2-3b": {
+        "model_type": "llama", "vocab_size": 128256, "hidden_size": 3072, "intermediate_size": 8192,
+        "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
+        "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 131072,
+    },
+    "qwen3-4b": {
+        "model_type": "qwen3", "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728,
+        "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "max_position_embeddings": 40960,
+    },
 }  # fmt: skip

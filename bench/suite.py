@@ -50,13 +50,15 @@ TINY_SIZES = Sizes(
 @dataclass
 class Options:
     """What was asked for. `files` is a real model; without it one of a shape is made: SmolLM2-135M's, `tiny`'s, or that
-    of another of bench/shapes.py, whose products are then left out (they are bench.run --forms).
+    of another of bench/shapes.py, whose products are then left out (they are bench.run --forms). `form` is a name of
+    bench/mixtures.py.
     """
 
     quick: bool = False
     profile: bool = False
     tiny: bool = False
     shape: str | None = None
+    form: str = "q4_1"
     baseline: dict[str, Any] = field(default_factory=dict)
     files: ModelFiles | None = None
     host: str = ""
@@ -94,7 +96,11 @@ def as_result(device: Device, options: Options, found: Found) -> dict[str, Any]:
     peaks = Peaks(tflops, found.bandwidth, found.dispatch_us, source) if known else None
     complete(found.rows, options.baseline, peaks)
     baseline, files = options.baseline, options.files
-    what = f"{files.name}, its own weights" if files else f"{_shape(options).name}'s shape, Q4_1, seeded random weights"
+    what = (
+        f"{files.name}, its own weights"
+        if files
+        else f"{_shape(options).name}'s shape, {options.form.upper()}, seeded random weights"
+    )
     return {
         "adapter": baseline.get("gpu", device.info.name),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -102,6 +108,7 @@ def as_result(device: Device, options: Options, found: Found) -> dict[str, Any]:
         "host": options.host,
         "what": f"{what}; LoRA r=16 on all linear layers, AdamW, clip 1.0",
         "baseline": baseline.get("what"),
+        "baseline_bf16": baseline.get("bf16", {}),
         "rows": [row.to_json() for row in found.rows],
         "floor": dataclasses.asdict(peaks) if peaks else None,
         "curves": found.curves,
@@ -136,7 +143,7 @@ async def run_all(device: Device, options: Options, say: Say, save: Callable[[di
     part_done(Row("copy", found.bandwidth, "GB/s"), Row("empty dispatch", found.dispatch_us, "us"))
 
     say("Loading the model")
-    files = options.files or random_model(_shape(options))
+    files = options.files or random_model(_shape(options), options.form)
     # A reply must not end before its tokens are counted.
     files = dataclasses.replace(files, config=dataclasses.replace(files.config, eos_token_ids=()))
     model = await load_model(device, files)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench.mixtures import form_of
 from bench.shapes import SHAPES
 from lora_lab.config import ModelConfig
-from lora_lab.formats.byte_source import BytesSource
+from lora_lab.formats.byte_source import BytesSource, check_range
 from lora_lab.formats.hf_config import HfConfig
 from lora_lab.formats.tensors import BLOCK_SIZES, StoredTensor, row_size_bytes
-from lora_lab.model.checks import EMBEDDING, needed_shapes
+from lora_lab.model.checks import EMBEDDING, LM_HEAD, needed_shapes
 from lora_lab.model.families import llama, of_model_type
 from lora_lab.model.files import ModelFiles, TokenizerFiles
 
@@ -44,32 +45,51 @@ def published_shape(name: str) -> ModelConfig:
     return found
 
 
-def random_model(config: ModelConfig, form: str = "q4_1", embedding_form: str = "q8_0", seed: int = 0) -> ModelFiles:
-    """Return a model whose weights are about N(0, 0.02^2) in the given forms, gains being 1."""
-    random = np.random.default_rng(seed)
+def random_model(config: ModelConfig, mixture: str = "q4_1", seed: int = 0) -> ModelFiles:
+    """Return a model whose weights are about N(0, 0.02^2), kept as bench/mixtures.py says, gains being 1."""
     tensors: dict[str, StoredTensor] = {}
-
-    def matrix(name: str, shape: tuple[int, int], form: str) -> None:
-        raw = random_rows(random, shape, form)
-        tensors[name] = StoredTensor(name, shape, form, BytesSource(raw.tobytes(), name), 0, raw.size, None)
-
-    def gain(name: str, size: int) -> None:
-        raw = np.ones(size, np.float32).tobytes()
-        tensors[name] = StoredTensor(name, (size,), "f32", BytesSource(raw, name), 0, len(raw), None)
-
-    for name, shape in needed_shapes(config).items():
+    for index, (name, shape) in enumerate(needed_shapes(config).items()):
         if len(shape) == 1:
-            gain(name, *shape)
-        else:
-            matrix(name, (shape[0], shape[1]), embedding_form if name == EMBEDDING else form)
+            raw = np.ones(shape, np.float32).tobytes()
+            tensors[name] = StoredTensor(name, shape, "f32", BytesSource(raw, name), 0, len(raw), None)
+            continue
+        rows, columns = shape
+        form = form_of(mixture, name, columns, config.num_layers, embedding=name in (EMBEDDING, LM_HEAD))
+        source = RandomSource(name, (rows, columns), form, (seed, index))
+        tensors[name] = StoredTensor(name, (rows, columns), form, source, 0, source.size_bytes, None)
     return ModelFiles(config, tensors, TokenizerFiles({}, None, {}), config.name)
+
+
+class RandomSource:
+    """A matrix as a file has it, every quant random: made where it is read, so that a model takes no memory here."""
+
+    CHUNK_ROWS = 256
+
+    def __init__(self, name: str, shape: tuple[int, int], form: str, seed: tuple[int, ...]) -> None:
+        self.name, self.shape, self.form, self.seed = name, shape, form, seed
+        self.row_bytes = row_size_bytes(form, shape[1])
+        self.size_bytes = shape[0] * self.row_bytes
+
+    async def read(self, offset: int, length: int) -> memoryview:
+        check_range(self, offset, length)
+        chunk_bytes = self.CHUNK_ROWS * self.row_bytes
+        first, last = offset // chunk_bytes, -(-(offset + length) // chunk_bytes)
+        chunks = [self._chunk(index) for index in range(first, last)]
+        start = offset - first * chunk_bytes
+        return memoryview(np.concatenate(chunks) if len(chunks) != 1 else chunks[0])[start : start + length]
+
+    def _chunk(self, index: int) -> np.ndarray:
+        rows = min(self.CHUNK_ROWS, self.shape[0] - index * self.CHUNK_ROWS)
+        return random_rows(np.random.default_rng([*self.seed, index]), (rows, self.shape[1]), self.form)
 
 
 def random_rows(random: np.random.Generator, shape: tuple[int, int], form: str) -> np.ndarray:
     """Return a matrix as a file has it, uint8, every quant random."""
     rows, columns = shape
     if form in ("f32", "f16", "bf16"):
-        values = random.normal(0, 0.02, shape).astype(np.float16 if form == "f16" else np.float32)
+        values = random.standard_normal(shape, np.float32) * np.float32(0.02)
+        if form == "f16":
+            values = values.astype(np.float16)
         words = values.view(np.uint16)
         return (words[:, 1::2].copy() if form == "bf16" else words).view(np.uint8).reshape(-1)
     raw = random.integers(0, 256, (rows * row_size_bytes(form, columns),), dtype=np.uint8)

@@ -11,19 +11,32 @@ from unittest.mock import patch
 
 # By script, or by command of build.py. Words in capitals are replaced by what the test has: files, folders.
 RUNS: dict[str, list[list[str]]] = {
-    "bench.baseline": [["--check"], ["--quick", "--compile", "--out", "OUT"], ["--shape", "qwen3-0.6b"], []],
+    "bench.baseline": [["--check"], ["--quick", "--compile", "--out", "OUT"], ["--shape", "qwen3-0.6b", "--bf16"], []],
     "bench.run": [
         ["--out", "OUT", "--quick", "--model", "MODEL", "--commit", "abc1234", "--baseline", "BASELINE"],
         ["--out", "OUT", "--profile", "--model", "tiny"],
-        ["--out", "OUT", "--quick", "--shape", "gemma-3-1b"],
+        ["--out", "OUT", "--quick", "--shape", "gemma-3-1b", "--form", "q4_k_m"],
+        ["--out", "OUT", "--model", "GGUF", "--steps-only", "2"],
         ["--out", "OUT", "--forms", "q4_1,q6_k,f16", "--sizes", "256,512", "--rows", "8,40"],
     ],
     "bench.startup": [
         ["--runs", "2", "--dist", "DIST", "--model", "one", "--json", "OUT", "--browser", "/a/browser"],
         [],
     ],
-    "build.py serve": [["--port", "0", "--no-model", "--add-model", "one=MODEL", "--out", "DIST"], []],
-    "build.py build": [["--no-model", "--add-model", "one=MODEL", "--out", "DIST"], []],
+    "bench.write_model": [
+        ["--out", "GGUF", "--shape", "tiny", "--form", "q8_0", "--embedding-form", "f16"],
+        ["--out", "GGUF", "--shape", "qwen3-4b", "--sparse", "--parts", "3"],
+    ],
+    "build.py serve": [
+        ["--port", "0", "--no-model", "--add-model", "one=MODEL", "--no-hub", "--out", "DIST"],
+        ["--hub", "https://mirror.example/hf", "https://storage.example"],
+        [],
+    ],
+    "build.py build": [
+        ["--no-model", "--add-model", "one=MODEL", "--no-hub", "--out", "DIST"],
+        ["--hub", "https://mirror.example/hf", "https://storage.example"],
+        [],
+    ],
     "build.py test": [["unit", "-k", "anything"]],
     "build.py bench": [
         ["--baseline", "--profile", "--quick", "--host", "both", "--model", "MODEL", "--out", "OUT"],
@@ -33,6 +46,7 @@ RUNS: dict[str, list[list[str]]] = {
     "build.py bench-bundle": [["--out", "OUT"]],
     "build.py bench-docs": [["RESULT"]],
     "build.py settings-docs": [[]],
+    "build.py lock": [[], ["--upgrade"]],
     "build.py clean": [[], ["--all"]],
 }
 

@@ -6,21 +6,29 @@ const part = (id) => document.getElementById(id);
 const status = (text, state) => { part("status").textContent = text; part("status").dataset.state = state; };
 let address = null;
 
+// From a blob, so that the page's policy holds in the worker too: see app/web/begin.js.
+const createScriptURL = (script) => {
+  const url = JSON.stringify(new URL(script, import.meta.url).href);
+  const failed = '(error) => postMessage({ type: "failed", text: String(error?.message ?? error) })';
+  return URL.createObjectURL(new Blob([`import(${url}).catch(${failed});`], { type: "text/javascript" }));
+};
+const addresses = window.trustedTypes?.createPolicy("lora-lab", { createScriptURL }) ?? { createScriptURL };
+
 part("form").addEventListener("submit", (event) => {
   event.preventDefault();
   part("start").disabled = true;
   part("download").hidden = true;
   status("Starting Python", "busy");
-  const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  const worker = new Worker(addresses.createScriptURL("worker.js"), { type: "module" });
   const end = (text, state) => { status(text, state); worker.terminate(); part("start").disabled = false; };
   worker.onerror = (error) => end(error.message || "The worker could not start.", "failed");
   worker.onmessage = ({ data }) => {
-    if (data.type === "say") status(data.text, "busy");
+    if (data.type === "ready") worker.postMessage({ quick: part("quick").checked, tiny: new URL(location.href).searchParams.has("tiny") });
+    else if (data.type === "say") status(data.text, "busy");
     else if (data.type === "rows") show(JSON.parse(data.json), data.cells);
     else if (data.type === "done") { offer(data.json); end("Done.", "done"); }
     else end(data.text, "failed");
   };
-  worker.postMessage({ quick: part("quick").checked, tiny: new URL(location.href).searchParams.has("tiny") });
 });
 
 // cells: for each row its name, value, PyTorch's value, ratio and share of the floor; a browser has no PyTorch beside it.

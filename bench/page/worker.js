@@ -1,5 +1,5 @@
-// Runs bench/suite.py in Pyodide in this worker. Heard: { quick, tiny }. Said: { type: "say", text }, { type: "rows",
-// json, cells }, and at the end { type: "done", json } or { type: "failed", text }.
+// Runs bench/suite.py in Pyodide in this worker. Said first: { type: "ready" }. Heard then: { quick, tiny }. Said:
+// { type: "say", text }, { type: "rows", json, cells }, and at the end { type: "done", json } or { type: "failed", text }.
 
 const SITE = new URL("../", import.meta.url);
 const say = (text) => self.postMessage({ type: "say", text });
@@ -11,10 +11,12 @@ async function read(path, form = "json") {
 }
 
 async function run({ quick, tiny }) {
-  const [{ loadPyodide }, gpu, { wheels }, code] = await Promise.all([
-    import(new URL("pyodide/pyodide.mjs", SITE)), import(new URL("assets/worker/gpu.js", SITE)), read("wheels/index.json"),
+  const [{ loadPyodide }, { settledCall }, gpu, { wheels }, code] = await Promise.all([
+    import(new URL("pyodide/pyodide.mjs", SITE)), import(new URL("assets/worker/calls.js", SITE)),
+    import(new URL("assets/worker/gpu.js", SITE)), read("wheels/index.json"),
     read("bench/python.zip", "arrayBuffer"),
   ]);
+  globalThis.loraLabCall = settledCall;
   globalThis.loraLabGpu = gpu;
   const pyodide = await loadPyodide({ indexURL: new URL("pyodide/", SITE).href });
   await pyodide.loadPackage(["numpy"], { messageCallback: () => {} });
@@ -31,3 +33,4 @@ self.onmessage = ({ data }) => run(data).catch((error) => {
   console.error(error);
   self.postMessage({ type: "failed", text: String(error?.message ?? error).trim().split("\n").at(-1) });
 });
+self.postMessage({ type: "ready" });

@@ -29,9 +29,10 @@ def test_an_archive_that_is_too_large_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_bundle_has_the_engine_and_the_benchmark_and_no_results() -> None:
     files = bench_bundle.project_files()
-    assert {"app/web/worker/gpu.js", "app/wgsl/linear/tiled.wgsl", "app/py/lora_lab/__init__.py", "bench/run.py",
-            "bench/node_host.mjs", "bench/baseline.py", "bench/copy.wgsl"} <= set(files)  # fmt: skip
-    assert not [name for name in files if "results" in name or "__pycache__" in name]
+    wanted = {"app/web/worker/calls.js", "app/web/worker/gpu.js", "app/wgsl/linear/tiled.wgsl", "bench/run.py",
+              "app/py/lora_lab/__init__.py", "bench/node_host.mjs", "bench/baseline.py", "bench/copy.wgsl"}  # fmt: skip
+    assert wanted <= set(files)
+    assert not [name for name in files if "/results/" in name or "__pycache__" in name]
 
 
 def test_the_archive_keeps_what_may_be_run_and_no_dates(tmp_path: Path) -> None:
@@ -102,6 +103,8 @@ def test_the_script_takes_a_model_s_folder(unpacked: Path, tiny_model_folder: Pa
 # Each with arguments that the script has, and what of them `node` or PyTorch's Python gets to see.
 SCRIPT_OPTIONS = {
     "--baseline": ([], "--baseline /"),
+    "--bf16": (["--baseline"], "-m bench.baseline --bf16"),
+    "--form": (["q4_k"], "--form q4_k"),
     "--quick": ([], "--quick"),
     "--profile": ([], "--profile"),
     "--shape": (["qwen3-0.6b"], "--shape qwen3-0.6b"),
@@ -119,13 +122,18 @@ def test_the_script_s_options_are_all_known() -> None:
 @pytest.mark.parametrize("option", SCRIPT_OPTIONS)
 def test_each_option_of_the_script(option: str, unpacked: Path) -> None:
     python = unpacked.parent / "python"
-    python.write_text("#!/bin/sh\n")
+    python.write_text('#!/bin/sh\necho "$@"\n')
     python.chmod(0o755)
     given, wanted = SCRIPT_OPTIONS[option]
     done = start(unpacked, option, *given, LORA_LAB_PYTHON=str(python))
     assert (done.returncode, done.stderr) == (0, "")
     assert wanted in done.stdout
     assert wanted not in start(unpacked).stdout
+
+
+def test_the_script_measures_each_form_into_a_file_of_its_own(unpacked: Path) -> None:
+    done = start(unpacked, "--shape", "qwen3-0.6b", "--form", "q8_0,q4_k", "--out", "r.json")
+    assert re.findall(r"--out (\S+) .*--form (\S+)", done.stdout) == [("r-q8_0.json", "q8_0"), ("r-q4_k.json", "q4_k")]
 
 
 def test_the_script_refuses_what_it_does_not_know(unpacked: Path) -> None:

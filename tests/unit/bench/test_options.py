@@ -19,16 +19,18 @@ import torch
 
 import build
 import build_tools.site
-from bench import baseline, startup
+from bench import baseline, startup, write_model
 from bench import run as suite_run
-from build_tools import bench, bench_bundle, bench_docs, settings_docs
+from build_tools import bench, bench_bundle, bench_docs, locks, settings_docs
 from build_tools.base import ROOT
+from build_tools.hub import HubSite
 from tests.bench_options import RUNS, commands_of, options_used, parser_of
 
 SCRIPTS: dict[str, Callable[[], object]] = {
     "bench.baseline": baseline.main,
     "bench.run": lambda: suite_run.parse([]),
     "bench.startup": startup.main,
+    "bench.write_model": write_model.main,
     "build.py": lambda: build.parse_arguments([]),
 }
 CASES = [pytest.param(name, run, id=f"{name} {' '.join(run)}") for name, runs in RUNS.items() for run in runs]
@@ -138,6 +140,7 @@ def test_baseline(
     assert set(result["matmul"]) == {"16x16x16", "4x8x16", "4x16x8"}
     assert result["rows"]["decode"] == result["rows"]["decode adapter"] == 32_000
     assert bool(result["curves"]) is ("--quick" not in run)
+    assert set(result.get("bf16", {})) == ({"steps", "rows"} if "--bf16" in run else set())
     assert cuda == (["reduce-overhead", "default"] if "--compile" in run else [])
     if "--compile" in run:
         assert {tuple(sorted(one)) for one in result["compiled"].values()} == {("ms", "peak_mib", "whole_s")}
@@ -218,8 +221,8 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     asked: dict[str, Any] = {"runs": []}
 
     class Server:
-        def __init__(self, folder: Path, port: int) -> None:
-            asked.update(folder=folder, port=port)
+        def __init__(self, folder: Path, port: int, *, with_headers: bool) -> None:
+            asked.update(folder=folder, port=port, with_headers=with_headers)
             self.url = "http://here/"
 
         def __enter__(self) -> Server:
@@ -257,6 +260,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         (bench, "run_baseline", lambda out, options: asked.update(baseline_quick=options.quick) or out),
         (bench_bundle, "bundle_files", lambda: {"run.sh": b"#!/bin/sh\n"}),
         (bench_docs, "PAGE", tmp_path / "docs" / "performance.md"), (bench_docs, "ROOT", tmp_path),
+        (locks, "write_locks", lambda upgrade: asked.update(upgrade=upgrade)),
         (settings_docs, "PAGE", tmp_path / "docs" / "settings.md"), (settings_docs, "ROOT", tmp_path),
     ]  # fmt: skip
     for owner, name, value in stand_ins:
@@ -294,6 +298,8 @@ def test_build(
         assert house["dist"] == (dist if "--out" in used else tmp_path / "dist")
         assert house["with_model"] is ("--no-model" not in used)
         assert house["added_models"] == ([("one", tiny_model_folder)] if "--add-model" in used else [])
+        other = HubSite("https://mirror.example/hf", ("https://storage.example",))
+        assert house["hub"] == (None if "--no-hub" in used else other if "--hub" in used else HubSite())
     if command == "serve" or "--browser" in used:
         assert house["port"] == (0 if "--port" in used else build.DEFAULT_PORT)
     elif command == "test":
@@ -307,6 +313,8 @@ def test_build(
     elif command == "settings-docs":
         written, page = tmp_path / "docs" / "settings.md", ROOT / "docs" / "settings.md"
         assert written.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+    elif command == "lock":
+        assert house["upgrade"] is ("--upgrade" in used)
     elif command == "clean":
         assert not (tmp_path / "dist").exists()
         assert not (tmp_path / "cache" / "bench").exists()
