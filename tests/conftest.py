@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +13,21 @@ import pytest
 from build_tools.base import CACHE, FileHashes
 from build_tools.environment import ensure_node_modules
 from build_tools.fetch import Fetcher
+from build_tools.hub import HubSite
 from build_tools.parts import GEMMA, MODEL
 from build_tools.server import SiteServer
 from build_tools.site import build_site
 from build_tools.testing import TIERS, find_browser
+from tests.hub_server import HubServer
 from tests.tiny_model import write_base_model, write_tiny_model
 
 TESTS = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as from a terminal: a script's background job has it kept from it, and from what it starts."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,10 +78,18 @@ def chromium_path() -> str:
 
 
 @pytest.fixture(scope="session")
-def site_folder(tiny_model_folder: Path, base_model_folder: Path) -> Path:
+def local_hub() -> Iterator[HubServer]:
+    """The hub that the site of the tests knows. It holds nothing until a test puts a repository there."""
+    with HubServer() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def site_folder(tiny_model_folder: Path, base_model_folder: Path, local_hub: HubServer) -> Path:
     """The whole site with SmolLM2 and, as `?model=tiny` and `base`, the tiny ones; not the person's own dist/."""
-    folder = CACHE / "test-site"
-    build_site(folder, added_models=[("tiny", tiny_model_folder), ("base", base_model_folder)])
+    folder = CACHE / f"test-site-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"  # each process has a hub of its own
+    added = [("tiny", tiny_model_folder), ("base", base_model_folder)]
+    build_site(folder, added_models=added, hub=HubSite(local_hub.url, (local_hub.storage_url,)))
     return folder
 
 

@@ -25,7 +25,11 @@ _SMALL = {
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("MistralConfig", {"sliding_window": WINDOW, "head_dim": 32}),
     "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
-    "qwen3": ("Qwen3Config", {"head_dim": 32, "tie_word_embeddings": True}),
+    "qwen3": (
+        "Qwen3Config",
+        {"head_dim": 32, "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": WINDOW,
+         "max_window_layers": 1},
+    ),
     "gemma2": (
         "Gemma2Config",
         {"head_dim": 32, "query_pre_attn_scalar": 24, "sliding_window": WINDOW, "attn_logit_softcapping": 3.0,
@@ -35,7 +39,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "Gemma3TextConfig",
         {"head_dim": 32, "query_pre_attn_scalar": 24, "sliding_window": WINDOW, "num_hidden_layers": 7},
     ),
-    "smollm3": ("SmolLM3Config", {"num_hidden_layers": 4}),
+    "smollm3": ("SmolLM3Config", {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": WINDOW}),
     "granite": (
         "GraniteConfig",
         {"embedding_multiplier": 3.0, "residual_multiplier": 0.22, "attention_multiplier": 0.11,
@@ -61,6 +65,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 # What GGUF does not carry, as its readers take it.
 IN_GGUF: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": None},
+    "qwen3": {"use_sliding_window": False},
+    "smollm3": {"use_sliding_window": False},
     "gemma2": {"query_pre_attn_scalar": 32},
     "gemma3": {"query_pre_attn_scalar": 32},
 }

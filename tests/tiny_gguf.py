@@ -69,18 +69,22 @@ def write_tiny_gguf(
     forms: Mapping[str, str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     leave_out: frozenset[str] = frozenset(),
+    tensors_a_part: int = 0,
+    small_first_part: bool = False,
 ) -> Path:
     """Write the model of a Hugging Face folder as GGUF and return the path.
 
     Matrices are stored as `form`, or as `forms` says for a Hugging Face name; norms stay f32. `metadata` adds or
     replaces entries (strings, bools, ints, floats), `leave_out` drops some. The hidden and intermediate sizes must be
-    multiples of 32 for the block forms, of 256 for the K-quants and IQ4_XS.
+    multiples of 32 for the block forms, of 256 for the K-quants and IQ4_XS. `tensors_a_part` makes several files of it,
+    NAME-00001-of-0000N.gguf and so on, the first of them perhaps without tensors.
     """
     from gguf import GGMLQuantizationType, GGUFWriter
 
     model: ModelFiles = asyncio.run(open_model(sources_from_path(hf_folder)))
     config = model.config
-    writer = GGUFWriter(str(path), "llama")
+    splitting: dict[str, Any] = {"split_max_tensors": tensors_a_part, "small_first_shard": small_first_part}
+    writer = GGUFWriter(str(path), "llama", **splitting)
     entries: dict[str, Any] = {
         "general.type": "model",
         "general.name": "Tiny test model",

@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
 
-from tests.browser.lab import Lab
+from tests.browser.lab import START_MS, Lab
+
+expect.set_options(timeout=START_MS)  # a busy machine takes longer than Playwright's 5 s for what is quick elsewhere
 
 QUIET = ["no-first-run", "disable-quic", "disable-background-networking", "disable-component-update", "disable-sync"]
 HEADLESS = ["--headless=new", "--no-sandbox", *(f"--{flag}" for flag in QUIET)]
 SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-vulkan=swiftshader"]
+# What a browser itself asks its maker: the kinds of a form's fields, hints, translations. No page has a say in it.
+SPEAKING = ["AutofillServerCommunication", "MediaRouter", "OptimizationHints", "Translate"]
 
 SHIPS = [("lost", "Ada"), ("old", "Wren"), ("red", "Pear")]
 
@@ -28,6 +32,15 @@ def playwright() -> Iterator[Playwright]:
 def browser(playwright: Playwright, chromium_path: str) -> Iterator[Browser]:
     """Chromium with SwiftShader as its GPU."""
     started = playwright.chromium.launch(executable_path=chromium_path, args=[*HEADLESS, *SOFTWARE_GPU])
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def browser_as_it_comes(playwright: Playwright, chromium_path: str) -> Iterator[Browser]:
+    """The same with Chromium's own features: Playwright switches off some, in how workers are started among others."""
+    args = [*HEADLESS, *SOFTWARE_GPU, f"--disable-features={','.join(SPEAKING)}"]
+    started = playwright.chromium.launch(executable_path=chromium_path, args=args)
     yield started
     started.close()
 

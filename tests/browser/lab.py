@@ -56,6 +56,13 @@ class Lab:
         """Give files to one of the page's file inputs."""
         self.part(on).set_input_files([str(path) for path in paths])
 
+    def choose_model(self, *paths: Path) -> None:
+        """Choose a model's files in the dialog, and use them once it says what a run of them takes."""
+        self.page.get_by_role("button", name="Use another model").click()
+        self.drop(*paths, on="model-input")
+        expect(self.part("candidate-open")).to_be_visible(timeout=START_MS)
+        self.part("candidate-open").click()
+
     def drop_data(self, path: Path) -> None:
         self.drop(path)
         expect(self.part("dataset-summary")).to_be_visible(timeout=START_MS)
@@ -114,8 +121,20 @@ class Lab:
             self.part(f"set-{name.replace('_', '-')}").fill(str(value))
 
     def start(self) -> None:
+        """Press Start. Where an earlier run is over, wait until this one has begun: "done" would be the other's."""
         expect(self.part("train-start")).to_be_enabled(timeout=START_MS)
+        again = self.part("train-status").get_attribute("data-state") == "done"
+        self.page.evaluate(
+            """() => {
+              const status = document.querySelector("[data-testid=train-status]");
+              self.runHasBegun = false; // a run may be over sooner than anybody looks
+              new MutationObserver(() => { self.runHasBegun ||= status.dataset.state === "loading"; })
+                .observe(status, { attributes: true });
+            }"""
+        )
         self.part("train-start").click()
+        if again:
+            self.page.wait_for_function("() => self.runHasBegun", timeout=START_MS)
 
     def start_beside_the_chat(self) -> None:
         """Begin a run of 400 steps that leaves the chat awake; wait for its first step."""
@@ -167,6 +186,43 @@ class Lab:
         reply = self.part("chat-message").nth(before + 1)
         expect(reply).to_have_attribute("data-state", "done", timeout=REPLY_MS)
         return reply.inner_text().strip()
+
+    def talk(self, texts: list[str]) -> None:
+        """Ask one after the other from within the page: what drives a browser leaves something there at each call."""
+        self.page.evaluate(
+            """async (texts) => {
+              const [input, send] = ["chat-input", "chat-send"].map((id) => document.getElementById(id));
+              const frame = () => new Promise((seen) => requestAnimationFrame(seen));
+              for (const text of texts) {
+                while (send.hidden || send.disabled) await frame();
+                const before = document.querySelectorAll("[data-testid=chat-message]").length;
+                input.value = text;
+                input.dispatchEvent(new InputEvent("input", { bubbles: true }));
+                send.click();
+                const reply = () => document.querySelectorAll("[data-testid=chat-message]")[before + 1];
+                while (reply()?.dataset.state !== "done") await frame();
+              }
+            }""",
+            texts,
+        )
+
+    def hold(self, event: str) -> Callable[[], None]:
+        """Have events of a type from the train worker wait until what is returned is called."""
+        worker = next(worker for worker in self.page.workers if "kind=train" in worker.url)
+        worker.evaluate(
+            """(event) => {
+              const post = self.postMessage;
+              const held = [];
+              self.postMessage = (message, moved) =>
+                message.type === event ? held.push([message, moved]) : post.call(self, message, moved);
+              self.letGo = () => {
+                self.postMessage = post;
+                for (const [message, moved] of held) post.call(self, message, moved);
+              };
+            }""",
+            event,
+        )
+        return lambda: worker.evaluate("() => self.letGo()")
 
     def ask_anything(self, text: str) -> None:
         """Send a message and wait for a reply of a token or more; markdown may draw nothing of "****"."""

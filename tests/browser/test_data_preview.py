@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,45 @@ def test_a_held_key_ends_where_it_was_let_go(shown: Lab) -> None:
     expect(shown.part("preview-said")).to_have_text(re.compile("^Row 18 of"), timeout=START_MS)
     shown.page.wait_for_timeout(500)
     assert row_number(shown) == 18
+
+
+@pytest.fixture
+def held_rows(shown: Lab) -> Iterator[Callable[[], None]]:
+    """Rows that the worker answers with come when this is called, not before."""
+    let_go = shown.hold("row_shown")
+    yield let_go
+    let_go()
+
+
+def test_a_late_row_leaves_the_number_that_is_being_typed(shown: Lab, held_rows: Callable[[], None]) -> None:
+    expect(shown.part("preview-said")).not_to_have_text("")
+    shown.part("preview-chips").focus()
+    shown.page.keyboard.press("Home")
+    shown.page.keyboard.press("g")
+    shown.page.keyboard.type("26")
+    held_rows()
+    expect(shown.part("preview-said")).to_have_text(re.compile("^Row 1 of"), timeout=START_MS)
+    assert shown.part("preview-number").input_value() == "26"
+    press(shown, "Enter", 26)
+    shown.page.keyboard.press("g")
+    shown.page.keyboard.type("3")
+    shown.page.keyboard.press("Escape")
+    assert shown.part("preview-number").input_value() == "26"  # left alone, the field says where one is
+
+
+def test_a_row_that_was_asked_for_is_shown_though_tokens_are_counted_anew(
+    shown: Lab, oracle: Oracle, held_rows: Callable[[], None]
+) -> None:
+    shown.part("preview-number").fill("12")
+    shown.part("preview-number").press("Enter")
+    share = f"{round(100 * oracle.dataset('all').tokens.trained_share)} %"
+    shown.part("set-masking").select_option("all")
+    expect(shown.part("dataset-summary").locator("dd").nth(2)).to_have_text(share, timeout=START_MS)
+    held_rows()
+    expect(shown.part("preview-said")).to_have_text(re.compile("^Row 12 of"), timeout=START_MS)
+    assert [chip["trained"] for chip in chips(shown)] == list(oracle.view(11, "all").trained)
+    shown.part("set-masking").select_option("assistant")
+    expect(shown.part("dataset-summary").locator("dd").nth(2)).not_to_have_text(share, timeout=START_MS)
 
 
 @pytest.mark.parametrize("jump", ["longest", "shortest", "most-trained", "least-trained"])

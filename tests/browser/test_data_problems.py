@@ -95,6 +95,41 @@ def run_beside(make: Callable) -> bytes:
         return threads.submit(lambda: asyncio.run(make())).result()
 
 
+def test_an_encoding_is_chosen_by_what_it_reads_like(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    rows = "\n".join(f"Où est le café {i} ?,Près du quai {i}" for i in range(12))
+    lab.give("cafe.csv", f"prompt,completion\n{rows}\n".encode("mac_roman"))
+    choices = lab.part("encodings").locator("[data-encoding]")
+    expect(choices.first).to_be_visible(timeout=START_MS)
+    shown = {choice.get_attribute("data-encoding"): choice.inner_text() for choice in choices.all()}
+    assert "Où est le café 0 ?" in shown["mac-roman"]
+    lab.part("encodings").locator("[data-encoding=mac-roman]").click()
+    expect_rows(lab, "12")
+    lab.wait_for_data()
+    expect(lab.part("encodings")).to_contain_text("read as mac-roman")
+    assert lab.part("dataset-errors").is_hidden() and choices.count() == 0
+    lab.part("encoding-undo").click()
+    expect(choices.first).to_be_visible(timeout=START_MS)
+    # A control: where all is UTF-8 nothing is to be chosen.
+    lab.replace_data()
+    lab.give("cafe.csv", f"prompt,completion\n{rows}\n".encode())
+    expect_rows(lab, "12")
+    assert lab.part("encodings").is_hidden()
+
+
+def test_garbled_letters_are_mended_when_asked(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    right = "\n".join(f"Où est le quai {i} ?,Près de l’église {i}." for i in range(12))
+    lab.give("garbled.csv", f"prompt,completion\n{right}\n".encode().decode("latin-1").encode())
+    expect_rows(lab, "12")
+    expect(lab.part("mend-use")).to_have_text("Mend these 12 rows")
+    expect(lab.part("mend")).to_contain_text("would be better mended")
+    assert lab.part("dataset-errors").is_hidden()
+    lab.part("mend-use").click()
+    expect(lab.part("mend")).to_contain_text("12 rows are mended", timeout=START_MS)
+    expect(lab.part("preview")).to_contain_text("Où", timeout=START_MS)
+
+
 def test_a_file_that_is_no_data_says_what_it_is(open_lab: OpenLab) -> None:
     lab = open_lab()
     errors = lab.part("dataset-errors")
@@ -256,6 +291,19 @@ def test_markup_long_words_and_strange_characters_stay_text(open_lab: OpenLab) -
 
 
 # ------------------------------------------------------------------------------------------------------------- keys
+
+
+def test_the_keyboard_goes_on_at_the_other_button_however_long_the_mending_took(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    lab.wait_for_model()
+    lab.give("messy.jsonl", messy())
+    lab.wait_for_data()
+    let_go = lab.hold("dataset_ready")
+    lab.tab_to("mend-use")
+    lab.page.keyboard.press("Enter")
+    expect(lab.part("reading-stop")).to_be_focused(timeout=START_MS)  # it takes long enough to be shown
+    let_go()
+    expect(lab.part("mend-undo")).to_be_focused(timeout=START_MS)
 
 
 def test_keys_alone_paste_mend_map_and_consent(open_lab: OpenLab) -> None:

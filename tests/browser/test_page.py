@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from bench.synthetic import TINY
+from bench.write_model import write_model
 from tests.browser.devices import before_workers, keep_devices
 from tests.browser.lab import REPLY_MS, START_MS, Lab
 from tests.tiny_model import write_peft_adapter
@@ -141,8 +143,7 @@ def test_an_own_model_takes_the_place_of_the_built_in_one(
     lab.wait_for_model()
     lab.drop_data(ships)
     own = write_tiny_model(tmp_path / "mine", seed=5, layers=3)
-    lab.page.get_by_role("button", name="Use another model").click()
-    lab.drop(*sorted(path for path in own.iterdir() if path.is_file()), on="model-input")
+    lab.choose_model(*sorted(path for path in own.iterdir() if path.is_file()))
     expect(lab.part("model-status")).not_to_contain_text("tiny", timeout=START_MS)
     lab.wait_for_model()
     expect(lab.part("dataset-summary")).to_be_visible(timeout=START_MS)  # read anew, with the new tokenizer
@@ -152,15 +153,42 @@ def test_an_own_model_takes_the_place_of_the_built_in_one(
 
     with ThreadPoolExecutor() as threads:  # it runs an event loop of its own; Playwright has one here
         gguf = threads.submit(write_tiny_gguf, own, tmp_path / "mine.gguf").result()
-    lab.page.get_by_role("button", name="Use another model").click()
-    lab.drop(gguf, on="model-input")
+    lab.choose_model(gguf)
     expect(lab.part("model-status")).to_contain_text("Tiny test model", timeout=START_MS)
     lab.wait_for_model()
     assert lab.ask("Hello") == reply  # the same weights, by the other way
 
     lab.page.get_by_role("button", name="Use another model").click()
     lab.drop(own / "config.json", on="model-input")
-    expect(lab.page.locator("#setup-problem")).to_contain_text("tokenizer.json")
+    expect(lab.part("candidate-words")).to_contain_text("tokenizer.json is missing", timeout=START_MS)
+    expect(lab.part("candidate-open")).to_be_hidden()
+    lab.page.keyboard.press("Escape")
+    expect(lab.part("model-status")).to_contain_text("Tiny test model")  # in use as before
+
+
+def test_the_dialog_says_whether_a_run_fits(open_lab: OpenLab, ships: Path, tmp_path: Path) -> None:
+    """Of parts of a GGUF: one alone is refused by the other's name, both are one model; what it takes is the plan's."""
+    path = tmp_path / "mine.gguf"
+    first, second = write_model(path, TINY, "q8_0", "f16", parts=2)
+    lab = open_lab()
+    lab.wait_for_model()
+    lab.drop_data(ships)
+    lab.page.get_by_role("button", name="Use another model").click()
+    lab.drop(first, on="model-input")
+    words, use = lab.part("candidate-words"), lab.part("candidate-open")
+    expect(words).to_contain_text(f"{second.name} is missing: {first.name} is one of 2 parts", timeout=START_MS)
+    expect(lab.part("candidate")).to_have_attribute("data-verdict", "refused")
+    expect(use).to_be_hidden()
+    lab.drop(second, first, on="model-input")
+    expect(words).to_have_text(
+        re.compile(r"^Fits this GPU: a run .* your data takes \S+ MB of its memory\.$"), timeout=START_MS
+    )
+    expect(lab.page.locator("#candidate-about")).to_contain_text("2 layers")
+    expect(use).to_be_focused()
+    lab.page.keyboard.press("Enter")
+    expect(lab.part("model-status")).to_contain_text("tiny, random weights", timeout=START_MS)
+    expect(lab.page.locator("#model-dialog")).to_be_hidden()
+    lab.wait_for_model()
 
 
 def test_a_stopped_reply_stays_and_the_chat_goes_on(open_lab: OpenLab) -> None:
@@ -254,16 +282,18 @@ def test_without_a_gpu_the_page_says_what_to_do_and_still_reads_data(
     context.close()
 
 
-def test_a_lost_gpu_is_told_and_the_page_can_start_again(browser: Browser, site_url: str) -> None:
+def test_a_gpu_that_is_lost_while_nothing_goes_on_comes_back(browser: Browser, site_url: str) -> None:
     context = browser.new_context()
     keep_devices(context)
     lab = Lab(context, site_url + "?model=tiny")
     lab.wait_for_model()
-    worker = next(worker for worker in lab.page.workers if "kind=train" in worker.url)
-    worker.evaluate("() => self.openedDevices.forEach((device) => device.destroy())")
-    expect(lab.part("gpu-status")).to_have_attribute("data-state", "lost", timeout=20_000)
-    lab.page.get_by_role("button", name="Restart").click()
+    for kind in ("train", "chat"):
+        worker = next(worker for worker in lab.page.workers if f"kind={kind}" in worker.url)
+        worker.evaluate("() => self.openedDevices.forEach((device) => device.destroy())")
+    lab.wait_for_text("gpu-status", "lost once and back", 20_000)
     lab.wait_for_model()
+    lab.greedy(4)
+    lab.ask_anything("Hello")
     context.close()
 
 
@@ -298,6 +328,9 @@ def test_a_model_that_the_site_does_not_have_is_named(open_lab: OpenLab, query: 
     lab = open_lab(query)
     expect(lab.page.locator("#setup-problem")).to_contain_text("not-there", timeout=START_MS)
     assert lab.part("model-status").get_attribute("data-state") == "error"
+    lab.page.locator(".sample-button").first.click()
+    expect(lab.part("train-status")).to_contain_text("Training needs a model")
+    expect(lab.page.locator("#data-body")).to_have_attribute("aria-busy", "false", timeout=START_MS)
 
 
 def test_every_handle_for_automation_is_there_once(open_lab: OpenLab) -> None:

@@ -12,7 +12,8 @@ import pytest
 from build_tools.base import ROOT
 from lora_lab import settings
 from lora_lab.config import LoraConfig, SamplingConfig, TrainConfig
-from lora_lab.settings import SAMPLING, TRAINING, Auto, Bounds, Setting, plain
+from lora_lab.setting_schema import Bounds, Setting, plain
+from lora_lab.settings import SAMPLING, TRAINING, Auto
 from lora_lab.workers.protocol import Sampling, TrainSettings
 
 # What nobody is asked for: PEFT's file or the model's says it, or it is Adam's.
@@ -102,7 +103,7 @@ def test_the_table_needs_nothing_but_python() -> None:
               "[n for n in ('numpy', 'jinja2', 'tqdm', 'wgpu') if n in sys.modules])"  # fmt: skip
     command = [sys.executable, "-S", "-c", program]
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "app" / "py")
-    assert told.stdout == "['lora_lab', 'lora_lab.settings'] []\n"
+    assert told.stdout == "['lora_lab', 'lora_lab.setting_schema', 'lora_lab.settings'] []\n"
 
 
 @pytest.mark.parametrize(
