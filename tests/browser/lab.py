@@ -67,11 +67,11 @@ class Lab:
         self.drop(path)
         expect(self.part("dataset-summary")).to_be_visible(timeout=START_MS)
 
-    def give(self, name: str, raw: bytes) -> None:
+    def give(self, name: str, raw: bytes, timeout_ms: int = START_MS) -> None:
         """Choose a file that stands on no disk, and wait until it is read."""
         files = [{"name": name, "mimeType": "", "buffer": raw}]
         self.part("dataset-input").set_input_files(files)  # type: ignore[arg-type]
-        self.wait_for_data()
+        self.wait_for_data(timeout_ms)
 
     def drag(self, *files: tuple[str, bytes], on: str = "#dataset-drop") -> None:
         """Drop files from outside onto an element of the page."""

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from lora_lab.data import DataSource, read_table
 from tests.browser.datasets import CSV, PAIRS, expect_rows, lines, messy, rows_of
-from tests.browser.lab import START_MS, Lab
+from tests.browser.lab import START_MS, TRAIN_MS, Lab
 from tests.unit.data.corpus.cases import CASES
 from tests.unit.data.hostile_text import hostile_texts
 
@@ -285,7 +285,8 @@ def test_markup_long_words_and_strange_characters_stay_text(open_lab: OpenLab) -
     check_alive(lab)
     lab.replace_data()
     # One line of ten megabytes, good and bad.
-    lab.give("long.jsonl", json.dumps({"text": "long " * 2_000_000}).encode() + b'\n{"text": "' + b"x" * 10_000_000)
+    long = json.dumps({"text": "long " * 2_000_000}).encode() + b'\n{"text": "' + b"x" * 10_000_000
+    lab.give("long.jsonl", long, timeout_ms=2 * TRAIN_MS)  # 25 s of two free cores, many times that of busy ones
     check_alive(lab)
     assert len(lab.part("dataset-errors").text_content() or "") < 3000
 

@@ -157,13 +157,16 @@ class _JavaScriptTokenizer(_BaseTokenizer):
         self._special = js.JSON.parse('{"add_special_tokens": true}')
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        import js
         from pyodide.ffi import JsException
 
         try:
             ids: Any = self._js.encode(self._ready(text), self._special if add_special_tokens else self._plain).ids
         except JsException as error:
             raise ModelError(f"the tokenizer fails on a text: {error}") from error
-        return list(ids.to_py())
+        # In one piece: an array of JavaScript's own numbers would cross number by number.
+        numbers: list[int] = js.Int32Array.from_(ids).to_py().tolist()
+        return numbers
 
 
 class _UnigramTokenizer(_BaseTokenizer):
