@@ -34,23 +34,26 @@ class Said:
     is_cut: bool = False
 
 
+def sampler_bytes(trainer: Trainer) -> int:
+    """Return what a Sampler takes on the GPU beside the run, in bytes. Allocates nothing."""
+    trainer.plans.sizes()
+    return _plans_of(trainer).size_bytes(trainer.adapter, trainer.plans.pool_sizes)
+
+
+def _plans_of(trainer: Trainer) -> GenerationPlans:
+    context = min(CONTEXT, trainer.model.config.max_position_embeddings)
+    return GenerationPlans(trainer.model, context, prefill_sizes=PREFILL_SIZES, pool=trainer.plans.pool, planned=True)
+
+
 class Sampler:
-    """Answers with a run's model. Its memory is known before it is taken; plans are built with the first answer."""
+    """Answers with a run's model. It takes `sampler_bytes`; the plans are built with the first answer."""
 
     def __init__(self, trainer: Trainer, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         """Takes nothing yet. `template` writes conversations as the run's rows are written."""
         self._trainer = trainer
-        context = min(CONTEXT, trainer.model.config.max_position_embeddings)
-        self._plans = GenerationPlans(
-            trainer.model, context, prefill_sizes=PREFILL_SIZES, pool=trainer.plans.pool, planned=True
-        )
+        self._plans = _plans_of(trainer)
         self._engine = ChatEngine(trainer.model, tokenizer, template, plans=self._plans)
         self._is_built = False
-
-    def size_bytes(self) -> int:
-        """Return what it will take on the GPU beside the run."""
-        self._trainer.plans.sizes()
-        return self._plans.size_bytes(self._trainer.adapter, self._trainer.plans.pool_sizes)
 
     def allocate(self) -> None:
         """Take the memory, but for that of the plans. The run's own must be there. Raises OutOfMemoryError."""

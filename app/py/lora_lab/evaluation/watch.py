@@ -6,10 +6,18 @@ import math
 from array import array
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
 
 from ..errors import DeviceError, KernelError, LoraLabError, OutOfMemoryError
-from ..train import CheckpointTimes, SampleAnswered, SamplesDue, SampleTimes, StepDone, Trainer, TrainEvent
+from ..train import (
+    CheckpointTaken,
+    CheckpointTimes,
+    SampleAnswered,
+    SamplesDue,
+    SampleTimes,
+    StepDone,
+    Trainer,
+    ValidationDone,
+)
 from ..train.evaluate import perplexity
 from ..train.schedule import learning_rate
 from .prompts import Prompt
@@ -18,6 +26,9 @@ from .sampler import NEW_TOKENS, Sampler
 from .verdict import judge
 
 SHARE_OF_ONE = 2.0  # a prompt may take so many times its part of what is left for all
+
+
+WatchEvent = StepDone | ValidationDone | CheckpointTaken | SampleAnswered
 
 
 class Watch:
@@ -39,9 +50,9 @@ class Watch:
         self._times = array("d")  # tokens/s and milliseconds of each step since
         self._run_ms = 0.0
 
-    async def run(self, checkpoints: CheckpointTimes | None = None) -> AsyncGenerator[TrainEvent, None]:
+    async def run(self, checkpoints: CheckpointTimes | None = None) -> AsyncGenerator[WatchEvent, None]:
         """Do the run, or what is left of it. Raises what Trainer.run does."""
-        self._remember()
+        self.remember()
         trainer = self.trainer
         self._first_timed = trainer.steps_done
         run = trainer.run(checkpoints, self.times, self._patience, from_start=True)
@@ -56,12 +67,13 @@ class Watch:
                     self.times.step_took(event.elapsed_ms / 1e3, event.tokens)
                     self._times.extend((event.tokens_per_s, event.elapsed_ms))
                     self._run_ms += event.elapsed_ms
+                assert not isinstance(event, SampleAnswered), "a trainer asks nothing itself"
                 yield event
 
     async def _ask(self, step: int) -> AsyncGenerator[SampleAnswered, None]:
         """Ask every prompt. What cannot be asked is told of, and is not asked again."""
         sampler, prompts = self._sampler, self.prompts
-        if sampler is None:
+        if sampler is None or not prompts:
             return
         budget_s = self.times.allowed_s if self.times.every_steps is None else math.inf
         try:
@@ -90,12 +102,16 @@ class Watch:
             for prompt, (expected, said) in self._answers.items()
         ]
 
-    def _remember(self) -> None:
-        """Take up what was watched before the run was interrupted."""
-        kept: list[Any] = self.trainer.watched.get("samples", [])
-        for prompt, expected, said in kept:
-            self._answers[str(prompt)] = (expected, [Answer(int(step), str(text)) for step, text in said])
-            self.times.last_step = max([self.times.last_step or 0, *(int(step) for step, _ in said)])
+    def remember(self) -> list[SampleAnswered]:
+        """Take up what was answered before the run was interrupted, and return it, in order."""
+        found = []
+        for index, (prompt, expected, said) in enumerate(self.trainer.watched.get("samples", [])):
+            answers = [Answer(int(step), str(text)) for step, text in said]
+            self._answers[str(prompt)] = (expected, answers)
+            found += [SampleAnswered(one.step, index, str(prompt), expected, one.text) for one in answers]
+        if found:
+            self.times.last_step = max(one.step for one in found)
+        return sorted(found, key=lambda one: (one.step, one.index))
 
     @property
     def sample_share(self) -> float:

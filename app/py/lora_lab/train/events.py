@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .checkpoint import RunState
 from .evaluate import perplexity
@@ -91,3 +91,7 @@ class MemoryReport:
     parts: dict[str, int]
     recomputed_layers: int = 0
     layers: int = 0
+
+    def with_part(self, name: str, size_bytes: int) -> MemoryReport:
+        """Return what the run takes with something beside it."""
+        return replace(self, total_bytes=self.total_bytes + size_bytes, parts={**self.parts, name: size_bytes})
