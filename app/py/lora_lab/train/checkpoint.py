@@ -215,6 +215,8 @@ def _read_history(
 ) -> tuple[tuple[ValidationPoint, ...], Best | None, dict[str, Any]]:
     """Return the validations, the best adapter and what was watched, of either form."""
     if about["format"] == 1:
+        if best_adapter:
+            raise ValueError("form 1 has no best adapter")
         return tuple(ValidationPoint(int(step), float(loss)) for step, loss in about["validation"]), None, {}
     points = tuple(
         ValidationPoint(int(step), float(loss), None if accuracy is None else float(accuracy))
