@@ -22,12 +22,12 @@ class SampleTimes:
         self._cost_s: float | None = None  # of the next one, once one was measured
         self._token_s = 0.0  # of a step, for each token that it computes
         self.spent_s = self.once_s = 0.0
-        self._begun = 0.0
+        self._begun = self._last = 0.0
         self.last_step: int | None = None
 
     def begin(self) -> None:
         """The run begins, or goes on."""
-        self._begun = self._clock()
+        self._begun = self._last = self._clock()
 
     def step_took(self, elapsed_s: float, tokens: int) -> None:
         """A step of so many tokens took so long."""
@@ -51,11 +51,13 @@ class SampleTimes:
             return False
         if self.every_steps is not None:
             return step % self.every_steps == 0 or step == total_steps
-        return step > 0 and self.allowed_s >= self.cost_s
+        # Evenly, and not one after another where the first has cost less than was thought.
+        is_early = self._clock() - self._last < self.cost_s / SHARE
+        return step > 0 and not is_early and self.allowed_s >= self.cost_s
 
     def taken(self, step: int, cost_s: float) -> None:
         """It was asked after `step` steps; that held up the run for `cost_s`, `once_s` of it the first time only."""
-        self.last_step = step
+        self.last_step, self._last = step, self._clock()
         self.spent_s += cost_s
         self._cost_s = max(0.0, cost_s - self.once_s)
         self.once_s = 0.0

@@ -177,9 +177,10 @@ class Trainer:
             samples.begin()
         if self._misses_validation(every, from_start) and (held := await self._validate_and_keep()) is not None:
             yield _told(held, times.skip() * 1e3)
-        if samples is not None and self.steps_done == 0 and samples.is_due(0, self.total_steps):
-            yield SamplesDue(0)
-            samples.taken(0, times.skip())
+        # Where it goes on from a pause too: those of that step were left out, for whoever paused did not want to wait.
+        if samples is not None and samples.is_due(self.steps_done, self.total_steps):
+            yield SamplesDue(self.steps_done)
+            samples.taken(self.steps_done, times.skip())
         try:
             while in_flight or (submitted < self.total_steps and not self.stop_asked and not self.stopped_early):
                 # While the GPU works on one step the next is written and encoded, but not across a validation, a
@@ -217,7 +218,6 @@ class Trainer:
                     is_over = is_regular and self.history.is_over(patience)
                     self.stopped_early = is_over and self.steps_done < self.total_steps
                 is_whole = not in_flight and not self.is_complete
-                # Not when it shall stop: whoever asked for that does not want to wait.
                 asks = samples is not None and not in_flight and not self.stop_asked
                 end = self.steps_done if self.stopped_early else self.total_steps
                 if samples is not None and asks and samples.is_due(self.steps_done, end):
