@@ -171,5 +171,5 @@ def _tell_end(run: Running, error: LoraLabError | None) -> None:
         say(f"Answers took {watch.times.spent_s:.1f} s, {100 * watch.sample_share:.1f} % of the run")
     if results.verdict is not None and error is None:  # the error says the same
         say(f"Warning: {results.verdict.words}")
-    if run.log is not None:
+    if run.log is not None and (error is not None or watch.trainer.is_complete):
         run.log.write_end(results, watch.sample_share)

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from ..errors import DeviceError, KernelError, LoraLabError, OutOfMemoryError
 from ..train import (
@@ -104,11 +105,10 @@ class Watch:
 
     def remember(self) -> list[SampleAnswered]:
         """Take up what was answered before the run was interrupted, and return it, in order."""
-        found = []
-        for index, (prompt, expected, said) in enumerate(self.trainer.watched.get("samples", [])):
-            answers = [Answer(int(step), str(text)) for step, text in said]
-            self._answers[str(prompt)] = (expected, answers)
-            found += [SampleAnswered(one.step, index, str(prompt), expected, one.text) for one in answers]
+        found: list[SampleAnswered] = []
+        for index, (prompt, expected, said) in enumerate(kept_answers(self.trainer.watched)):
+            self._answers[prompt] = (expected, said)
+            found += [SampleAnswered(one.step, index, prompt, expected, one.text) for one in said]
         if found:
             self.times.last_step = max(one.step for one in found)
         return sorted(found, key=lambda one: (one.step, one.index))
@@ -147,3 +147,18 @@ class Watch:
             rate = learning_rate(index, trainer.total_steps, trainer.config)
             found.append(StepResult(index + 1, loss, norm, rate, tokens_per_s, elapsed_ms))
         return found
+
+
+def kept_answers(watched: dict[str, Any]) -> list[tuple[str, str | None, list[Answer]]]:
+    """Return what a checkpoint holds of answers: prompt, what is expected, what was said.
+
+    Nothing where others have written it otherwise: a run does not depend on it.
+    """
+    found = []
+    try:
+        for prompt, expected, said in watched.get("samples", []):
+            answers = [Answer(int(step), str(text)) for step, text in said]
+            found.append((str(prompt), None if expected is None else str(expected), answers))
+    except (TypeError, ValueError, OverflowError):
+        return []
+    return found
