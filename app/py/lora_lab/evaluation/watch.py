@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, overload
 
 from ..errors import DeviceError, KernelError, LoraLabError, OutOfMemoryError
 from ..train import (
@@ -122,7 +122,7 @@ class Watch:
     def results(self, error: LoraLabError | None = None) -> RunResults:
         """Return what the run has shown up to now, and judge it; `error` is what it ended with."""
         trainer, history = self.trainer, self.trainer.history
-        steps = tuple(self._steps())
+        steps = RunSteps(trainer, self._first_timed, self._times)
         validation = tuple(
             ValidationResult(point.step, point.loss, perplexity(point.loss), point.accuracy)
             for point in (*history.points, *([history.final] if history.final else []))
@@ -138,15 +138,32 @@ class Watch:
             best.step if best and kept == "best" else trainer.steps_done, trainer.stopped_early,
         )  # fmt: skip
 
-    def _steps(self) -> list[StepResult]:
-        trainer, found = self.trainer, []
-        for index in range(trainer.steps_done):
-            loss, norm = trainer.losses[2 * index : 2 * index + 2]
-            at = 2 * (index - self._first_timed)
-            tokens_per_s, elapsed_ms = self._times[at : at + 2] if 0 <= at < len(self._times) else (None, None)
-            rate = learning_rate(index, trainer.total_steps, trainer.config)
-            found.append(StepResult(index + 1, loss, norm, rate, tokens_per_s, elapsed_ms))
-        return found
+
+class RunSteps(Sequence[StepResult]):
+    """A run's steps: two numbers of each are kept, and those of its times where they are known."""
+
+    def __init__(self, trainer: Trainer, first_timed: int, times: array) -> None:
+        """`times`: tokens/s and milliseconds of each step behind the first `first_timed`."""
+        self._losses, self._count = trainer.losses, trainer.steps_done
+        self._total, self._config = trainer.total_steps, trainer.config
+        self._first_timed, self._times = first_timed, times
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> StepResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[StepResult]: ...
+    def __getitem__(self, index: int | slice) -> StepResult | list[StepResult]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        index = range(len(self))[index]
+        loss, norm = self._losses[2 * index : 2 * index + 2]
+        at = 2 * (index - self._first_timed)
+        tokens_per_s, elapsed_ms = self._times[at : at + 2] if 0 <= at < len(self._times) else (None, None)
+        rate = learning_rate(index, self._total, self._config)
+        return StepResult(index + 1, loss, norm, rate, tokens_per_s, elapsed_ms)
 
 
 def kept_answers(watched: dict[str, Any]) -> list[tuple[str, str | None, list[Answer]]]:

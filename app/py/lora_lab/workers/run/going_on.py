@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lora_lab.errors import LoraLabError
 from lora_lab.evaluation.results import RunResults
+from lora_lab.evaluation.watch import Watch
 from lora_lab.train import Best, History, RunState, ValidationPoint
 from lora_lab.train.history import Matrices, Which
 
@@ -105,3 +106,15 @@ class Point:
             self.step, self.total_steps, tensors, self.curves(), error, self.recomputed_layers, gpu_is_gone,
             history.best, history.kept(self._keep, self.step), history.best_improves,
         )  # fmt: skip
+
+
+async def outcome(watch: Watch, error: LoraLabError | None) -> Learned:
+    """Return what has come of a run that has ended, with this error if it has one."""
+    trainer, history = watch.trainer, watch.trainer.history
+    results = watch.results(error)
+    tensors = await trainer.adapter.to_tensors() if trainer.steps_done else {}
+    return Learned(
+        trainer.steps_done, trainer.total_steps, tensors, curves_of(trainer.losses, history.points), error,
+        trainer.memory.recomputed_layers, False, history.best, results.kept, history.best_improves, results,
+        watch.sample_share,
+    )  # fmt: skip

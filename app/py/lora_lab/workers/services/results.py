@@ -9,7 +9,7 @@ from lora_lab.errors import LoraLabError
 from lora_lab.formats.peft import write_adapter
 from lora_lab.formats.zipping import pack_adapter
 from lora_lab.workers.model.opened import OpenedModel, model_shape
-from lora_lab.workers.protocol import AdapterInfo, AdapterLearned, Failed, Notice
+from lora_lab.workers.protocol import AdapterInfo, AdapterLearned, Failed, Notice, RunVerdict, TrainingDone
 from lora_lab.workers.run.going_on import Learned
 from lora_lab.workers.run.job import Job
 from lora_lab.workers.run.planner import lora_config
@@ -102,4 +102,23 @@ def new_info(opened: OpenedModel, job: Job, lora: LoraConfig, learned: Learned, 
         loss_curve=tuple(curves.loss),
         validation_curve=tuple(curves.validation),
         chat_format=chosen.title if chosen else "",
+    )
+
+
+def done_event(
+    job: Job, learned: Learned, info: AdapterInfo, other: AdapterInfo | None, was_stopped: bool,
+    verdict: RunVerdict | None,
+) -> TrainingDone:  # fmt: skip
+    """Return what the page hears of a run whose adapters are kept."""
+    return TrainingDone(
+        adapter=info,
+        stopped=was_stopped,
+        probes=job.probes,
+        other=other,
+        kept=learned.kept,
+        kept_step=info.steps,
+        best_step=learned.best.step if learned.best else None,
+        stopped_early=learned.stopped_early,
+        verdict=verdict,
+        sample_share=learned.sample_share,
     )

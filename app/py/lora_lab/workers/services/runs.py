@@ -19,12 +19,11 @@ from lora_lab.workers.protocol import (
     ResumeTraining,
     StartTraining,
     StopTraining,
-    TrainingDone,
     TrainingResumed,
     TrainingState,
 )
 from lora_lab.workers.run.checks import nothing_to_do, refuse
-from lora_lab.workers.run.going_on import Learned, Point, curves_of
+from lora_lab.workers.run.going_on import Learned, Point, outcome
 from lora_lab.workers.run.job import Job
 from lora_lab.workers.run.planner import check_settings
 from lora_lab.workers.services.adapters import Adapters
@@ -33,7 +32,7 @@ from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.services.plans import Plans
-from lora_lab.workers.services.results import Results
+from lora_lab.workers.services.results import Results, done_event
 from lora_lab.workers.services.stores import Stores
 from lora_lab.workers.services.watching import Watching
 from lora_lab.workers.storage.checkpoints import StoppedAt
@@ -158,21 +157,7 @@ class Runs:
             trouble = await self._results.tell_what_is_kept()
             # From here to the end of the run nothing else gets a turn: no stop can come after "done".
             self._tell_state("error" if error else "done")
-            best_step = learned.best.step if learned.best else None
-            self._host.post(
-                TrainingDone(
-                    info,
-                    was_stopped,
-                    job.probes,
-                    other,
-                    learned.kept,
-                    info.steps,
-                    best_step,
-                    learned.stopped_early,
-                    verdict,
-                    learned.sample_share,
-                )
-            )
+            self._host.post(done_event(job, learned, info, other, was_stopped, verdict))
             if trouble:
                 self._host.post(trouble)
         elif error is None:
@@ -242,22 +227,11 @@ class Runs:
                 await self._go_on(trainer, point, stopped, keeper)
             watch = self._watching.begin(trainer, job)
             error = await self._run(device, watch, job.settings.checkpoint_every, keeper, point)
-            return await self._outcome(watch, error)
+            return await outcome(watch, error)
         finally:
             self._watching.end()
             self._trainer = None
             self._plans.release(trainer)
-
-    @staticmethod
-    async def _outcome(watch: Watch, error: LoraLabError | None) -> Learned:
-        """Return what has come of a run that has ended, with this error if it has one."""
-        trainer, history = watch.trainer, watch.trainer.history
-        results = watch.results(error)
-        return Learned(
-            trainer.steps_done, trainer.total_steps, await trainer.adapter.to_tensors() if trainer.steps_done else {},
-            curves_of(trainer.losses, history.points), error, trainer.memory.recomputed_layers, False, history.best,
-            results.kept, history.best_improves, results, watch.sample_share,
-        )  # fmt: skip
 
     async def _go_on(self, trainer: Trainer, point: Point, stopped: StoppedAt | None, keeper: Keeper | None) -> None:
         """Take a run that was got ready to where it was interrupted, if it was, and tell the page of it."""
