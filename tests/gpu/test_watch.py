@@ -14,7 +14,7 @@ from lora_lab.config import LoraConfig, SamplingConfig, TrainConfig
 from lora_lab.data.tokens.batches import Example
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import load_tokenizer
-from lora_lab.errors import DivergedError, KernelError, LoraLabError
+from lora_lab.errors import DeviceError, DivergedError, KernelError, LoraLabError
 from lora_lab.evaluation import sampler as sampler_room
 from lora_lab.evaluation.prompts import Prompt
 from lora_lab.evaluation.results import RunResults
@@ -224,18 +224,23 @@ def test_a_prompt_that_cannot_be_asked_is_told_of_once(device: Device, tiny: Tin
     assert len(seen.steps) == STEPS
 
 
-def test_a_kernel_that_does_not_compile_costs_the_answers_and_not_the_run(
-    device: Device, tiny: Tiny, rows: tuple, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [KernelError("sample.draw does not compile"), DeviceError("a binding is refused")])
+def test_what_fails_in_answers_costs_them_and_not_the_run(
+    device: Device, tiny: Tiny, rows: tuple, monkeypatch: pytest.MonkeyPatch, error: DeviceError
 ) -> None:
     async def fails(self: Sampler) -> float:
-        raise KernelError("sample.draw does not compile: no")
+        raise error
 
     alone = watch(tiny, *rows, sample_every=0)
     monkeypatch.setattr(Sampler, "begin", fails)
     seen = watch(tiny, *rows, sample_every=3)
     (told,) = seen.answers
-    assert told.problem == "No answers while it learns: sample.draw does not compile: no"
+    assert told.problem == f"No answers while it learns: {error}"
     assert seen.steps == alone.steps and same(seen.last, alone.last)
+    monkeypatch.setattr(device, "lost_reason", "unplugged")  # the control: then it is no matter of the answers
+    if not isinstance(error, KernelError):
+        with pytest.raises(DeviceError):
+            watch(tiny, *rows, sample_every=3)
 
 
 def test_a_stop_does_not_wait_for_an_answer(
@@ -291,8 +296,8 @@ def test_by_time_answers_cost_what_they_may(
     adapter.release()
     assert answers >= 2
     print(f"{answers} answers took {100 * of.sample_share:.1f} % of the run")
-    # The plans of the first are built once, and what they cost may be more than was thought: what follows waits for it.
-    assert of.sample_share <= 0.08
+    # Of the first the plans are built, which may cost more than was thought: what follows makes up for it.
+    assert of.sample_share <= 0.06
 
 
 # ---------------------------------------------------------------------------------------------------- the best one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from array import array
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -25,9 +26,6 @@ from .prompts import Prompt
 from .results import Answer, Kept, RunResults, SampleResult, StepResult, ValidationResult
 from .sampler import NEW_TOKENS, Sampler
 from .verdict import judge
-
-SHARE_OF_ONE = 2.0  # a prompt may take so many times its part of what is left for all
-
 
 WatchEvent = StepDone | ValidationDone | CheckpointTaken | SampleAnswered
 
@@ -67,6 +65,7 @@ class Watch:
                 if isinstance(event, StepDone):
                     self.times.step_took(event.elapsed_ms / 1e3, event.tokens)
                     self._times.extend((event.tokens_per_s, event.elapsed_ms))
+                if isinstance(event, StepDone | ValidationDone):
                     self._run_ms += event.elapsed_ms
                 assert not isinstance(event, SampleAnswered), "a trainer asks nothing itself"
                 yield event
@@ -76,12 +75,11 @@ class Watch:
         sampler, prompts = self._sampler, self.prompts
         if sampler is None or not prompts:
             return
-        budget_s = self.times.allowed_s if self.times.every_steps is None else math.inf
+        ends_s = self.times.allowed_s + time.perf_counter() if self.times.every_steps is None else math.inf
         try:
             self.times.once_s = await sampler.begin()
-            budget_s = max(0.0, budget_s - self.times.once_s)
             for index, prompt in enumerate(prompts):
-                limit_s = SHARE_OF_ONE * budget_s / max(1, len(prompts))
+                limit_s = (ends_s - time.perf_counter()) / (len(prompts) - index)
                 try:
                     said = await sampler.answer(prompt, limit_s, lambda: self.trainer.stop_asked)
                 except DeviceError:
@@ -94,7 +92,8 @@ class Watch:
                     break
                 self._answers.setdefault(prompt.prompt, (prompt.expected, []))[1].append(Answer(step, said.text))
                 yield SampleAnswered(step, index, prompt.prompt, prompt.expected, said.text, said.is_cut)
-        except (KernelError, OutOfMemoryError) as error:  # the run itself has what it needs
+        except DeviceError as error:
+            await self._refuse_lost(error)
             self._sampler, self.times.every_steps = None, 0
             sampler.close()
             yield SampleAnswered(step, 0, "", None, "", problem=f"No answers while it learns: {error}")
@@ -102,6 +101,14 @@ class Watch:
             [prompt, expected, [[one.step, one.text] for one in said]]
             for prompt, (expected, said) in self._answers.items()
         ]
+
+    async def _refuse_lost(self, error: DeviceError) -> None:
+        """Raise an error of the GPU itself. One of the answers alone is no reason to end a run, which has its own."""
+        device = self.trainer.model.device
+        if not isinstance(error, KernelError | OutOfMemoryError):
+            await device.finished()
+            if device.lost_reason is not None:
+                raise error
 
     def remember(self) -> list[SampleAnswered]:
         """Take up what was answered before the run was interrupted, and return it, in order."""

@@ -178,7 +178,7 @@ class Trainer:
         if self._misses_validation(every, from_start) and (held := await self._validate_and_keep()) is not None:
             yield _told(held, times.skip() * 1e3)
         # Where it goes on from a pause too: those of that step were left out, for whoever paused did not want to wait.
-        if samples is not None and samples.is_due(self.steps_done, self.total_steps):
+        if samples is not None and not self.stop_asked and samples.is_due(self.steps_done, self.total_steps):
             yield SamplesDue(self.steps_done)
             samples.taken(self.steps_done, times.skip())
         try:
