@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,17 +82,18 @@ def watch(
     device, seen = tiny.model.device, Seen()
 
     async def do(ends: int | None, start: RunState | None) -> RunState | None:
-        adapter = Adapter.create(device, tiny.model.config, LORA, config.seed)
-        trainer = seen.trainer = Trainer(tiny.model, adapter, examples, config, held)
-        with sampler_for(tiny, trainer) as sampler:
+        trainer = seen.trainer = Trainer(
+            tiny.model, Adapter.create(device, tiny.model.config, LORA, config.seed), examples, config, held
+        )
+        adapter = trainer.adapter
+        with closing(Released(adapter)), closing(trainer), sampler_for(tiny, trainer) as sampler:
             await trainer.prepare()
-            if options.get("sample_every") != 0:
+            asks = options["sample_every"] != 0
+            if asks:
                 sampler.allocate()
             if start is not None:
                 trainer.restore(start)
-            of = Watch(
-                trainer, sampler=sampler if options.get("sample_every") != 0 else None, prompts=prompts, **options
-            )
+            of = Watch(trainer, sampler=sampler if asks else None, prompts=prompts, **options)
             last = None
             try:
                 async for event in of.run(CheckpointTimes(every, 0)):
@@ -117,8 +118,6 @@ def watch(
             seen.last = await adapter.to_tensors()
             best = trainer.history.best
             seen.best = (best.step, best.loss, best.adapter) if best else None
-        trainer.close()
-        adapter.release()
         return last
 
     for ends in parts:
@@ -128,12 +127,21 @@ def watch(
     return seen
 
 
+class Released:
+    """An adapter, which is given back rather than closed."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.close = adapter.release
+
+
 @contextmanager
 def sampler_for(tiny: Tiny, trainer: Trainer) -> Iterator[Sampler]:
     files = tiny.model.files.tokenizer
     sampler = Sampler(trainer, load_tokenizer(files), ChatTemplate(files.chat_template, files.special_tokens))
-    yield sampler
-    sampler.close()
+    try:
+        yield sampler
+    finally:
+        sampler.close()
 
 
 def same(ours: Tensors, theirs: Tensors) -> bool:
@@ -237,9 +245,14 @@ def test_what_fails_in_answers_costs_them_and_not_the_run(
     (told,) = seen.answers
     assert told.problem == f"No answers while it learns: {error}"
     assert seen.steps == alone.steps and same(seen.last, alone.last)
-    monkeypatch.setattr(device, "lost_reason", "unplugged")  # the control: then it is no matter of the answers
-    if not isinstance(error, KernelError):
-        with pytest.raises(DeviceError):
+
+    async def loses(self: Sampler) -> float:
+        monkeypatch.setattr(device, "lost_reason", "unplugged")
+        raise error
+
+    if not isinstance(error, KernelError):  # the control: a GPU that is gone is no matter of the answers
+        monkeypatch.setattr(Sampler, "begin", loses)
+        with pytest.raises(DeviceError, match="a binding is refused"):
             watch(tiny, *rows, sample_every=3)
 
 
