@@ -6,7 +6,10 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from lora_lab.cli.models import FoundModel, find_model, open_found
 from lora_lab.cli.templates import choose_template
@@ -22,16 +25,17 @@ from lora_lab.data import (
     encode_table,
     read_table,
 )
-from lora_lab.data.dataset import without_overlap
+from lora_lab.data.dataset import Rows, without_overlap
 from lora_lab.data.files.source import CHUNK_BYTES
 from lora_lab.data.problem_titles import is_about_file
 from lora_lab.data.problems import Problem
 from lora_lab.data.report import DatasetReport
 from lora_lab.data.rows.overlap import find_overlap
-from lora_lab.data.tokens.batches import split_validation
+from lora_lab.data.tokens.batches import split_indices
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.errors import DatasetError
+from lora_lab.evaluation.prompts import Prompt, choose_prompts
 
 EXIT_ERRORS_FOUND = 1
 
@@ -79,10 +83,19 @@ def within_context(max_length: int, config: ModelConfig) -> int:
     return min(max_length, context)
 
 
+@dataclass(frozen=True)
+class RunRows:
+    """What a run trains on and what it validates on, and questions to ask while it learns."""
+
+    trained: Sequence[Example]
+    held: Sequence[Example]
+    prompts: tuple[Prompt, ...]
+
+
 async def rows_to_train(
     options: argparse.Namespace, tokenizer: Tokenizer, template: ChatTemplate | None, config: TrainConfig
-) -> tuple[Sequence[Example], Sequence[Example]]:
-    """Return the examples to train on and those to validate on, as the options of `train` say; tell what they are.
+) -> RunRows:
+    """Return the rows of a run as the options of `train` say; tell what they are.
 
     Raises DatasetError for bad rows that nobody has agreed to leave out, or when nothing is left.
     """
@@ -93,7 +106,9 @@ async def rows_to_train(
     dataset.require(options.skip_bad_rows)
     say(dataset.report.as_text())
     if options.val_file is None:
-        return split_validation(dataset.examples, config.validation_fraction, config.seed)
+        kept, back = split_indices(dataset.examples, config.validation_fraction, config.seed)
+        prompts = choose_prompts(_rows_of(dataset, back), _rows_of(dataset, kept))
+        return RunRows(dataset.examples.subset(kept), dataset.examples.subset(back), prompts)
     other = await _read(held_sources, mapping, options)
     validation = await _encode(other, tokenizer, template, config.max_length, options)
     try:
@@ -110,7 +125,11 @@ async def rows_to_train(
     if not examples:
         raise DatasetError("every row stands in the validation file too; nothing is left to train on")
     say(f"validation: {_rows(len(validation.examples))}")
-    return examples, validation.examples
+    return RunRows(examples, validation.examples, choose_prompts(validation.rows, dataset.rows))
+
+
+def _rows_of(dataset: Dataset, indices: np.ndarray) -> Rows:
+    return Rows(dataset.table, dataset.places[indices])
 
 
 async def _encode(

@@ -7,7 +7,7 @@ JavaScript `Blob` or `File` (typed `Any` here; handed on by reference, never cop
     page -> train worker    OpenModel, LookAtRepository, ReadDataset, PlanTraining, StartTraining, PauseTraining,
                             adapters ...
     page -> chat worker     OpenModel, ReleaseModel, ApplyAdapter, Reply, StopReply, Compare
-    worker -> page          events.py, and the events in datasets.py and hub.py
+    worker -> page          events.py, and the events in datasets.py, hub.py and watching.py
 
 The trained adapter travels train worker -> page (`AdapterFiles`) -> chat worker (`ApplyAdapter`): the page only hands
 it on. Before Python runs, worker.js itself may post `boot`, `phase` and `fatal`; they stand here so that the list is
@@ -16,7 +16,7 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import commands, datasets, events, hub
+from lora_lab.workers.protocol import commands, datasets, events, hub, watching
 from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     CheckModel,
@@ -133,9 +133,16 @@ from lora_lab.workers.protocol.parts import (
     TrainSettings,
     Where,
 )
+from lora_lab.workers.protocol.watching import (
+    RunVerdict,
+    SampleAnswered,
+    SamplePrompts,
+    SetSamplePrompts,
+    TrainingVerdict,
+)
 
-COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS)
-EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS)
+COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *watching.COMMANDS)
+EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *watching.EVENTS)
 
 __all__ = [
     "COMMANDS",
@@ -221,10 +228,14 @@ __all__ = [
     "ResumeTraining",
     "RowJump",
     "RowShown",
+    "RunVerdict",
     "SampleAnswer",
+    "SampleAnswered",
+    "SamplePrompts",
     "Sampling",
     "SaveCleaned",
     "SaveSampleAnswers",
+    "SetSamplePrompts",
     "ShowRow",
     "StartTraining",
     "StopFetching",
@@ -242,6 +253,7 @@ __all__ = [
     "TrainingState",
     "TrainingStep",
     "TrainingTimed",
+    "TrainingVerdict",
     "ValidationLoss",
     "ValidationPart",
     "WakeModel",

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lora_lab.errors import LoraLabError
-from lora_lab.train import RunState
-from lora_lab.train.checkpoint import Matrices
+from lora_lab.evaluation.results import RunResults
+from lora_lab.evaluation.watch import Watch
+from lora_lab.train import Best, History, RunState, ValidationPoint
+from lora_lab.train.history import Matrices, Which
 
 
 @dataclass(frozen=True)
 class Curves:
-    """A run's losses as (step, loss)."""
+    """A run's losses and accuracies as (step, value)."""
 
     loss: list[tuple[float, float]]
     validation: list[tuple[float, float]]
+    accuracy: list[tuple[float, float]] = field(default_factory=list)
 
 
-def curves_of(losses: Sequence[float], validation: Iterable[tuple[int, float]]) -> Curves:
+def curves_of(losses: Sequence[float], validation: Iterable[ValidationPoint]) -> Curves:
     """Return the curves of a run; `losses` are loss and gradient norm of each step, one after the other."""
-    return Curves([(step, float(loss)) for step, loss in enumerate(losses[::2], 1)], list(validation))
+    points = list(validation)
+    return Curves(
+        [(step, float(loss)) for step, loss in enumerate(losses[::2], 1)],
+        [(point.step, point.loss) for point in points],
+        [(point.step, point.accuracy) for point in points if point.accuracy is not None],
+    )
 
 
 @dataclass(frozen=True)
 class Learned:
     """What came of a run: A and B by PEFT's key after `steps` steps, and the error that ended it early if one did.
 
-    `gpu_is_gone`: there is no other one, and the run can go on when there is.
+    `gpu_is_gone`: there is no other one, and the run can go on when there is. `kept` says which of `tensors` and `best`
+    is given out; `results` is what the run has shown, where it came to its end here.
     """
 
     steps: int
@@ -37,13 +46,32 @@ class Learned:
     error: LoraLabError | None
     recomputed_layers: int
     gpu_is_gone: bool = False
+    best: Best | None = None
+    kept: Which = "last"
+    best_improves: bool = False
+    results: RunResults | None = None
+    sample_share: float = 0.0
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether it ended before its last step because the validation loss fell no more."""
+        return self.results is not None and self.results.stopped_early
+
+    @property
+    def adapters(self) -> list[tuple[int, Matrices]]:
+        """The adapter that is given out, then the other one where there is another: each with the step it is of."""
+        last, best = (self.steps, self.tensors), self.best
+        if best is None or best.step == self.steps:
+            return [last]
+        found = [(best.step, best.adapter), last]
+        return found if self.kept == "best" else found[::-1]
 
 
 class Point:
     """Where a run goes on from when its GPU is lost: its beginning, until a checkpoint was taken."""
 
-    def __init__(self, state: RunState | None) -> None:
-        self.state = state
+    def __init__(self, state: RunState | None, keep: Which = "best") -> None:
+        self.state, self._keep = state, keep
         self.is_new = True  # it has not run yet on any GPU
         self.total_steps = self.recomputed_layers = 0
         self._losses = 0  # of the GPU since the last checkpoint
@@ -70,5 +98,23 @@ class Point:
 
     def learned(self, error: LoraLabError | None, *, gpu_is_gone: bool = False) -> Learned:
         """Return what there is if the run does not go on."""
-        tensors = self.state.adapter if self.state is not None else {}
-        return Learned(self.step, self.total_steps, tensors, self.curves(), error, self.recomputed_layers, gpu_is_gone)
+        tensors, history = {}, History()
+        if self.state is not None:
+            tensors = self.state.adapter
+            history.restore(self.state.validation, self.state.best)
+        return Learned(
+            self.step, self.total_steps, tensors, self.curves(), error, self.recomputed_layers, gpu_is_gone,
+            history.best, history.kept(self._keep, self.step), history.best_improves,
+        )  # fmt: skip
+
+
+async def outcome(watch: Watch, error: LoraLabError | None) -> Learned:
+    """Return what has come of a run that has ended, with this error if it has one."""
+    trainer, history = watch.trainer, watch.trainer.history
+    results = watch.results(error)
+    tensors = await trainer.adapter.to_tensors() if trainer.steps_done else {}
+    return Learned(
+        trainer.steps_done, trainer.total_steps, tensors, curves_of(trainer.losses, history.points), error,
+        trainer.memory.recomputed_layers, False, history.best, results.kept, history.best_improves, results,
+        watch.sample_share,
+    )  # fmt: skip

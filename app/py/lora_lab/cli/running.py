@@ -1,0 +1,175 @@
+"""The run of `lora-lab train` itself: its steps, what is said of them, and where its adapters go.
+
+`--out` holds the adapter that is given out: that of the step with the lowest validation loss, or with `--keep last`
+that of the last step. Where these are two, the other one lies in a folder within it, `last` or `best`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lora_lab.cli.checkpoints import CheckpointFile
+from lora_lab.cli.interrupt import EXIT_INTERRUPTED
+from lora_lab.cli.output import free_name, place, place_somewhere
+from lora_lab.cli.run_log import RunLog
+from lora_lab.cli.terminal import GracefulInterrupt, StepBar, say
+from lora_lab.errors import DeviceError, DivergedError, LoraLabError
+from lora_lab.evaluation.watch import Watch
+from lora_lab.train import CheckpointTaken, CheckpointTimes, SampleAnswered, StepDone, ValidationDone
+
+EXIT_ELSEWHERE = 1  # the adapter is kept, but not where it was asked for
+Tensors = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run that is ready, and where its results go."""
+
+    options: argparse.Namespace
+    watch: Watch
+    checkpoints: CheckpointFile
+    log: RunLog | None
+    adapter_files: Callable[[Tensors], dict[str, bytes]]
+
+
+async def run_and_save(run: Running) -> int:
+    """Do the steps and save the adapters, also after a stop or an error; return the exit code."""
+    trainer, checkpoints = run.watch.trainer, run.checkpoints
+
+    def stop() -> None:
+        kept = f"keeping the checkpoint of step {checkpoints.kept:,}" if checkpoints.kept else "saving nothing"
+        say(f"Stopping after this step; Ctrl-C again to end at once, {kept}.")
+        trainer.stop()
+
+    with GracefulInterrupt(stop) as interrupt:
+        try:
+            await _run_steps(run)
+        except DivergedError as error:
+            _tell_end(run, error)
+            await _keep_last_good(run, error)
+            raise
+        except DeviceError:
+            _say_how_to_go_on(run)  # what was learned since was on the device and is gone with it
+            raise
+        except (LoraLabError, OSError):
+            await _save(run)  # a run that breaks down keeps what it has learned
+            _say_how_to_go_on(run)
+            raise
+        _tell_end(run, None)
+        is_in_place = await _save(run)
+    if not trainer.is_complete:
+        _say_how_to_go_on(run)
+        return EXIT_INTERRUPTED if interrupt.asked else 0
+    checkpoints.forget()
+    return 0 if is_in_place else EXIT_ELSEWHERE
+
+
+async def _save(run: Running) -> bool:
+    """Put the adapters into their folders; return whether they are where they were asked for."""
+    out, trainer, best = run.options.out, run.watch.trainer, run.watch.trainer.history.best
+    if not trainer.steps_done:
+        return True
+    adapters = {"last": await trainer.adapter.to_tensors()}
+    steps = {"last": trainer.steps_done}
+    kept = trainer.history.kept(run.options.keep, trainer.steps_done)
+    if best is not None and best.step != trainer.steps_done:
+        adapters["best"], steps["best"] = best.adapter, best.step
+    files = run.adapter_files(adapters[kept])
+    others = [which for which in adapters if which != kept]
+    for other in others:
+        files |= {f"{other}/{name}": content for name, content in run.adapter_files(adapters[other]).items()}
+    where = place_somewhere(out, files)
+    why = ", the one with the lowest validation loss," if kept == "best" else ""
+    say(f"The adapter of step {steps[kept]}{why} is in {where}")
+    for other in others:
+        say(f"The adapter of step {steps[other]}, the {other} one, is in {where / other}")
+    return where == out
+
+
+def _say_how_to_go_on(run: Running) -> None:
+    if words := run.checkpoints.how_to_go_on(run.watch.trainer.total_steps):
+        say(words)
+
+
+async def _keep_last_good(run: Running, error: DivergedError) -> None:
+    """After a run that fell apart: what is in --out stays, and a checkpoint would only lead to the same end."""
+    run.checkpoints.forget()
+    out, trainer = run.options.out, run.watch.trainer
+    where = free_name(out.with_name(f"{out.name}-last-good"))
+    if (best := trainer.history.best) is not None and trainer.history.best_improves:
+        _place_and_say(run, where, best.adapter, f"step {best.step}, the best one")
+    elif error.has_good_step and trainer.steps_done:
+        tensors = await trainer.adapter.to_tensors()
+        _place_and_say(run, where, tensors, f"step {trainer.steps_done}, the last good one")
+    say(f"The run has fallen apart; {out} was not touched")
+
+
+def _place_and_say(run: Running, where: Path, tensors: Tensors, which: str) -> None:
+    place(where, run.adapter_files(tensors))
+    say(f"The adapter of {which}, is in {where}")
+
+
+async def _run_steps(run: Running) -> None:
+    trainer = run.watch.trainer
+    times = CheckpointTimes(run.options.checkpoint_every, 4 * 4 * trainer.adapter.size)
+    bar = StepBar(trainer.total_steps, trainer.steps_done)
+    try:
+        async with aclosing(run.watch.run(times)) as events:
+            async for event in events:
+                if isinstance(event, CheckpointTaken):
+                    run.checkpoints.keep(event.state)
+                    continue
+                if isinstance(event, StepDone):
+                    bar.update(event)
+                elif isinstance(event, ValidationDone):
+                    say(_validation_words(event))
+                else:
+                    say(_answer_words(event))
+                if run.log is not None and not (isinstance(event, SampleAnswered) and event.problem):
+                    run.log.write(event)
+    finally:
+        bar.close()
+
+
+def _validation_words(event: ValidationDone) -> str:
+    when = f"after step {event.step}" if event.step else "before training"
+    accuracy = "" if event.accuracy is None else f", accuracy {100 * event.accuracy:.1f} %"
+    return f"validation {when}: loss {event.loss:.4f}, perplexity {event.perplexity:,.4g}{accuracy}"
+
+
+def _answer_words(event: SampleAnswered) -> str:
+    if event.problem:
+        return f"Warning: {event.problem}"
+    when = f"after step {event.step}" if event.step else "before training"
+    return f"{when}, to {_short(event.prompt)}: {_short(event.text)}{' (cut off)' * event.is_cut}"
+
+
+def _short(text: str, most: int = 120) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= most else line[: most - 1] + "…")
+
+
+def _tell_end(run: Running, error: LoraLabError | None) -> None:
+    """Say what there is to say of a run that has ended: why so early, what answers have cost, what is wrong with it."""
+    watch = run.watch
+    results = watch.results(error)
+    if results.stopped_early:
+        lowest = watch.trainer.history.lowest
+        assert lowest is not None, "something was lower"
+        say(
+            f"Ended early, after step {len(results.steps):,} of {watch.trainer.total_steps:,}: the validation loss has "
+            f"not fallen below the {lowest.loss:.4f} of step {lowest.step:,} for {run.options.patience} checks"
+        )
+    if watch.times.spent_s > 0 and math.isfinite(watch.sample_share):
+        say(f"Answers took {watch.times.spent_s:.1f} s, {100 * watch.sample_share:.1f} % of the run")
+    if results.verdict is not None and error is None:  # the error says the same
+        say(f"Warning: {results.verdict.words}")
+    if run.log is not None and (error is not None or watch.trainer.is_complete):
+        run.log.write_end(results, watch.sample_share)
