@@ -50,6 +50,8 @@ class TrainSettings:
     on_long: str = settings.ON_LONG.default  # or drop: what becomes of a row longer than max_length
     chat_format: str = settings.CHAT_FORMAT.default  # or plain, chatml, family: for a model without a template
     checkpoint_every: int | None = settings.CHECKPOINT_EVERY.default  # steps; None: by time; 0: none are kept
+    mix_neutral: float = settings.MIX_NEUTRAL.default  # share of the rows of a pass that come with the program
+    neutral: str = settings.NEUTRAL.default  # or on, off: whether it is measured what else changed
 
 
 @dataclass(frozen=True)
