@@ -1,4 +1,1 @@
-"""What came of a run: its record, what it did to everything else, a report of it; and settings that travel.
-
-Knows files' contents, not where they lie; no GPU, no page.
-"""
+"""How good a run is: what it said on the way, whether it went well, and what is kept of it. Knows nothing of a page."""
