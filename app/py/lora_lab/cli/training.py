@@ -17,6 +17,7 @@ from lora_lab.cli.commands import on_gpu
 from lora_lab.cli.data_check import rows_to_train, within_context
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED
 from lora_lab.cli.models import FoundModel, find_model, open_found
+from lora_lab.cli.neutral import mixed_with_neutral
 from lora_lab.cli.output import check_out, check_room, free_name, place, place_somewhere, prepare_out
 from lora_lab.cli.run_log import RunLog
 from lora_lab.cli.templates import choose_template, written_template
@@ -89,6 +90,7 @@ async def _train(
     config = replace(config, max_length=within_context(config.max_length, opened.files.config))
     template = choose_template(options.chat_template, opened.files, opened.tokenizer, options.init_adapter)
     examples, validation = await rows_to_train(options, opened.tokenizer, template, config)
+    examples = mixed_with_neutral(options, examples, opened.tokenizer, template, config)
     for words in run_cautions(lora, config, len(examples)):
         say(f"Warning: {words}")
 

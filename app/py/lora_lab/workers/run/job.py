@@ -36,6 +36,7 @@ class Job:
             "dataset": self.dataset,
             "title": self.title,
             "probes": [to_dict(probe) for probe in self.probes],
+            "mixed": self.split.mixed,
         }
 
     @classmethod
@@ -47,6 +48,8 @@ class Job:
             probes = tuple(from_dict(Probe, probe) for probe in notes["probes"])
             # As it was split then: how many rows go at once may be reckoned otherwise in another version.
             settings = replace(settings, rows_at_once=int(checkpoint.identity.settings["batch"]))
-            return cls(settings, Split(trained, held, (), ()), str(notes["dataset"]), str(notes["title"]), probes)
+            mixed = int(notes.get("mixed", 0))  # versions without it mixed none in
+            split = Split(trained, held, (), (), mixed=mixed)
+            return cls(settings, split, str(notes["dataset"]), str(notes["title"]), probes)
         except (KeyError, TypeError, ValueError, ProtocolError) as error:
             raise CheckpointError(f"The stopped run was kept by another version of this page: {error}") from error

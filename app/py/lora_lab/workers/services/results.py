@@ -63,7 +63,7 @@ def new_info(opened: OpenedModel, job: Job, lora: LoraConfig, learned: Learned) 
         created_at="",
         base_model=opened.base_model,
         dataset=job.dataset,
-        rows=len(job.split.trained),
+        rows=job.split.own,
         steps=steps,
         rank=lora.rank,
         alpha=lora.alpha,
