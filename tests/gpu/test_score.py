@@ -10,6 +10,7 @@ import pytest
 from lora_lab.config import LoraConfig
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import load_tokenizer
+from lora_lab.evaluation.measure import measure_neutral
 from lora_lab.evaluation.neutral import Encoded, encode_neutral, neutral_rows, sum_up
 from lora_lab.gpu import Device
 from lora_lab.model import Model
@@ -107,3 +108,48 @@ def test_odd_lengths_and_a_row_without_a_loss(device: Device, tiny_model_folder:
         run(scorer.losses(examples[:1]))
     scorer.close()
     model.release()
+
+
+def test_what_else_changed_is_told_with_answers_of_both(device: Device, tiny_model_folder: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer
+
+    model = load(device, tiny_model_folder)
+    files = model.files.tokenizer
+    assert files.chat_template is not None
+    tokenizer, template = load_tokenizer(files), ChatTemplate(files.chat_template, files.special_tokens)
+    lora = LoraConfig(rank=4, alpha=8)
+    tensors = random_tensors(model, lora, b_std=0.2)
+    seen: list[tuple[int, int]] = []
+    before = device.num_buffers, device.memory_in_use_bytes
+    with adapter_with(model, lora, tensors) as adapter:
+        found = run(measure_neutral(model, adapter, tokenizer, template, lambda *done: seen.append(done)))
+        assert run(adapter.to_tensors()).keys() == tensors.keys()  # it is still there
+        asked = 0
+
+        def stopped() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked == 3
+
+        assert run(measure_neutral(model, adapter, tokenizer, template, stopped=stopped)) is None
+        assert asked == 3
+    assert (device.num_buffers, device.memory_in_use_bytes) == before
+    model.release()
+    assert found is not None
+    assert seen[0] == (1, 86) and seen[-1] == (86, 86)
+    assert found.rose > 0.01  # random matrices do no good
+    theirs = AutoTokenizer.from_pretrained(tiny_model_folder)
+    base = torch_reference.load_base(tiny_model_folder)
+    peft = torch_reference.add_adapter(base, lora, tensors)
+    for answer in found.answers:
+        messages = [{"role": "user", "content": answer.prompt}]
+        inputs = theirs.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        length = inputs.input_ids.shape[1]
+        with torch.no_grad():
+            tuned = peft.generate(**inputs, max_new_tokens=40, do_sample=False)[0, length:]
+            with peft.disable_adapter():
+                plain = peft.generate(**inputs, max_new_tokens=40, do_sample=False)[0, length:]
+        assert answer.tuned == theirs.decode(tuned, skip_special_tokens=True)
+        assert answer.base == theirs.decode(plain, skip_special_tokens=True)
+        assert answer.base != answer.tuned

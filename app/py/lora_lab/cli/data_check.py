@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lora_lab.cli.models import FoundModel, find_model, open_found
@@ -28,6 +29,7 @@ from lora_lab.data.problem_titles import is_about_file
 from lora_lab.data.problems import Problem
 from lora_lab.data.report import DatasetReport
 from lora_lab.data.rows.overlap import find_overlap
+from lora_lab.data.rows.row_table import ReadFile
 from lora_lab.data.tokens.batches import split_validation
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
@@ -79,9 +81,19 @@ def within_context(max_length: int, config: ModelConfig) -> int:
     return min(max_length, context)
 
 
+@dataclass(frozen=True)
+class RowsToTrain:
+    """The examples to train on and those to validate on, and the files that they came from."""
+
+    examples: Sequence[Example]
+    validation: Sequence[Example]
+    files: tuple[ReadFile, ...]
+    validation_files: tuple[ReadFile, ...] = ()
+
+
 async def rows_to_train(
     options: argparse.Namespace, tokenizer: Tokenizer, template: ChatTemplate | None, config: TrainConfig
-) -> tuple[Sequence[Example], Sequence[Example]]:
+) -> RowsToTrain:
     """Return the examples to train on and those to validate on, as the options of `train` say; tell what they are.
 
     Raises DatasetError for bad rows that nobody has agreed to leave out, or when nothing is left.
@@ -93,7 +105,8 @@ async def rows_to_train(
     dataset.require(options.skip_bad_rows)
     say(dataset.report.as_text())
     if options.val_file is None:
-        return split_validation(dataset.examples, config.validation_fraction, config.seed)
+        trained, kept_back = split_validation(dataset.examples, config.validation_fraction, config.seed)
+        return RowsToTrain(trained, kept_back, table.files)
     other = await _read(held_sources, mapping, options)
     validation = await _encode(other, tokenizer, template, config.max_length, options)
     try:
@@ -110,7 +123,7 @@ async def rows_to_train(
     if not examples:
         raise DatasetError("every row stands in the validation file too; nothing is left to train on")
     say(f"validation: {_rows(len(validation.examples))}")
-    return examples, validation.examples
+    return RowsToTrain(examples, validation.examples, table.files, other.files)
 
 
 async def _encode(

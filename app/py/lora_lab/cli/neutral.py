@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from lora_lab.cli.terminal import say
+from lora_lab.cli.interrupt import interrupts
+from lora_lab.cli.terminal import ByteBar, say
 from lora_lab.config import TrainConfig
 from lora_lab.data import Example
 from lora_lab.data.tokens.examples import Examples
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
-from lora_lab.evaluation.neutral import encode_neutral, mix_in, neutral_rows
+from lora_lab.errors import LoraLabError
+from lora_lab.evaluation.measure import measure_neutral
+from lora_lab.evaluation.neutral import Neutral, encode_neutral, in_words, mix_in, neutral_rows
+from lora_lab.gpu import Device
+from lora_lab.model import Adapter, Model
+from lora_lab.train import Trainer
 
 
 def mixed_with_neutral(
@@ -27,3 +33,32 @@ def mixed_with_neutral(
     rows = "everyday row is" if count == 1 else "everyday rows are"
     say(f"{count:,} {rows} mixed in: {len(together):,} rows a pass")
     return together
+
+
+def measures_neutral(options: argparse.Namespace, device: Device) -> bool:
+    """Whether it is measured after the run what else changed: on a GPU, unless --neutral says otherwise."""
+    return options.neutral == "on" or (options.neutral == "auto" and not device.info.is_software)
+
+
+async def measured(
+    model: Model, adapter: Adapter, tokenizer: Tokenizer, template: ChatTemplate | None, trainer: Trainer
+) -> Neutral | None:
+    """Measure what else a run changed, and tell it; None where that could not be done, or Ctrl-C came.
+
+    The run's own memory is given back before: the adapter stays.
+    """
+    trainer.close()
+    bar = ByteBar("everyday rows", unit="row")
+    try:
+        found = await measure_neutral(model, adapter, tokenizer, template, bar, lambda: interrupts.asked)
+    except LoraLabError as error:  # what was learned matters more
+        say(f"What else changed could not be measured: {error}")
+        return None
+    finally:
+        bar.close()
+    if found is None:
+        return None
+    say(f"Everyday questions and texts: loss {found.base:.3f} -> {found.tuned:.3f}; {in_words(found.rose)}")
+    for one in found.advice:
+        say(f"  {one}")
+    return found

@@ -17,14 +17,16 @@ from lora_lab.cli.commands import on_gpu
 from lora_lab.cli.data_check import rows_to_train, within_context
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED
 from lora_lab.cli.models import FoundModel, find_model, open_found
-from lora_lab.cli.neutral import mixed_with_neutral
+from lora_lab.cli.neutral import measured, measures_neutral, mixed_with_neutral
 from lora_lab.cli.output import check_out, check_room, free_name, place, place_somewhere, prepare_out
 from lora_lab.cli.run_log import RunLog
+from lora_lab.cli.run_record import How, ModelSaid, Recorder
 from lora_lab.cli.templates import choose_template, written_template
 from lora_lab.cli.terminal import GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
 from lora_lab.errors import AdapterError, DeviceError, DivergedError, LoraLabError
-from lora_lab.formats.peft import write_adapter
+from lora_lab.evaluation.record import record_bytes
+from lora_lab.formats.peft import RUN_FILE, write_adapter
 from lora_lab.model import Adapter, Model
 from lora_lab.model.adapter_files import BroughtAdapter
 from lora_lab.model.files import ModelFiles
@@ -89,8 +91,8 @@ async def _train(
         say("The adapter will name no base model: --base-model OWNER/NAME says what yours is called on huggingface.co")
     config = replace(config, max_length=within_context(config.max_length, opened.files.config))
     template = choose_template(options.chat_template, opened.files, opened.tokenizer, options.init_adapter)
-    examples, validation = await rows_to_train(options, opened.tokenizer, template, config)
-    examples = mixed_with_neutral(options, examples, opened.tokenizer, template, config)
+    rows = await rows_to_train(options, opened.tokenizer, template, config)
+    examples = mixed_with_neutral(options, rows.examples, opened.tokenizer, template, config)
     for words in run_cautions(lora, config, len(examples)):
         say(f"Warning: {words}")
 
@@ -99,7 +101,7 @@ async def _train(
             adapter = Adapter.create(model.device, model.config, lora, config.seed)
         else:
             adapter = Adapter.from_tensors(model.device, model.config, lora, initial.tensors)
-        trainer = Trainer(model, adapter, examples, config, validation=validation)
+        trainer = Trainer(model, adapter, examples, config, validation=rows.validation)
         parts = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in trainer.memory.parts.items())
         say(f"GPU memory: {trainer.memory.total_bytes / 2**20:,.1f} MiB ({parts}){_recomputes(trainer.memory)}")
         if trainer.layout.packed and trainer.layout.saved > 0:
@@ -120,11 +122,18 @@ async def _train(
             if log is not None:
                 log.go_on_after(trainer.steps_done)
 
-        async def adapter_files() -> dict[str, bytes]:
-            tensors, own = await adapter.to_tensors(), written_template(template, opened.files)
-            return write_adapter(tensors, lora, model.config, base, own)
+        before = stopped.checkpoint.notes if stopped else None
+        recorder = Recorder(options, trainer, rows, ModelSaid(opened.files, base), before)
 
-        return await _run_and_save(Running(options, trainer, checkpoints, log, adapter_files))
+        async def adapter_files(how: How) -> dict[str, bytes]:
+            neutral = None
+            if how.is_whole and measures_neutral(options, model.device):
+                neutral = await measured(model, adapter, opened.tokenizer, template, trainer)
+            tensors, own = await adapter.to_tensors(), written_template(template, opened.files)
+            files = write_adapter(tensors, lora, model.config, base, own)
+            return {**files, RUN_FILE: record_bytes(await recorder.record(how, neutral))}
+
+        return await _run_and_save(Running(options, trainer, checkpoints, log, recorder, adapter_files))
 
 
 async def _checkpoint_file(
@@ -181,7 +190,8 @@ class Running:
     trainer: Trainer
     checkpoints: CheckpointFile
     log: RunLog | None
-    adapter_files: Callable[[], Awaitable[dict[str, bytes]]]
+    recorder: Recorder
+    adapter_files: Callable[[How], Awaitable[dict[str, bytes]]]
 
 
 async def _run_and_save(run: Running) -> int:
@@ -193,11 +203,11 @@ async def _run_and_save(run: Running) -> int:
         say(f"Stopping after this step; Ctrl-C again to end at once, {kept}.")
         trainer.stop()
 
-    async def save() -> bool:
+    async def save(how: How) -> bool:
         """Return whether the adapter is where it was asked for."""
         if not trainer.steps_done:
             return True
-        where = place_somewhere(out, await run.adapter_files())
+        where = place_somewhere(out, await run.adapter_files(how))
         say(f"The adapter of step {trainer.steps_done} is in {where}")
         return where == out
 
@@ -210,11 +220,11 @@ async def _run_and_save(run: Running) -> int:
         except DeviceError:
             _say_how_to_go_on(run)  # what was learned since was on the device and is gone with it
             raise
-        except (LoraLabError, OSError):
-            await save()  # a run that breaks down keeps what it has learned
+        except (LoraLabError, OSError) as error:
+            await save(How("failed", str(error)))  # a run that breaks down keeps what it has learned
             _say_how_to_go_on(run)
             raise
-        is_in_place = await save()
+        is_in_place = await save(How("by hand" if trainer.steps_done < trainer.total_steps else "end"))
     if trainer.steps_done < trainer.total_steps:
         _say_how_to_go_on(run)
         return EXIT_INTERRUPTED if interrupt.asked else 0
@@ -233,7 +243,7 @@ async def _keep_last_good(run: Running, error: DivergedError) -> None:
     out = run.options.out
     if error.has_good_step and run.trainer.steps_done:
         where = free_name(out.with_name(f"{out.name}-last-good"))
-        place(where, await run.adapter_files())
+        place(where, await run.adapter_files(How("failed", str(error))))
         say(f"The adapter of step {run.trainer.steps_done}, the last good one, is in {where}")
     say(f"The run has fallen apart; {out} was not touched")
 
@@ -247,8 +257,10 @@ async def _run_steps(run: Running) -> None:
         async with aclosing(trainer.run(times)) as events:
             async for event in events:
                 if isinstance(event, CheckpointTaken):
+                    run.checkpoints.notes = run.recorder.notes()
                     run.checkpoints.keep(event.state)
                     continue
+                run.recorder.note(event)
                 if isinstance(event, StepDone):
                     bar.update(event)
                 else:

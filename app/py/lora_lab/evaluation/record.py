@@ -41,11 +41,15 @@ class RecordError(LoraLabError):
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The model. `hub_id` is OWNER/NAME on the hub, "" where it is not known; `hash` is `model_fingerprint`'s."""
+    """The model. `hub_id` is OWNER/NAME on the hub, "" where it is not known; `hash` is `model_fingerprint`'s.
+
+    `source` is what the command line calls it: "" for the built-in one, hf:OWNER/NAME, else a file's or folder's name.
+    """
 
     title: str
     hub_id: str
     hash: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,10 @@ class AnswerPair:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run. `settings` are by the names of settings_values.py, as they were used. `name` is the adapter's."""
+    """A run. `settings` are by the names of settings_values.py, as they were used. `name` is the adapter's.
+
+    `begun_from` is the name of the adapter that it went on from, "" for a new one.
+    """
 
     program: str
     name: str
@@ -165,6 +172,7 @@ class RunRecord:
     samples: tuple[SampleResult, ...] = ()
     answers: tuple[AnswerPair, ...] = ()
     neutral: Neutral | None = None
+    begun_from: str = ""
 
     @property
     def validations(self) -> tuple[ValidationResult, ...]:

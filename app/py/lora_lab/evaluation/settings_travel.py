@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from lora_lab.errors import LoraLabError
+from lora_lab.evaluation.record import RunRecord
 from lora_lab.evaluation.settings_values import BY_NAME, Settings, as_options, checked
 from lora_lab.formats.json_reader import read_json
 from lora_lab.settings import TARGET_LAYERS, TARGETS
@@ -130,11 +131,12 @@ def _digest(text: str) -> str:
 def train_command(
     values: Mapping[str, Any], data: Sequence[str], out: str, *, model: str | None = None,
     validation: Sequence[str] = (), mapping: str | None = None, encoding: str | None = None,
-    template: str | None = None, repair: bool = False, skip_bad_rows: bool = False,
+    template: str | None = None, begun_from: str | None = None, repair: bool = False, skip_bad_rows: bool = False,
 ) -> str:  # fmt: skip
     """Return the run as a command for a POSIX shell, every word quoted that needs it. `model` None: the built-in one.
 
-    `template` is the file of its chat template, if it was one. Paths that begin with a dash are written as ./-….
+    `template` is the file of its chat template, if it was one, `begun_from` the adapter that it goes on from.
+    Paths that begin with a dash are written as ./-….
     """
     words = ["lora-lab", "train"]
     if model is not None:
@@ -142,6 +144,8 @@ def train_command(
     words += ["--data", *map(_path, data), "--out", _path(out)]
     if validation:
         words += ["--val-file", *map(_path, validation)]
+    if begun_from is not None:
+        words += ["--init-adapter", _path(begun_from)]
     for option, value in (("--map", mapping), ("--encoding", encoding), ("--chat-template", template)):
         if value is not None:
             words.append(f"{option}={value}")
@@ -151,6 +155,20 @@ def train_command(
     for option, value in as_options(values).items():
         words += [option] if value is True else [option, _word(value)]
     return shlex.join(words)
+
+
+def run_command(record: RunRecord, out: str) -> str:
+    """Return the command that does a recorded run again, into the folder `out`.
+
+    The files are named as they were called: it is to be run where they lie.
+    """
+    data = record.data
+    return train_command(
+        record.settings, [one.name for one in data.files] or [data.name], out, model=record.model.source or None,
+        validation=[one.name for one in data.validation_files], mapping=data.mapping or None,
+        encoding=data.encoding or None, template=data.template or None, begun_from=record.begun_from or None,
+        repair=data.repaired, skip_bad_rows=data.without_bad_rows,
+    )  # fmt: skip
 
 
 def _path(name: str) -> str:

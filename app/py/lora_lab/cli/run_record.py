@@ -1,0 +1,161 @@
+"""The record of a run on the command line: what was seen of it, and what is written beside its adapter."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lora_lab import __version__
+from lora_lab.cli.builtin import BUILT_IN
+from lora_lab.cli.data_check import RowsToTrain
+from lora_lab.data import ColumnMapping, Example
+from lora_lab.data.rows.row_table import ReadFile
+from lora_lab.data.tokens.examples import Examples
+from lora_lab.evaluation.gather import run_results
+from lora_lab.evaluation.neutral import Neutral
+from lora_lab.evaluation.record import (
+    DataFacts,
+    DataFile,
+    Machine,
+    ModelFacts,
+    Outcome,
+    RunRecord,
+    RunTimes,
+    Stopped,
+    with_results,
+)
+from lora_lab.formats.hub_names import is_hub_name
+from lora_lab.model.files import ModelFiles
+from lora_lab.model.fingerprint import model_fingerprint
+from lora_lab.settings import CHAT_FORMAT, SWITCH
+from lora_lab.train import StepDone, Trainer, ValidationDone
+
+_SWITCH = {value: word for word, value in SWITCH.items()}
+
+
+@dataclass(frozen=True)
+class How:
+    """How a run has ended; `error` is what ended it, if that did."""
+
+    stopped: Stopped
+    error: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it came to its end."""
+        return self.stopped in ("end", "early")
+
+
+@dataclass(frozen=True)
+class ModelSaid:
+    """The model's files, and what it is called on the hub if that is known."""
+
+    files: ModelFiles
+    hub_id: str | None
+
+
+class Recorder:
+    """Sees a run's events. `begun` are the notes of the checkpoint that it goes on from, None for a new run."""
+
+    def __init__(
+        self, options: argparse.Namespace, trainer: Trainer, rows: RowsToTrain, model: ModelSaid,
+        begun: Mapping[str, Any] | None,
+    ) -> None:  # fmt: skip
+        self._options, self._trainer, self._rows, self._model = options, trainer, rows, model
+        before = begun or {}
+        self._started_at = str(before.get("started_at") or now())
+        self._training_s = float(before.get("training_s", 0.0))
+        self._paces: dict[int, tuple[float, float]] = {}
+
+    def note(self, event: StepDone | ValidationDone) -> None:
+        """Note what happened."""
+        self._training_s += event.elapsed_ms / 1e3
+        if isinstance(event, StepDone):
+            self._paces[event.step] = (event.tokens_per_s, event.elapsed_ms)
+
+    def notes(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
+        return {"started_at": self._started_at, "training_s": self._training_s}
+
+    async def record(self, how: How, neutral: Neutral | None) -> RunRecord:
+        """Return the record of the run as it is now."""
+        trainer, files, options = self._trainer, self._model.files, self._options
+        device = trainer.model.device.info
+        is_named = options.model == BUILT_IN or is_hub_name(options.model)
+        source = options.model if is_named else Path(options.model).resolve().name
+        record = RunRecord(
+            program=f"lora-lab {__version__}",
+            name=options.out.resolve().name,
+            model=ModelFacts(
+                files.name, self._model.hub_id or "", await model_fingerprint(files),
+                "" if source == BUILT_IN else source,
+            ),
+            data=self._data(),
+            machine=Machine(device.name, device.backend, "native"),
+            time=RunTimes(self._started_at, now(), round(self._training_s, 3)),
+            settings=self._settings(),
+            outcome=Outcome(trainer.steps_done, trainer.total_steps, how.stopped, error=how.error[:2000]),
+            neutral=neutral,
+            begun_from=options.init_adapter.resolve().name if options.init_adapter else "",
+        )  # fmt: skip
+        results = run_results(
+            trainer.losses, trainer.validation_losses, trainer.config, trainer.total_steps, self._paces
+        )
+        return with_results(record, results)
+
+    def _data(self) -> DataFacts:
+        rows, options, examples = self._rows, self._options, self._trainer.examples
+        files, template = data_files(rows.files), options.chat_template
+        tokens, trained_tokens = _tokens(examples)
+        return DataFacts(
+            name=files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more",
+            files=files,
+            rows=len(examples),
+            held_rows=len(rows.validation),
+            mixed_rows=len(examples) - len(rows.examples),
+            tokens=tokens,
+            trained_tokens=trained_tokens,
+            validation_files=data_files(rows.validation_files),
+            mapping=ColumnMapping.parse(options.map).describe() if options.map else "",
+            encoding=options.encoding or "",
+            template="" if template in CHAT_FORMAT.values else Path(template).name,
+            repaired=options.repair,
+            without_bad_rows=options.skip_bad_rows,
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        trainer, options = self._trainer, self._options
+        config, lora = trainer.config, trainer.adapter.config
+        named = {CHAT_FORMAT.name: options.chat_template} if options.chat_template in CHAT_FORMAT.values else {}
+        return {
+            "rank": lora.rank, "alpha": float(lora.alpha), "targets": lora.targets, "steps": trainer.total_steps,
+            "learning_rate": config.learning_rate, "schedule": config.schedule, "warmup_steps": config.warmup_steps,
+            "batch": config.batch * config.accumulate, "rows_at_once": config.batch,
+            "packing": _SWITCH[config.packing], "max_length": config.max_length,
+            "recompute": _SWITCH[config.recompute], "activation_memory": config.activation_budget_bytes >> 20,
+            "weight_decay": config.weight_decay, "max_grad_norm": config.max_grad_norm, "seed": config.seed,
+            "shuffle": config.shuffle, "validation_fraction": config.validation_fraction,
+            "checkpoint_every": options.checkpoint_every, "masking": options.mask, "on_long": options.on_long,
+            **named, "mix_neutral": options.mix_neutral, "neutral": options.neutral,
+        }  # fmt: skip
+
+
+def data_files(files: Sequence[ReadFile]) -> tuple[DataFile, ...]:
+    """Return files as a record names them: without the folders of this machine."""
+    return tuple(DataFile(Path(one.name).name, one.size_bytes, one.sha256) for one in files)
+
+
+def now() -> str:
+    """Return the time, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _tokens(examples: Sequence[Example]) -> tuple[int, int]:
+    """Return all tokens, and those that are trained."""
+    if isinstance(examples, Examples):
+        return int(examples.sizes.sum()), int(examples.trained_counts.sum())
+    return sum(len(one.tokens) for one in examples), sum(one.trained_tokens for one in examples)
