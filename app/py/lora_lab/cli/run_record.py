@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from lora_lab.cli.data_check import RowsToTrain
 from lora_lab.data import ColumnMapping, Example
 from lora_lab.data.rows.row_table import ReadFile
 from lora_lab.data.tokens.examples import Examples
-from lora_lab.evaluation.gather import run_results
+from lora_lab.evaluation.gather import Seen, run_results
 from lora_lab.evaluation.neutral import Neutral
 from lora_lab.evaluation.record import (
     DataFacts,
@@ -24,7 +23,6 @@ from lora_lab.evaluation.record import (
     ModelFacts,
     Outcome,
     RunRecord,
-    RunTimes,
     Stopped,
     with_results,
 )
@@ -32,7 +30,7 @@ from lora_lab.formats.hub_names import is_hub_name
 from lora_lab.model.files import ModelFiles
 from lora_lab.model.fingerprint import model_fingerprint
 from lora_lab.settings import CHAT_FORMAT, SWITCH
-from lora_lab.train import StepDone, Trainer, ValidationDone
+from lora_lab.train import Trainer
 
 _SWITCH = {value: word for word, value in SWITCH.items()}
 
@@ -66,20 +64,8 @@ class Recorder:
         begun: Mapping[str, Any] | None,
     ) -> None:  # fmt: skip
         self._options, self._trainer, self._rows, self._model = options, trainer, rows, model
-        before = begun or {}
-        self._started_at = str(before.get("started_at") or now())
-        self._training_s = float(before.get("training_s", 0.0))
-        self._paces: dict[int, tuple[float, float]] = {}
-
-    def note(self, event: StepDone | ValidationDone) -> None:
-        """Note what happened."""
-        self._training_s += event.elapsed_ms / 1e3
-        if isinstance(event, StepDone):
-            self._paces[event.step] = (event.tokens_per_s, event.elapsed_ms)
-
-    def notes(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it."""
-        return {"started_at": self._started_at, "training_s": self._training_s}
+        self._seen = Seen(begun)
+        self.note, self.notes = self._seen.note, self._seen.notes
 
     async def record(self, how: How, neutral: Neutral | None) -> RunRecord:
         """Return the record of the run as it is now."""
@@ -96,14 +82,14 @@ class Recorder:
             ),
             data=self._data(),
             machine=Machine(device.name, device.backend, "native"),
-            time=RunTimes(self._started_at, now(), round(self._training_s, 3)),
+            time=self._seen.times(),
             settings=self._settings(),
             outcome=Outcome(trainer.steps_done, trainer.total_steps, how.stopped, error=how.error[:2000]),
             neutral=neutral,
             begun_from=options.init_adapter.resolve().name if options.init_adapter else "",
         )  # fmt: skip
         results = run_results(
-            trainer.losses, trainer.validation_losses, trainer.config, trainer.total_steps, self._paces
+            trainer.losses, trainer.validation_losses, trainer.config, trainer.total_steps, self._seen.paces
         )
         return with_results(record, results)
 
@@ -147,11 +133,6 @@ class Recorder:
 def data_files(files: Sequence[ReadFile]) -> tuple[DataFile, ...]:
     """Return files as a record names them: without the folders of this machine."""
     return tuple(DataFile(Path(one.name).name, one.size_bytes, one.sha256) for one in files)
-
-
-def now() -> str:
-    """Return the time, as records have it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _tokens(examples: Sequence[Example]) -> tuple[int, int]:

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from lora_lab.config import TrainConfig
-from lora_lab.evaluation.record import perplexity
+from lora_lab.evaluation.record import RunTimes, perplexity
 from lora_lab.evaluation.results import RunResults, StepResult, ValidationResult
+from lora_lab.train import StepDone, ValidationDone
 from lora_lab.train.schedule import learning_rate
 
 Paces = Mapping[int, tuple[float, float]]  # by step: tokens a second, milliseconds
+
+
+class Seen:
+    """What was seen of a run: when it began, how long it trained, and at which pace. Checkpoints carry `notes`."""
+
+    def __init__(self, notes: Mapping[str, Any] | None = None) -> None:
+        """`notes` are those of the checkpoint that the run goes on from."""
+        before = notes or {}
+        self.started_at = str(before.get("started_at") or now())
+        self.training_s = float(before.get("training_s") or 0.0)
+        self.paces: dict[int, tuple[float, float]] = {}
+
+    def note(self, event: StepDone | ValidationDone) -> None:
+        """Note what happened."""
+        self.training_s += event.elapsed_ms / 1e3
+        if isinstance(event, StepDone):
+            self.paces[event.step] = (event.tokens_per_s, event.elapsed_ms)
+
+    def notes(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
+        return {"started_at": self.started_at, "training_s": self.training_s}
+
+    def times(self) -> RunTimes:
+        """Return the times of a run that ends now."""
+        return RunTimes(self.started_at, now(), round(self.training_s, 3))
+
+
+def now() -> str:
+    """Return the time, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def run_results(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lora_lab.config import TrainConfig
 from lora_lab.errors import LoraLabError
-from lora_lab.train import RunState
+from lora_lab.evaluation.gather import Paces, run_results
+from lora_lab.evaluation.neutral import Neutral
+from lora_lab.evaluation.record import Machine
+from lora_lab.evaluation.results import RunResults
+from lora_lab.gpu import Device
+from lora_lab.train import RunState, Trainer
 from lora_lab.train.checkpoint import Matrices
 
 
@@ -36,7 +42,11 @@ class Learned:
     curves: Curves
     error: LoraLabError | None
     recomputed_layers: int
+    results: RunResults
+    machine: Machine
+    rows_at_once: int
     gpu_is_gone: bool = False
+    neutral: Neutral | None = None
 
 
 class Point:
@@ -46,12 +56,19 @@ class Point:
         self.state = state
         self.is_new = True  # it has not run yet on any GPU
         self.total_steps = self.recomputed_layers = 0
+        self.config, self.machine = TrainConfig(), Machine("", "", "browser")
         self._losses = 0  # of the GPU since the last checkpoint
 
     @property
     def step(self) -> int:
         """The steps that are done there."""
         return self.state.step if self.state is not None else 0
+
+    def runs_on(self, device: Device, trainer: Trainer) -> None:
+        """From now on it is this trainer that does the run, on this device."""
+        self.total_steps, self.recomputed_layers = trainer.total_steps, trainer.memory.recomputed_layers
+        self.config = trainer.config
+        self.machine = Machine(device.info.name, device.info.backend, "browser")
 
     def take(self, state: RunState) -> None:
         """From now on go on from here."""
@@ -70,5 +87,25 @@ class Point:
 
     def learned(self, error: LoraLabError | None, *, gpu_is_gone: bool = False) -> Learned:
         """Return what there is if the run does not go on."""
-        tensors = self.state.adapter if self.state is not None else {}
-        return Learned(self.step, self.total_steps, tensors, self.curves(), error, self.recomputed_layers, gpu_is_gone)
+        state = self.state
+        losses, validation = (state.losses.reshape(-1), state.validation) if state is not None else ((), ())
+        tensors = state.adapter if state is not None else {}
+        return self._learned(tensors, losses, validation, {}, error, gpu_is_gone)  # type: ignore[arg-type]
+
+    async def learned_by(
+        self, trainer: Trainer, paces: Paces, error: LoraLabError | None, neutral: Neutral | None
+    ) -> Learned:
+        """Return what the trainer has come to."""
+        tensors = await trainer.adapter.to_tensors() if trainer.steps_done else {}
+        found = self._learned(tensors, trainer.losses, trainer.validation_losses, paces, error)
+        return replace(found, neutral=neutral)
+
+    def _learned(
+        self, tensors: Matrices, losses: Sequence[float], validation: Sequence[tuple[int, float]], paces: Paces,
+        error: LoraLabError | None, gpu_is_gone: bool = False,
+    ) -> Learned:  # fmt: skip
+        results = run_results(losses, validation, self.config, self.total_steps, paces)
+        return Learned(
+            len(results.steps), self.total_steps, tensors, curves_of(losses, validation), error, self.recomputed_layers,
+            results, self.machine, self.config.batch, gpu_is_gone,
+        )  # fmt: skip

@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from lora_lab.errors import DatasetError, DeviceError, DivergedError, KernelError, LoraLabError, OutOfMemoryError
-from lora_lab.formats.peft import write_adapter
+from lora_lab.evaluation.record import record_bytes
+from lora_lab.formats.peft import RUN_FILE, write_adapter
 from lora_lab.gpu import Device
-from lora_lab.train import CheckpointTimes, StepDone, Trainer, ValidationDone
+from lora_lab.train import CheckpointTaken, CheckpointTimes, StepDone, Trainer, ValidationDone
 from lora_lab.workers.dataset.opened import Choices, OpenDataset, Split
 from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
@@ -25,14 +26,16 @@ from lora_lab.workers.protocol import (
     ValidationLoss,
 )
 from lora_lab.workers.run.checks import nothing_to_do, refuse
-from lora_lab.workers.run.going_on import Learned, Point, curves_of
+from lora_lab.workers.run.going_on import Learned, Point
 from lora_lab.workers.run.job import Job
 from lora_lab.workers.run.planner import check_settings, lora_config
+from lora_lab.workers.run.run_record import make_record
 from lora_lab.workers.services.adapters import Adapters
 from lora_lab.workers.services.checkpoints import Checkpoints, Keeper
 from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.models import Models
+from lora_lab.workers.services.neutral import NeutralCheck
 from lora_lab.workers.services.plans import Plans
 from lora_lab.workers.services.results import Results, new_info
 from lora_lab.workers.services.stores import Stores
@@ -60,10 +63,15 @@ class Runs:
         self._host, self._gpu, self._models = host, gpu, models
         self._datasets, self._plans, self._checkpoints = datasets, plans, checkpoints
         self._results = Results(host, stores, adapters)
+        self._neutral = NeutralCheck(host, models)
         self.training = False  # from the moment that a run was asked for
         self.getting_ready: asyncio.Future[None] | None = None
         self._trainer: Trainer | None = None
         self._stop_asked = self._pauses = False
+
+    def is_stopping(self) -> bool:
+        """Whether somebody wants the run to end."""
+        return self._stop_asked
 
     @hears(StartTraining, ResumeTraining)
     def asked_for(self, _: StartTraining | ResumeTraining) -> bool:
@@ -152,6 +160,7 @@ class Runs:
             lora, chosen = lora_config(job.settings, opened.files.config), opened.chosen(job.settings.chat_format)
             template = chosen.template.source if chosen else None
             files = write_adapter(learned.tensors, lora, opened.files.config, opened.hub_id, template)
+            files[RUN_FILE] = record_bytes(await make_record(opened, job, learned))
             info = await self._results.keep(new_info(opened, job, lora, learned), files)
             if keeper is not None:
                 await keeper.forget()
@@ -218,19 +227,17 @@ class Runs:
     ) -> Learned:
         """Run from `point` on, on this device. Raises what `get_ready` does, and any error that comes of its loss."""
         trainer = self._trainer = (await self._plans.plan_run(job.settings, job.split)).trainer
-        point.total_steps, point.recomputed_layers = trainer.total_steps, trainer.memory.recomputed_layers
+        point.runs_on(device, trainer)
         try:
             await self._get_ready(trainer, job.settings.seed)
             if self._stop_asked and point.step:
                 return point.learned(None)
             if not self._stop_asked:
                 await self._go_on(trainer, point, stopped, keeper)
-            error = await self._run(device, trainer, job.settings.checkpoint_every, keeper, point)
-            tensors = await trainer.adapter.to_tensors() if trainer.steps_done else {}
-            return Learned(
-                trainer.steps_done, trainer.total_steps, tensors, curves_of(trainer.losses, trainer.validation_losses),
-                error, point.recomputed_layers,
-            )  # fmt: skip
+            error = await self._run(device, trainer, job, keeper, point)
+            is_whole = error is None and trainer.steps_done == trainer.total_steps
+            neutral = await self._neutral.after(trainer, job.settings, self.is_stopping) if is_whole else None
+            return await point.learned_by(trainer, job.seen.paces, error, neutral)
         finally:
             self._trainer = None
             self._plans.release(trainer)
@@ -302,7 +309,7 @@ class Runs:
             self.getting_ready = None
 
     async def _run(
-        self, device: Device, trainer: Trainer, checkpoint_every: int | None, keeper: Keeper | None, point: Point
+        self, device: Device, trainer: Trainer, job: Job, keeper: Keeper | None, point: Point
     ) -> LoraLabError | None:
         """Run to the end; return the error that ended the run early if there was one."""
         if self._stop_asked:
@@ -310,7 +317,10 @@ class Runs:
         self._tell_state("training", trainer.steps_done, trainer.total_steps)
         point.is_new = False
         try:
-            async for event in trainer.run(CheckpointTimes(checkpoint_every, 3 * 4 * trainer.adapter.size)):
+            every = job.settings.checkpoint_every
+            async for event in trainer.run(CheckpointTimes(every, 3 * 4 * trainer.adapter.size)):
+                if not isinstance(event, CheckpointTaken):
+                    job.seen.note(event)
                 if isinstance(event, StepDone):
                     self._host.post(_step(event))
                 elif isinstance(event, ValidationDone):
