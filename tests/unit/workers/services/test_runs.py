@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_lab.config import TrainConfig
 from lora_lab.data.tokens.chat_formats import CHATML, PLAIN
 from lora_lab.errors import DeviceError, KernelError, LoraLabError, OutOfMemoryError
 from lora_lab.train import CheckpointTaken, CheckpointTimes, RunState, StepDone, ValidationDone
@@ -40,6 +41,7 @@ from tests.unit.workers.services.helpers import (
     FakeModels,
     FakeStores,
     adapter_files,
+    fake_device,
     split_of,
 )
 
@@ -53,6 +55,7 @@ class FakeTrainer:
         self.steps_done, self.total_steps, self.good = 0, 4, good
         self.memory = SimpleNamespace(recomputed_layers=1, parts={"adapter": 64})
         self.adapter, self.size = self, 16
+        self.config, self.model = TrainConfig(), SimpleNamespace(device=fake_device())
         self._stop = False
         self.losses: list[float] = []
         self.validation_losses: list[tuple[int, float]] = []
@@ -125,13 +128,14 @@ class Desk:
         self.runs = Runs(
             self.page, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans, FakeCheckpoints(),
         )  # fmt: skip
+        self.info = fake_device().info  # it is the device, too
         self.gone, self.next_trainer, self.plainer = False, None, [False]
         self._dispatcher = Dispatcher(self.page, [self.runs])
 
     def lose(self) -> None:
         """The GPU is lost; the next one, if there is to be one, is another object."""
         self.gpu.losses += 1
-        self.gpu.found = None if self.gone else SimpleNamespace()
+        self.gpu.found = None if self.gone else fake_device()
         if self.next_trainer is not None:
             self.plans.trainer = self.next_trainer
 

@@ -160,7 +160,7 @@ class Runs:
             lora, chosen = lora_config(job.settings, opened.files.config), opened.chosen(job.settings.chat_format)
             template = chosen.template.source if chosen else None
             files = write_adapter(learned.tensors, lora, opened.files.config, opened.hub_id, template)
-            files[RUN_FILE] = record_bytes(await make_record(opened, job, learned))
+            files = {**files, RUN_FILE: record_bytes(await make_record(opened, job, learned))}
             info = await self._results.keep(new_info(opened, job, lora, learned), files)
             if keeper is not None:
                 await keeper.forget()
