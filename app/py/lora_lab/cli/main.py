@@ -1,4 +1,4 @@
-"""The command line: `lora-lab train | generate | logits | data`, the same engine as the page's on a native GPU.
+"""The command line: `lora-lab train | generate | logits | data | report`, the page's engine on a native GPU.
 
 Exit codes: 0 all is well; 1 something expected went wrong and standard error says what; 2 a mistake in the arguments;
 130 Ctrl-C. Standard output holds results only; everything said to a person goes to standard error.
@@ -116,6 +116,7 @@ def make_parser(train_defaults: Mapping[str, Any] | None = None) -> argparse.Arg
     _add_generate_options(add_command("generate", _generate, "Answer a prompt, with an adapter or without."))
     _add_logits_options(add_command("logits", _logits, "Write a text's logits to a .npy file."))
     _add_data_commands(commands)
+    _add_report_command(commands)
     return parser
 
 
@@ -233,6 +234,17 @@ def _add_data_commands(commands: Any) -> None:
     command.add_argument("--repair", action="store_true", help="show rows mended whose slips can be mended")
 
 
+def _add_report_command(commands: Any) -> None:
+    text = "Tell what came of the run that an adapter is of."
+    command = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=_report)
+    adapter_help = "the folder or zip of an adapter that was trained here, or its lora-lab-run.json"
+    command.add_argument("adapter", type=path, metavar="ADAPTER", help=adapter_help)
+    html_help = "write the report as one HTML file that needs nothing else"
+    command.add_argument("--html", type=path, metavar="FILE", help=html_help)
+    command.add_argument("--json", type=path, metavar="FILE", help="write it as JSON")
+
+
 def _add_adapter_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", type=path, metavar="PATH", help=_ADAPTER_HELP)
     add_option(command, STRENGTH)
@@ -282,6 +294,12 @@ def _show_data(options: argparse.Namespace) -> int:
     from lora_lab.cli.data_show import show
 
     return show(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from lora_lab.cli.report import report
+
+    return report(options)
 
 
 def train_config(options: argparse.Namespace) -> TrainConfig:
