@@ -18,7 +18,7 @@ from lora_lab.evaluation.neutral import in_words
 from lora_lab.evaluation.record import RunRecord
 from lora_lab.evaluation.results import ValidationResult
 from lora_lab.evaluation.settings_travel import run_command
-from lora_lab.evaluation.settings_values import BY_NAME
+from lora_lab.evaluation.settings_values import BY_NAME, said
 from lora_lab.setting_schema import plain
 
 FORM = 1
@@ -143,17 +143,15 @@ def _settings_said(record: RunRecord) -> list[tuple[str, str]]:
     found = []
     for name, setting in BY_NAME.items():
         if name in record.settings:
-            value = record.settings[name]
-            said = ", ".join(value) if isinstance(value, (tuple, list)) else plain(value)
-            if isinstance(value, bool):
-                said = "on" if value else "off"
             label = f"{setting.label} ({setting.term})" if setting.term else setting.label
-            found.append((label, setting.empty or setting.default_said if value is None else said))
+            found.append((label, said(setting, record.settings[name])))
     return found
 
 
 def _size(size_bytes: int) -> str:
-    return f"{size_bytes:,} bytes" if size_bytes < 10_000 else f"{size_bytes / 1e6:,.2f} MB"
+    if size_bytes < 10_000:
+        return f"{size_bytes:,} bytes"
+    return f"{size_bytes / 1e3:,.0f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:,.1f} MB"
 
 
 def duration(seconds: float) -> str:

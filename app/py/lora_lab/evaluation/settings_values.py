@@ -104,6 +104,15 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
+def said(setting: Setting, value: Any) -> str:
+    """Return a value in words, as reports and tables have it."""
+    if value is None:
+        return setting.empty or setting.default_said
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(value) if isinstance(value, (tuple, list)) else plain(value)
+
+
 def for_page(settings: Settings) -> Settings:
     """Return them as the page's settings: what only the command line has is told of, and said in the page's way."""
     values, remarks = dict(settings.values), list(settings.remarks)

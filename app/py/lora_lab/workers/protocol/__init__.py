@@ -16,7 +16,7 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import commands, datasets, events, hub
+from lora_lab.workers.protocol import commands, datasets, events, hub, run_table
 from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     CheckModel,
@@ -133,9 +133,27 @@ from lora_lab.workers.protocol.parts import (
     TrainSettings,
     Where,
 )
+from lora_lab.workers.protocol.run_table import (
+    ComparedRun,
+    CompareRuns,
+    ListRuns,
+    MakeReport,
+    NoteRun,
+    ReportMade,
+    RunList,
+    RunRow,
+    RunsCompared,
+    SettingDifference,
+    SettingsShared,
+    SettingsTaken,
+    ShareSettings,
+    TakeSettings,
+)
 
-COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS)
-EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS)
+COMMANDS: tuple[type[Command], ...] = (
+    *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS,
+)  # fmt: skip
+EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS)
 
 __all__ = [
     "COMMANDS",
@@ -162,6 +180,8 @@ __all__ = [
     "Compare",
     "CompareDone",
     "ComparePiece",
+    "CompareRuns",
+    "ComparedRun",
     "CountTokens",
     "DatasetCleared",
     "DatasetProgress",
@@ -186,8 +206,10 @@ __all__ = [
     "ImportAdapter",
     "KeptModel",
     "KeptModels",
+    "ListRuns",
     "Logits",
     "LookAtRepository",
+    "MakeReport",
     "MappingPreviewed",
     "MemoryPart",
     "ModelChecked",
@@ -197,6 +219,7 @@ __all__ = [
     "ModelReleased",
     "NameBaseModel",
     "NamedBlob",
+    "NoteRun",
     "Notice",
     "OpenModel",
     "PauseTraining",
@@ -217,14 +240,22 @@ __all__ = [
     "Reply",
     "ReplyDone",
     "ReplyPiece",
+    "ReportMade",
     "RestoreAdapter",
     "ResumeTraining",
     "RowJump",
     "RowShown",
+    "RunList",
+    "RunRow",
+    "RunsCompared",
     "SampleAnswer",
     "Sampling",
     "SaveCleaned",
     "SaveSampleAnswers",
+    "SettingDifference",
+    "SettingsShared",
+    "SettingsTaken",
+    "ShareSettings",
     "ShowRow",
     "StartTraining",
     "StopFetching",
@@ -233,6 +264,7 @@ __all__ = [
     "StopTraining",
     "StoppedRun",
     "Storage",
+    "TakeSettings",
     "TimeTraining",
     "TrainPhase",
     "TrainSettings",

@@ -150,6 +150,7 @@ class AdapterInfo:
     sample_answers: tuple[SampleAnswer, ...] = ()
     chat_format: str = ""  # the chat template that it brings, in a word; "" for none: the model's own
     fits: bool | None = None
+    notes: str = ""  # a person's
 
 
 class Message:
