@@ -75,6 +75,34 @@ def loss(model: Any, examples: Sequence[Example]) -> torch.Tensor:
     return total / count
 
 
+@torch.no_grad()
+def accuracy(model: Any, examples: Sequence[Example]) -> float:
+    """Return the share of trained tokens that are the likeliest after those before them."""
+    hits = count = 0
+    for example in examples:
+        tokens, trained = torch.tensor(example.tokens, dtype=torch.long), torch.tensor(example.trained[1:])
+        found = model(input_ids=tokens[None]).logits[0, :-1].argmax(-1)
+        hits += int((found == tokens[1:])[trained].sum())
+        count += int(trained.sum())
+    return hits / count
+
+
+@torch.no_grad()
+def half_greedy(model: Any, lengths: Sequence[int], vocab_size: int, seed: int) -> list[Example]:
+    """Return examples of which about half of the tokens are what the model itself holds likeliest, the rest random."""
+    rng = np.random.default_rng(seed)
+    examples = []
+    for length in lengths:
+        tokens = [int(rng.integers(vocab_size))]
+        while len(tokens) < length:
+            likeliest = int(model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax())
+            tokens.append(likeliest if rng.random() < 0.5 else int(rng.integers(vocab_size)))
+        trained = rng.random(length) < 0.7
+        trained[0], trained[-1] = False, True
+        examples.append(Example(np.array(tokens, np.int32), trained))
+    return examples
+
+
 def loss_and_gradients(model: Any, examples: Sequence[Example]) -> tuple[float, dict[str, np.ndarray]]:
     model.zero_grad()
     value = loss(model, examples)

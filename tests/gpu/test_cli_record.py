@@ -15,6 +15,7 @@ from peft import PeftModel
 
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import load_tokenizer
+from lora_lab.evaluation.answers import answers_of
 from lora_lab.evaluation.neutral import encode_neutral, mixed_count, neutral_rows
 from lora_lab.evaluation.record import RunRecord, read_record
 from lora_lab.evaluation.settings_travel import run_command, settings_file
@@ -25,7 +26,22 @@ from tests import torch_reference
 from tests.gpu.test_cli_tiny import ROWS, environment, read_log
 from tests.tiny_model import write_tiny_model
 
-STEPS = ["--steps", "6", "--lr", "0.01", "--batch", "2", "--accumulate", "2", "--rank", "4", "--alpha", "8"]
+STEPS = [
+    "--sample-every",
+    "0",
+    "--steps",
+    "6",
+    "--lr",
+    "0.01",
+    "--batch",
+    "2",
+    "--accumulate",
+    "2",
+    "--rank",
+    "4",
+    "--alpha",
+    "8",
+]
 NAME = "ships & 'seas'.jsonl"
 
 
@@ -60,7 +76,7 @@ def curve(record: RunRecord) -> tuple:
 
 
 def test_the_record_says_what_was_done(place: Place) -> None:
-    place.train("first", "--val-fraction", "0.25", "--neutral", "off", "--log", "log.jsonl")
+    place.train("first", "--val-fraction", "0.25", "--neutral", "off", "--log", "log.jsonl", "--sample-every", "3")
     record = place.record("first")
     lines = [line for line in read_log(place.folder / "log.jsonl") if "loss" in line]
     assert list(record.steps.step) == [1, 2, 3, 4, 5, 6]
@@ -77,7 +93,14 @@ def test_the_record_says_what_was_done(place: Place) -> None:
     assert record.settings["targets"] == ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     assert (record.settings["batch"], record.settings["rows_at_once"], record.settings["steps"]) == (4, 2, 6)
     assert (record.outcome.steps, record.outcome.total_steps, record.outcome.stopped) == (6, 6, "end")
-    assert [one.step for one in record.validations] == [1, 2, 3, 4, 5, 6]
+    assert [one.step for one in record.validations] == [0, 1, 2, 3, 4, 5, 6]
+    assert all(one.accuracy is not None for one in record.validations)
+    lowest = min(record.validations[1:], key=lambda one: one.loss)
+    assert record.outcome.best_step == record.outcome.kept_step == lowest.step == 6 and record.outcome.kept == "last"
+    assert [one.step for one in record.samples[0].answers] == [0, 3, 6]
+    assert [(one.before, one.after) for one in answers_of(record)] == [
+        (sample.answers[0].text, sample.answers[-1].text) for sample in record.samples
+    ]
     assert record.time.started_at <= record.time.ended_at and 0 < record.time.training_s < 600
     assert record.machine.host == "native" and record.machine.device
     assert record.neutral is None

@@ -37,7 +37,7 @@ class Lab:
         self.arguments = [
             "train", "--model", model, "--data", data, "--out", self.out, "--log", self.log, "--steps", str(steps),
             "--batch", "2", "--accumulate", "2", "--lr", "0.01", "--rank", "4", "--val-fraction", "0.2",
-            "--checkpoint-every", str(N),
+            "--checkpoint-every", str(N), "--sample-every", "10",
         ]  # fmt: skip
 
     def start(self, *more: str) -> subprocess.Popen[str]:
@@ -52,11 +52,12 @@ class Lab:
         return max((line["step"] for line in self.lines()), default=0)
 
     def losses(self) -> list[tuple]:
-        return [(line["step"], line.get("loss"), line.get("grad_norm"), line.get("lr"), line.get("validation_loss"))
-                for line in read_log(self.log)]  # fmt: skip
+        told = ("loss", "grad_norm", "lr", "validation_loss", "accuracy", "prompt", "answer")
+        return [(line["step"], *map(line.get, told)) for line in read_log(self.log)]
 
     def adapter(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.out.iterdir()}
+        files = (path for path in self.out.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.out)): path.read_bytes() for path in files}
 
     def keep_an_earlier_adapter(self) -> None:
         self.out.mkdir()

@@ -100,6 +100,7 @@ def run_token(
 async def pack_over_nan(model: Model, adapter: Adapter) -> PackedAdapter:
     """Do what PackedAdapter.pack does, in memory full of NaN."""
     packed, pool = PackedAdapter(model, adapter), Pool(model.device, "packing")
+    packed.buffer.allocate()
     fill_with_nan(packed.tensor)
     plan = await model.device.build(packed.trace(), pool, "pack the adapter")
     model.device.submit(plan)

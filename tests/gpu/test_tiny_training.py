@@ -117,7 +117,7 @@ def test_validation_loss_is_torchs(each_device: Device, tiny: Tiny) -> None:
         after = run(adapter.to_tensors())
     assert len(found) == 2  # after each step of so short a run
     assert found[1] == pytest.approx(wanted, rel=1e-6)
-    assert again == found[1]
+    assert again is not None and again.loss == found[1]
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
@@ -196,7 +196,7 @@ def test_a_long_validation_is_given_up_after_a_stop(
     tiny: Tiny, patience_s: float, is_given_up: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hundred micro-batches, in which others get a turn; the stop comes in the middle of them."""
-    monkeypatch.setattr("lora_lab.train.trainer.STOPPED_VALIDATION_S", patience_s)
+    monkeypatch.setattr("lora_lab.train.evaluate.STOPPED_S", patience_s)
     held = random_examples((20,) * 100, tiny.model.config.vocab_size)
     config = TrainConfig(steps=2, batch=1, accumulate=1, packing=False)
     seen: list[TrainEvent] = []

@@ -24,6 +24,7 @@ Schedule = Literal["cosine", "linear", "constant"]
 Masking = Literal["assistant", "last", "all"]  # what of a conversation is trained
 OnLong = Literal["truncate", "drop"]  # what becomes of a row that is longer than the maximum length
 ChatFormat = Literal["auto", "plain", "chatml", "family"]  # of models without a chat template
+Keep = Literal["best", "last"]  # which of a run's adapters is given out
 Switch = Literal["auto", "on", "off"]  # as people say it
 Auto = Literal["auto"] | bool  # as the engine takes it
 SWITCH: dict[str, Auto] = {"auto": "auto", "on": True, "off": False}
@@ -173,6 +174,21 @@ CHECKPOINT_EVERY = Setting(
     None, int, more="0 keeps none", default_words="as often as costs less than 1 % of the run, each 30 s at most",
     bounds=Bounds(0, MOST_STEPS), config=None, empty="as often as costs 1 % of the time",
 )
+SAMPLE_EVERY = Setting(
+    "sample_every", "Steps between answers", "eval generations", "While it learns, the model answers a few prompts",
+    None, int, more="0 asks nothing", default_words="as often as costs less than 5 % of the run",
+    bounds=Bounds(0, MOST_STEPS), config=None, empty="as often as costs 5 % of the time",
+)
+KEEP = Setting(
+    "keep", "What is kept", "load best model at end", "Of a run that is checked on rows held back; the other one is "
+    "kept beside it", "best", str, config=None,
+    choices=_choices(Keep, "The adapter of the step with the lowest validation loss", "The adapter of the last step"),
+)
+PATIENCE = Setting(
+    "patience", "Patience", "early stopping", "Checks without a lower loss after which the run ends; 0 is off", 0, int,
+    bounds=Bounds(0, MOST_STEPS), usual=(2, 5), config=None,
+    more="checks are made ten times in a run, and need rows held back",
+)
 
 # --------------------------------------------------------------------------------------------------- the rows
 
@@ -245,7 +261,7 @@ ADAPTER = (RANK, ALPHA, TARGETS)
 RUN = (
     STEPS, EPOCHS, LEARNING_RATE, SCHEDULE, WARMUP_STEPS, BATCH, ROWS_AT_ONCE, ACCUMULATE, PACKING, MAX_LENGTH,
     RECOMPUTE, SAVE_MEMORY, ACTIVATION_MEMORY, WEIGHT_DECAY, MAX_GRAD_NORM, SEED, SHUFFLE, VALIDATION_FRACTION,
-    CHECKPOINT_EVERY,
+    CHECKPOINT_EVERY, SAMPLE_EVERY, KEEP, PATIENCE,
 )
 ROWS = (MASKING, ON_LONG, CHAT_FORMAT)
 ELSE = (MIX_NEUTRAL, NEUTRAL)

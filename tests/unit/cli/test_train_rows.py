@@ -41,8 +41,8 @@ def chosen(model: Path, *arguments: str | Path) -> tuple[Sequence[Example], Sequ
     files = asyncio.run(open_model(sources_from_path(model))).tokenizer
     assert files.chat_template is not None
     template = ChatTemplate(files.chat_template, files.special_tokens)
-    found = asyncio.run(rows_to_train(options, load_tokenizer(files), template, cli.train_config(options)))
-    return found.examples, found.validation
+    rows = asyncio.run(rows_to_train(options, load_tokenizer(files), template, cli.train_config(options)))
+    return rows.trained, rows.held
 
 
 def texts(model: Path, examples: Sequence[Example], *, only_trained: bool = False) -> list[str]:

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from lora_lab.config import TrainConfig
 from lora_lab.evaluation.closed import MAX_ITEMS, ClosedError, from_plain
-from lora_lab.evaluation.gather import Seen, run_results
 from lora_lab.evaluation.record import (
     MAX_FILE_BYTES,
     MAX_POINTS,
@@ -25,9 +23,9 @@ from lora_lab.evaluation.record import (
     with_results,
 )
 from lora_lab.evaluation.results import StepResult
+from lora_lab.evaluation.seen import Seen
 from lora_lab.formats.peft import RUN_FILE
 from lora_lab.train import StepDone, ValidationDone
-from lora_lab.train.schedule import learning_rate
 from tests.unit.evaluation.records import VERDICT, record, results
 
 
@@ -168,18 +166,14 @@ def test_the_closed_reader_knows_no_other_kinds() -> None:
         from_plain(str, None, "x")
 
 
-# --- out of a trainer ---
+# --- its time ---
 
 
-def test_results_of_a_run_that_went_on_have_every_step_and_the_pace_of_those_seen() -> None:
-    config = TrainConfig(steps=4, learning_rate=1e-3, warmup_steps=1)
+def test_the_time_of_a_run_is_that_of_all_its_sittings() -> None:
     seen = Seen({"started_at": "2026-01-01T00:00:00+00:00", "training_s": 10.0})
     seen.note(StepDone(3, 4, 1.0, 0.5, 1e-3, 10, 12, 100.0, 250.0, 0.0))
-    seen.note(ValidationDone(3, 2.0, 750.0))
-    found = run_results([3.0, 0.1, 2.0, 0.2, 1.0, 0.5], [(1, 2.5), (3, 2.0)], config, 4, seen.paces)
-    assert [(one.step, one.loss, one.grad_norm) for one in found.steps] == [(1, 3.0, 0.1), (2, 2.0, 0.2), (3, 1.0, 0.5)]
-    assert [one.learning_rate for one in found.steps] == [learning_rate(i, 4, config) for i in range(3)]
-    assert [one.elapsed_ms for one in found.steps] == [None, None, 250.0]
-    assert found.best_step == 3 and found.kept_step == 3
+    seen.note(ValidationDone(3, 2.0, 750.0, None))
     assert seen.notes() == {"started_at": "2026-01-01T00:00:00+00:00", "training_s": 11.0}
-    assert seen.times().started_at < seen.times().ended_at
+    times = seen.times()
+    assert times.started_at < times.ended_at and times.training_s == 11.0
+    assert Seen().training_s == 0

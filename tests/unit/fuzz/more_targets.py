@@ -15,12 +15,13 @@ from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.data.tokens.examples import Example, Examples
 from lora_lab.data.tokens.tokenizer import browser_tokenizer, load_tokenizer
 from lora_lab.errors import AdapterError, CheckpointError, ModelError
+from lora_lab.evaluation.watch import kept_answers
 from lora_lab.formats import safetensors
 from lora_lab.formats.byte_source import FileFormatError
 from lora_lab.formats.peft import expected_shapes
 from lora_lab.formats.tokenizer_files import TokenizerFiles
 from lora_lab.model.adapter_files import open_adapter
-from lora_lab.train import Checkpoint, RunState
+from lora_lab.train import Best, Checkpoint, RunState, ValidationPoint
 from lora_lab.train.checkpoint import (
     DIGEST,
     METADATA,
@@ -92,7 +93,9 @@ def _checkpoint() -> Callable[[random.Random], object]:
     run = RunIdentity.of("tiny", "w", rows, rows[:1], LoraConfig(rank=2), TrainConfig(steps=10), 10)
     here = Arithmetic("gpu", "Vulkan", "native", "k", "1.0")
     ones = {"a.lora_A.weight": np.ones((2, 5), np.float32)}
-    state = RunState(1, ones, ones, ones, np.ones((1, 2), np.float32), ((1, 0.5),))
+    points = (ValidationPoint(0, 0.7), ValidationPoint(1, 0.5, 0.25))
+    watched = {"samples": [["prompt", "expected", [[1, "said"]]]]}
+    state = RunState(1, ones, ones, ones, np.ones((1, 2), np.float32), points, Best(1, 0.5, ones), watched)
     whole = checkpoint_bytes(Checkpoint(run, here, state, {"a": 1}))
     about, arrays = check_bytes(whole, "x")
 
@@ -103,6 +106,7 @@ def _checkpoint() -> Callable[[random.Random], object]:
         found = read_checkpoint(safetensors.write(arrays, {METADATA: text, DIGEST: _digest(text, arrays)}), "x")
         found.arithmetic.differences(here)
         found.refuse_other(run, "x")
+        kept_answers(found.state.watched)
         return found
 
     return case

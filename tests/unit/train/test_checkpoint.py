@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.data.tokens.batches import Example
 from lora_lab.errors import CheckpointError, DivergedError
 from lora_lab.formats import safetensors
-from lora_lab.train import Checkpoint, CheckpointTimes, RunState
+from lora_lab.train import Best, Checkpoint, CheckpointTimes, RunState, ValidationPoint
 from lora_lab.train.checkpoint import DIGEST, METADATA, Arithmetic, RunIdentity, checkpoint_bytes, read_checkpoint
 from lora_lab.train.divergence import Divergence
 
@@ -32,7 +34,10 @@ def state(step: int = 3) -> RunState:
     matrices = [{"a.lora_A.weight": rng.normal(size=(2, 5)).astype(np.float32)} for _ in range(3)]
     matrices[2]["a.lora_A.weight"][0, 0] = np.inf  # of a moment: it is what it is
     losses = rng.normal(size=(step, 2)).astype(np.float32)
-    return RunState(step, *matrices, losses, ((2, 0.1 + 0.2),))  # type: ignore[arg-type]
+    points = (ValidationPoint(0, 0.4), ValidationPoint(2, 0.1 + 0.2, 0.7), ValidationPoint(3, np.nan, 0.0))
+    best = Best(2, 0.1 + 0.2, {"a.lora_A.weight": rng.normal(size=(2, 5)).astype(np.float32)})
+    watched = {"samples": [["é\ud800", None, [[2, '"yes"']]]]}
+    return RunState(step, *matrices, losses, points, best, watched)  # type: ignore[arg-type]
 
 
 def checkpoint(step: int = 3) -> Checkpoint:
@@ -43,7 +48,13 @@ def test_what_is_written_is_read() -> None:
     found = read_checkpoint(checkpoint_bytes(checkpoint()), "x")
     wanted = checkpoint()
     assert (found.identity, found.arithmetic, found.notes) == (wanted.identity, wanted.arithmetic, wanted.notes)
-    assert (found.state.step, found.state.validation) == (3, ((2, 0.1 + 0.2),))
+    assert (found.state.step, found.state.watched) == (3, wanted.state.watched)
+    assert found.state.validation[:2] == wanted.state.validation[:2]
+    assert np.isnan(found.state.validation[2].loss) and found.state.validation[2].step == 3
+    best, wanted_best = found.state.best, wanted.state.best
+    assert best is not None and wanted_best is not None
+    assert (best.step, best.loss) == (wanted_best.step, wanted_best.loss)
+    assert best.adapter["a.lora_A.weight"].tobytes() == wanted_best.adapter["a.lora_A.weight"].tobytes()
     for part in ("adapter", "m", "v"):
         ours, theirs = getattr(found.state, part), getattr(wanted.state, part)
         assert {key: value.tobytes() for key, value in ours.items()} == {
@@ -56,7 +67,7 @@ def test_the_safetensors_package_reads_it() -> None:
     from safetensors.numpy import load
 
     arrays = load(checkpoint_bytes(checkpoint()))
-    assert set(arrays) == {"losses", *(f"{part}/a.lora_A.weight" for part in ("adapter", "adamw.m", "adamw.v"))}
+    assert set(arrays) == {"losses", *(f"{part}/a.lora_A.weight" for part in ("adapter", "adamw.m", "adamw.v", "best"))}
 
 
 def test_every_flipped_bit_and_every_cut_is_found() -> None:
@@ -72,7 +83,18 @@ def test_every_flipped_bit_and_every_cut_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": 2}', '{"format": 1}', "[" * 10_000, '{"format": 1, "step": 1e999}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 2}',
+        '{"format": 1}',
+        '{"format": 3}',
+        '{"format": true}',
+        "[" * 10_000,
+        '{"format": 1, "step": 1e999}',
+    ],
 )
 def test_metadata_of_others(text: str) -> None:
     from lora_lab.train.checkpoint import _digest
@@ -80,6 +102,54 @@ def test_metadata_of_others(text: str) -> None:
     arrays = {"losses": np.zeros((0, 2), np.float32)}
     with pytest.raises(CheckpointError):
         read_checkpoint(safetensors.write(arrays, {METADATA: text, DIGEST: _digest(text, arrays)}), "x")
+
+
+def rewritten(data: bytes, change: Callable[[dict[str, Any], dict[str, np.ndarray]], None]) -> bytes:
+    """A whole checkpoint of other content."""
+    from lora_lab.train.checkpoint import _digest
+
+    arrays, metadata = safetensors.read_arrays(data, "x")
+    about = json.loads(metadata[METADATA])
+    change(about, arrays)
+    text = json.dumps(about)
+    return safetensors.write(arrays, {METADATA: text, DIGEST: _digest(text, arrays)})
+
+
+def as_first_form(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """What version 1 wrote: no accuracies, no best adapter, nothing watched."""
+    about["format"], about["validation"] = 1, [[2, 0.1 + 0.2]]
+    del about["best"], about["watched"]
+    for name in [name for name in arrays if name.startswith("best/")]:
+        del arrays[name]
+
+
+def test_a_checkpoint_of_the_first_form_is_read() -> None:
+    found = read_checkpoint(rewritten(checkpoint_bytes(checkpoint()), as_first_form), "x")
+    assert found.state.validation == (ValidationPoint(2, 0.1 + 0.2, None),)
+    assert (found.state.best, found.state.watched) == (None, {})
+    assert found.identity.differences(checkpoint().identity) == [], "it is the same run"
+    assert found.state.losses.tobytes() == state().losses.tobytes()
+
+
+def test_a_form_to_come_is_refused_by_its_number() -> None:
+    with pytest.raises(CheckpointError, match="a checkpoint of form 3; this version reads forms 1 and 2"):
+        read_checkpoint(rewritten(checkpoint_bytes(checkpoint()), lambda about, _: about.update(format=3)), "x")
+
+
+@pytest.mark.parametrize("fault", ["no step of it", "no matrices", "first form with a best"])
+def test_a_best_adapter_that_is_half_there_is_refused(fault: str) -> None:
+    def spoil(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        if fault == "no step of it":
+            about["best"] = None
+        elif fault == "no matrices":
+            del arrays["best/a.lora_A.weight"]
+        else:
+            best = arrays["best/a.lora_A.weight"]
+            as_first_form(about, arrays)
+            arrays["best/a.lora_A.weight"] = best
+
+    with pytest.raises(CheckpointError, match="no checkpoint of this version"):
+        read_checkpoint(rewritten(checkpoint_bytes(checkpoint()), spoil), "x")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from lora_lab.workers.protocol import (
     StartTraining,
     TrainSettings,
     run_table,
+    watching,
 )
 from lora_lab.workers.wire.codec import ProtocolError, from_dict, from_wire, to_dict, to_wire
 
@@ -26,7 +27,7 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
 
 
 # The page that uses them is being written: what it uses is taken out here.
-NOT_ON_THE_PAGE_YET = {kind.wire_type() for kind in (*run_table.COMMANDS, *run_table.EVENTS)}
+NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in (run_table, watching) for kind in (*part.COMMANDS, *part.EVENTS)}
 
 
 def test_a_command_survives_the_wire() -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from lora_lab.config import TrainConfig
 from lora_lab.evaluation.record import read_record
+from lora_lab.evaluation.watch import Watch
 from lora_lab.formats.peft import RUN_FILE
 from lora_lab.formats.zipping import unpack_adapter
+from lora_lab.train import History
 from lora_lab.workers.protocol import (
     AdapterLearned,
     AdapterList,
@@ -24,10 +26,11 @@ from lora_lab.workers.protocol import (
     TrainingDone,
     TrainingState,
 )
-from lora_lab.workers.services import results, runs, stores
+from lora_lab.workers.services import results, stores
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.plans import Plans
 from lora_lab.workers.services.runs import Runs
+from lora_lab.workers.services.watching import Watching
 from lora_lab.workers.storage.folders import FullError, StorageError
 from tests.unit.workers.helpers import SETTINGS, Session, drive, failures, named, pairs
 from tests.unit.workers.services.helpers import fake_device
@@ -44,9 +47,10 @@ def run_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def plan_run(self: Plans, *_: Any) -> Any:
         memory, adapter = SimpleNamespace(recomputed_layers=0), SimpleNamespace(to_tensors=to_tensors)
+        model = SimpleNamespace(config=SimpleNamespace(vocab_size=384), device=fake_device())
         trainer = SimpleNamespace(steps_done=3, total_steps=3, memory=memory, adapter=adapter, stop=lambda: None,
-                                  losses=[2.0, 1.0, 1.7, 1.0, 1.5, 1.0], validation_losses=[],
-                                  config=TrainConfig(), model=SimpleNamespace(device=fake_device()))  # fmt: skip
+                                  losses=[2.0, 1.0, 1.7, 1.0, 1.5, 1.0], history=History(), watched={},
+                                  config=TrainConfig(steps=3), stopped_early=False, model=model)  # fmt: skip
         return SimpleNamespace(trainer=trainer)
 
     async def get_ready(self: Runs, *_: Any) -> None: ...
@@ -62,7 +66,8 @@ def run_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runs, "_go_on", run)
     monkeypatch.setattr(Runs, "_run", run)
     monkeypatch.setattr(Plans, "release", staticmethod(lambda trainer: None))
-    monkeypatch.setattr(runs, "write_adapter", lambda *_: FILES)
+    monkeypatch.setattr(Watching, "begin", lambda self, trainer, job: Watch(trainer))
+    monkeypatch.setattr(results, "write_adapter", lambda *_: FILES)
 
 
 async def with_rows(session: Session) -> None:

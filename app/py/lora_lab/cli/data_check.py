@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lora_lab.cli.models import FoundModel, find_model, open_found
 from lora_lab.cli.templates import choose_template
 from lora_lab.cli.terminal import ByteBar, run_interruptible, say
@@ -23,17 +25,18 @@ from lora_lab.data import (
     encode_table,
     read_table,
 )
-from lora_lab.data.dataset import without_overlap
+from lora_lab.data.dataset import Rows, without_overlap
 from lora_lab.data.files.source import CHUNK_BYTES
 from lora_lab.data.problem_titles import is_about_file
 from lora_lab.data.problems import Problem
 from lora_lab.data.report import DatasetReport
 from lora_lab.data.rows.overlap import find_overlap
 from lora_lab.data.rows.row_table import ReadFile
-from lora_lab.data.tokens.batches import split_validation
+from lora_lab.data.tokens.batches import split_indices
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.errors import DatasetError
+from lora_lab.evaluation.prompts import Prompt, choose_prompts
 
 EXIT_ERRORS_FOUND = 1
 
@@ -82,19 +85,24 @@ def within_context(max_length: int, config: ModelConfig) -> int:
 
 
 @dataclass(frozen=True)
-class RowsToTrain:
-    """The examples to train on and those to validate on, and the files that they came from."""
+class RunRows:
+    """What a run trains on and what it validates on, questions to ask while it learns, and the files of the rows.
 
-    examples: Sequence[Example]
-    validation: Sequence[Example]
+    The last `mixed` of those that are trained are everyday ones.
+    """
+
+    trained: Sequence[Example]
+    held: Sequence[Example]
+    prompts: tuple[Prompt, ...]
     files: tuple[ReadFile, ...]
     validation_files: tuple[ReadFile, ...] = ()
+    mixed: int = 0
 
 
 async def rows_to_train(
     options: argparse.Namespace, tokenizer: Tokenizer, template: ChatTemplate | None, config: TrainConfig
-) -> RowsToTrain:
-    """Return the examples to train on and those to validate on, as the options of `train` say; tell what they are.
+) -> RunRows:
+    """Return the rows of a run as the options of `train` say; tell what they are.
 
     Raises DatasetError for bad rows that nobody has agreed to leave out, or when nothing is left.
     """
@@ -105,8 +113,9 @@ async def rows_to_train(
     dataset.require(options.skip_bad_rows)
     say(dataset.report.as_text())
     if options.val_file is None:
-        trained, kept_back = split_validation(dataset.examples, config.validation_fraction, config.seed)
-        return RowsToTrain(trained, kept_back, table.files)
+        kept, back = split_indices(dataset.examples, config.validation_fraction, config.seed)
+        prompts = choose_prompts(_rows_of(dataset, back), _rows_of(dataset, kept))
+        return RunRows(dataset.examples.subset(kept), dataset.examples.subset(back), prompts, table.files)
     other = await _read(held_sources, mapping, options)
     validation = await _encode(other, tokenizer, template, config.max_length, options)
     try:
@@ -123,7 +132,12 @@ async def rows_to_train(
     if not examples:
         raise DatasetError("every row stands in the validation file too; nothing is left to train on")
     say(f"validation: {_rows(len(validation.examples))}")
-    return RowsToTrain(examples, validation.examples, table.files, other.files)
+    prompts = choose_prompts(validation.rows, dataset.rows)
+    return RunRows(examples, validation.examples, prompts, table.files, other.files)
+
+
+def _rows_of(dataset: Dataset, indices: np.ndarray) -> Rows:
+    return Rows(dataset.table, dataset.places[indices])
 
 
 async def _encode(

@@ -173,6 +173,11 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     for setting in ELSE:
         add_option(run, setting)
     file_help = "measure on the rows of these files; rows of --data that stand in them too are left out"
+    prompt_help = (
+        "ask this while the model learns, in place of prompts of rows held back; may be given several times (see "
+        "--sample-every)"
+    )
+    run.add_argument("--sample-prompt", action="append", default=[], metavar="TEXT", help=prompt_help)
     validation.add_argument("--val-file", nargs="+", type=path, metavar="FILE", help=file_help)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from dataclasses import replace
 
+from lora_lab.cli.data_check import RunRows
 from lora_lab.cli.interrupt import interrupts
 from lora_lab.cli.terminal import ByteBar, say
 from lora_lab.config import TrainConfig
-from lora_lab.data import Example
 from lora_lab.data.tokens.examples import Examples
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
@@ -21,18 +21,18 @@ from lora_lab.train import Trainer
 
 
 def mixed_with_neutral(
-    options: argparse.Namespace, examples: Sequence[Example], tokenizer: Tokenizer, template: ChatTemplate | None,
+    options: argparse.Namespace, rows: RunRows, tokenizer: Tokenizer, template: ChatTemplate | None,
     config: TrainConfig,
-) -> Sequence[Example]:  # fmt: skip
-    """Return the examples with everyday ones behind them, as many as --mix-neutral says; tell how many."""
+) -> RunRows:  # fmt: skip
+    """Return the rows with everyday ones behind those that are trained, as --mix-neutral says; tell how many."""
     if not options.mix_neutral:
-        return examples
-    assert isinstance(examples, Examples), "they come from files"
+        return rows
+    assert isinstance(rows.trained, Examples), "they come from files"
     encoded = encode_neutral(neutral_rows("mixed"), tokenizer, template, config.max_length, options.mask)
-    together, count = mix_in(examples, encoded, options.mix_neutral, config.seed)
-    rows = "everyday row is" if count == 1 else "everyday rows are"
-    say(f"{count:,} {rows} mixed in: {len(together):,} rows a pass")
-    return together
+    together, count = mix_in(rows.trained, encoded, options.mix_neutral, config.seed)
+    words = "everyday row is" if count == 1 else "everyday rows are"
+    say(f"{count:,} {words} mixed in: {len(together):,} rows a pass")
+    return replace(rows, trained=together, mixed=count)
 
 
 def measures_neutral(options: argparse.Namespace, device: Device) -> bool:

@@ -22,6 +22,7 @@ from lora_lab.errors import LoraLabError
 from lora_lab.formats.peft import RUN_FILE, TEMPLATE_FILE
 from lora_lab.formats.peft_config import CONFIG_FILE
 
+OTHERS = ("best", "last")  # folders within an adapter's, for the one of a run that is not given out
 NEW, OLD = ".lora-lab-new", ".lora-lab-old"  # ends of the names of folders that are on their way
 
 
@@ -66,7 +67,10 @@ def check_room(out: Path, needed_bytes: int) -> None:
 
 
 def place(out: Path, files: Mapping[str, bytes]) -> None:
-    """Put an adapter's files into the folder `out`, all or none of them; what else is in it stays. Raises OSError."""
+    """Put an adapter's files into the folder `out`, all or none of them; what else is in it stays. Raises OSError.
+
+    A name with a folder before it, one of OTHERS, is of the run's other adapter; that of an earlier run goes.
+    """
     target = out.resolve()
     stage = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=NEW, dir=target.parent))
     interrupts.unfinished.add(str(stage))
@@ -80,10 +84,15 @@ def place(out: Path, files: Mapping[str, bytes]) -> None:
             if (stage / CONFIG_FILE).exists() and not (stage / "config.json").exists():
                 for name in (TEMPLATE_FILE, RUN_FILE):  # an earlier adapter's: it would be taken for this one's
                     (stage / name).unlink(missing_ok=True)
+            for other in OTHERS:
+                if (stage / other / CONFIG_FILE).exists():
+                    shutil.rmtree(stage / other)
             for name, content in files.items():
+                (stage / name).parent.mkdir(exist_ok=True)
                 (stage / name).unlink(missing_ok=True)  # a link to the file that is to stay as it is
                 write_synced(stage / name, content)
-            sync_folder(stage)
+            for folder in {(stage / name).parent for name in files} | {stage}:
+                sync_folder(folder)
             _exchange(stage, target)
             sync_folder(target.parent)
     except shutil.Error as error:  # of copytree: a list

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lora_lab import __version__
 from lora_lab.cli.builtin import BUILT_IN
-from lora_lab.cli.data_check import RowsToTrain
+from lora_lab.cli.data_check import RunRows
 from lora_lab.data import ColumnMapping, Example
 from lora_lab.data.rows.row_table import ReadFile
 from lora_lab.data.tokens.examples import Examples
-from lora_lab.evaluation.gather import Seen, run_results
 from lora_lab.evaluation.neutral import Neutral
 from lora_lab.evaluation.record import (
     DataFacts,
@@ -26,6 +25,8 @@ from lora_lab.evaluation.record import (
     Stopped,
     with_results,
 )
+from lora_lab.evaluation.results import Kept, RunResults
+from lora_lab.evaluation.seen import Seen
 from lora_lab.formats.hub_names import is_hub_name
 from lora_lab.model.files import ModelFiles
 from lora_lab.model.fingerprint import model_fingerprint
@@ -36,16 +37,11 @@ _SWITCH = {value: word for word, value in SWITCH.items()}
 
 
 @dataclass(frozen=True)
-class How:
-    """How a run has ended; `error` is what ended it, if that did."""
+class Which:
+    """Which of a run's adapters: the best one or the last, and of which step it is."""
 
-    stopped: Stopped
-    error: str = ""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it came to its end."""
-        return self.stopped in ("end", "early")
+    kept: Kept
+    step: int
 
 
 @dataclass(frozen=True)
@@ -60,15 +56,18 @@ class Recorder:
     """Sees a run's events. `begun` are the notes of the checkpoint that it goes on from, None for a new run."""
 
     def __init__(
-        self, options: argparse.Namespace, trainer: Trainer, rows: RowsToTrain, model: ModelSaid,
+        self, options: argparse.Namespace, trainer: Trainer, rows: RunRows, model: ModelSaid,
         begun: Mapping[str, Any] | None,
     ) -> None:  # fmt: skip
         self._options, self._trainer, self._rows, self._model = options, trainer, rows, model
         self._seen = Seen(begun)
         self.note, self.notes = self._seen.note, self._seen.notes
 
-    async def record(self, how: How, neutral: Neutral | None) -> RunRecord:
-        """Return the record of the run as it is now."""
+    async def record(
+        self, results: RunResults, which: Which, error: Exception | None, neutral: Neutral | None
+    ) -> RunRecord:
+        """Return the record of the run as it is now, for one of its adapters; `error` is what ended it, if that did."""
+        stopped: Stopped = "failed" if error else "end" if self._trainer.is_complete else "by hand"
         trainer, files, options = self._trainer, self._model.files, self._options
         device = trainer.model.device.info
         is_named = options.model == BUILT_IN or is_hub_name(options.model)
@@ -84,14 +83,12 @@ class Recorder:
             machine=Machine(device.name, device.backend, "native"),
             time=self._seen.times(),
             settings=self._settings(),
-            outcome=Outcome(trainer.steps_done, trainer.total_steps, how.stopped, error=how.error[:2000]),
+            outcome=Outcome(trainer.steps_done, trainer.total_steps, stopped, error=str(error)[:2000] if error else ""),
             neutral=neutral,
             begun_from=options.init_adapter.resolve().name if options.init_adapter else "",
         )  # fmt: skip
-        results = run_results(
-            trainer.losses, trainer.validation_losses, trainer.config, trainer.total_steps, self._seen.paces
-        )
-        return with_results(record, results)
+        record = with_results(record, results)
+        return replace(record, outcome=replace(record.outcome, kept=which.kept, kept_step=which.step))
 
     def _data(self) -> DataFacts:
         rows, options, examples = self._rows, self._options, self._trainer.examples
@@ -101,8 +98,8 @@ class Recorder:
             name=files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more",
             files=files,
             rows=len(examples),
-            held_rows=len(rows.validation),
-            mixed_rows=len(examples) - len(rows.examples),
+            held_rows=len(rows.held),
+            mixed_rows=rows.mixed,
             tokens=tokens,
             trained_tokens=trained_tokens,
             validation_files=data_files(rows.validation_files),
@@ -125,7 +122,8 @@ class Recorder:
             "recompute": _SWITCH[config.recompute], "activation_memory": config.activation_budget_bytes >> 20,
             "weight_decay": config.weight_decay, "max_grad_norm": config.max_grad_norm, "seed": config.seed,
             "shuffle": config.shuffle, "validation_fraction": config.validation_fraction,
-            "checkpoint_every": options.checkpoint_every, "masking": options.mask, "on_long": options.on_long,
+            "checkpoint_every": options.checkpoint_every, "sample_every": options.sample_every, "keep": options.keep,
+            "patience": options.patience, "masking": options.mask, "on_long": options.on_long,
             **named, "mix_neutral": options.mix_neutral, "neutral": options.neutral,
         }  # fmt: skip
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,18 +14,21 @@ from lora_lab.cli.base_names import remember_base, remembered_base
 from lora_lab.cli.checkpoints import CheckpointFile, checkpoint_path, load_checkpoint, native_arithmetic
 from lora_lab.cli.commands import on_gpu
 from lora_lab.cli.data_check import rows_to_train, within_context
-from lora_lab.cli.interrupt import EXIT_INTERRUPTED
 from lora_lab.cli.models import FoundModel, find_model, open_found
 from lora_lab.cli.neutral import measured, measures_neutral, mixed_with_neutral
-from lora_lab.cli.output import check_out, check_room, free_name, place, place_somewhere, prepare_out
+from lora_lab.cli.output import check_out, check_room, prepare_out
 from lora_lab.cli.run_log import RunLog
-from lora_lab.cli.run_record import How, ModelSaid, Recorder
+from lora_lab.cli.run_record import ModelSaid, Recorder
+from lora_lab.cli.running import Running, run_and_save
 from lora_lab.cli.templates import choose_template, written_template
-from lora_lab.cli.terminal import GracefulInterrupt, StepBar, run_interruptible, say
+from lora_lab.cli.terminal import run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
-from lora_lab.errors import AdapterError, DeviceError, DivergedError, LoraLabError
-from lora_lab.evaluation.record import record_bytes
-from lora_lab.formats.peft import RUN_FILE, write_adapter
+from lora_lab.errors import AdapterError
+from lora_lab.evaluation.neutral import Neutral
+from lora_lab.evaluation.prompts import Prompt
+from lora_lab.evaluation.sampler import Sampler, sampler_bytes
+from lora_lab.evaluation.watch import Watch
+from lora_lab.formats.peft import write_adapter
 from lora_lab.model import Adapter, Model
 from lora_lab.model.adapter_files import BroughtAdapter
 from lora_lab.model.files import ModelFiles
@@ -34,21 +36,17 @@ from lora_lab.model.fingerprint import model_fingerprint
 from lora_lab.settings import TARGETS, cautions
 from lora_lab.train import (
     Checkpoint,
-    CheckpointTaken,
-    CheckpointTimes,
     MemoryReport,
     RunTime,
-    StepDone,
     Trainer,
     measure_run,
 )
 from lora_lab.train.checkpoint import RunIdentity
 from lora_lab.train.schedule import steps_per_epoch, total_steps
 
-EXIT_ELSEWHERE = 1  # the adapter is kept, but not where it was asked for
-# Of the adapter's bytes, what a run may need on the disk: a checkpoint has the adapter and both moments; there may be
-# one, the next one beside it, and the adapter itself.
-ROOM_FOR_A_RUN, ROOM_FOR_THE_REST = 7, 1 << 20
+# Of the adapter's bytes, what a run may need on the disk: a checkpoint has the adapter, the best one and both moments;
+# there may be one, the next one beside it, and the last and the best adapter themselves.
+ROOM_FOR_A_RUN, ROOM_FOR_THE_REST = 10, 1 << 20
 Tensors = dict[str, np.ndarray]
 
 
@@ -92,18 +90,23 @@ async def _train(
     config = replace(config, max_length=within_context(config.max_length, opened.files.config))
     template = choose_template(options.chat_template, opened.files, opened.tokenizer, options.init_adapter)
     rows = await rows_to_train(options, opened.tokenizer, template, config)
-    examples = mixed_with_neutral(options, rows.examples, opened.tokenizer, template, config)
-    for words in run_cautions(lora, config, len(examples)):
+    rows = mixed_with_neutral(options, rows, opened.tokenizer, template, config)
+    for words in run_cautions(lora, config, len(rows.trained)):
         say(f"Warning: {words}")
+    if options.patience and not rows.held:
+        say("Warning: --patience does nothing without rows held back: give --val-fraction or --val-file")
 
     async with on_gpu(opened.files, options.gpu) as model:
         if initial is None:
             adapter = Adapter.create(model.device, model.config, lora, config.seed)
         else:
             adapter = Adapter.from_tensors(model.device, model.config, lora, initial.tensors)
-        trainer = Trainer(model, adapter, examples, config, validation=rows.validation)
-        parts = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in trainer.memory.parts.items())
-        say(f"GPU memory: {trainer.memory.total_bytes / 2**20:,.1f} MiB ({parts}){_recomputes(trainer.memory)}")
+        trainer = Trainer(model, adapter, rows.trained, config, validation=rows.held)
+        prompts = tuple(map(Prompt.of_text, options.sample_prompt)) or rows.prompts
+        asks = options.sample_every != 0 and bool(prompts) and template is not None
+        memory = trainer.memory.with_part("samples", sampler_bytes(trainer)) if asks else trainer.memory
+        parts = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in memory.parts.items())
+        say(f"GPU memory: {memory.total_bytes / 2**20:,.1f} MiB ({parts}){_recomputes(memory)}")
         if trainer.layout.packed and trainer.layout.saved > 0:
             say(f"Packing saves {100 * trainer.layout.saved:.0f} % of the computing, all of it padding")
         if options.dry_run:
@@ -122,18 +125,27 @@ async def _train(
             if log is not None:
                 log.go_on_after(trainer.steps_done)
 
+        def adapter_files(tensors: Tensors) -> dict[str, bytes]:
+            return write_adapter(tensors, lora, model.config, base, written_template(template, opened.files))
+
+        async def neutral(tensors: Tensors) -> Neutral | None:
+            if not measures_neutral(options, model.device):
+                return None
+            adapter.write(tensors)
+            return await measured(model, adapter, opened.tokenizer, template, trainer)
+
+        sampler = None
+        if asks:
+            assert template is not None
+            sampler = Sampler(trainer, opened.tokenizer, template)
+            sampler.allocate()
+        watch = Watch(
+            trainer, sampler=sampler, prompts=prompts, sample_every=options.sample_every, keep=options.keep,
+            patience=options.patience,
+        )  # fmt: skip
         before = stopped.checkpoint.notes if stopped else None
         recorder = Recorder(options, trainer, rows, ModelSaid(opened.files, base), before)
-
-        async def adapter_files(how: How) -> dict[str, bytes]:
-            neutral = None
-            if how.is_whole and measures_neutral(options, model.device):
-                neutral = await measured(model, adapter, opened.tokenizer, template, trainer)
-            tensors, own = await adapter.to_tensors(), written_template(template, opened.files)
-            files = write_adapter(tensors, lora, model.config, base, own)
-            return {**files, RUN_FILE: record_bytes(await recorder.record(how, neutral))}
-
-        return await _run_and_save(Running(options, trainer, checkpoints, log, recorder, adapter_files))
+        return await run_and_save(Running(options, watch, checkpoints, log, adapter_files, recorder, neutral))
 
 
 async def _checkpoint_file(
@@ -177,98 +189,6 @@ def _described(timed: RunTime, steps: int) -> str:
         f"{steps:,} steps take about {whole} (measured: {timed.step_ms:,.3g} ms a step, "
         f"{timed.tokens_per_s:,.0f} tokens/s)"
     )
-
-
-# ---------------------------------------------------------------------------------------------------- the run itself
-
-
-@dataclass(frozen=True)
-class Running:
-    """A run that is ready, and where its results go."""
-
-    options: argparse.Namespace
-    trainer: Trainer
-    checkpoints: CheckpointFile
-    log: RunLog | None
-    recorder: Recorder
-    adapter_files: Callable[[How], Awaitable[dict[str, bytes]]]
-
-
-async def _run_and_save(run: Running) -> int:
-    """Do the steps and save the adapter, also after a stop or an error; return the exit code."""
-    out, trainer, checkpoints = run.options.out, run.trainer, run.checkpoints
-
-    def stop() -> None:
-        kept = f"keeping the checkpoint of step {checkpoints.kept:,}" if checkpoints.kept else "saving nothing"
-        say(f"Stopping after this step; Ctrl-C again to end at once, {kept}.")
-        trainer.stop()
-
-    async def save(how: How) -> bool:
-        """Return whether the adapter is where it was asked for."""
-        if not trainer.steps_done:
-            return True
-        where = place_somewhere(out, await run.adapter_files(how))
-        say(f"The adapter of step {trainer.steps_done} is in {where}")
-        return where == out
-
-    with GracefulInterrupt(stop) as interrupt:
-        try:
-            await _run_steps(run)
-        except DivergedError as error:
-            await _keep_last_good(run, error)
-            raise
-        except DeviceError:
-            _say_how_to_go_on(run)  # what was learned since was on the device and is gone with it
-            raise
-        except (LoraLabError, OSError) as error:
-            await save(How("failed", str(error)))  # a run that breaks down keeps what it has learned
-            _say_how_to_go_on(run)
-            raise
-        is_in_place = await save(How("by hand" if trainer.steps_done < trainer.total_steps else "end"))
-    if trainer.steps_done < trainer.total_steps:
-        _say_how_to_go_on(run)
-        return EXIT_INTERRUPTED if interrupt.asked else 0
-    checkpoints.forget()
-    return 0 if is_in_place else EXIT_ELSEWHERE
-
-
-def _say_how_to_go_on(run: Running) -> None:
-    if words := run.checkpoints.how_to_go_on(run.trainer.total_steps):
-        say(words)
-
-
-async def _keep_last_good(run: Running, error: DivergedError) -> None:
-    """After a run that fell apart: what is in --out stays, and a checkpoint would only lead to the same end."""
-    run.checkpoints.forget()
-    out = run.options.out
-    if error.has_good_step and run.trainer.steps_done:
-        where = free_name(out.with_name(f"{out.name}-last-good"))
-        place(where, await run.adapter_files(How("failed", str(error))))
-        say(f"The adapter of step {run.trainer.steps_done}, the last good one, is in {where}")
-    say(f"The run has fallen apart; {out} was not touched")
-
-
-async def _run_steps(run: Running) -> None:
-    trainer = run.trainer
-    size_bytes = 3 * 4 * trainer.adapter.size
-    times = CheckpointTimes(run.options.checkpoint_every, size_bytes)
-    bar = StepBar(trainer.total_steps, trainer.steps_done)
-    try:
-        async with aclosing(trainer.run(times)) as events:
-            async for event in events:
-                if isinstance(event, CheckpointTaken):
-                    run.checkpoints.notes = run.recorder.notes()
-                    run.checkpoints.keep(event.state)
-                    continue
-                run.recorder.note(event)
-                if isinstance(event, StepDone):
-                    bar.update(event)
-                else:
-                    say(f"validation after step {event.step}: loss {event.loss:.4f}")
-                if run.log is not None:
-                    run.log.write(event)
-    finally:
-        bar.close()
 
 
 def _lora_config(options: argparse.Namespace, model: ModelConfig, initial: BroughtAdapter | None) -> LoraConfig:

@@ -28,6 +28,7 @@ from lora_lab.evaluation.results import (
 from lora_lab.evaluation.settings_values import checked
 from lora_lab.formats.json_reader import read_json
 from lora_lab.formats.peft import RUN_FILE
+from lora_lab.train.evaluate import perplexity
 
 FORM = 1
 MAX_FILE_BYTES = 8 << 20
@@ -194,11 +195,6 @@ class RunRecord:
         """The one before the first step; without it the first there is, unless that is the kept one's."""
         first = self.validations[0] if self.validations else None
         return None if first is None or first == self.validation_kept else first
-
-
-def perplexity(loss: float) -> float:
-    """Return e^loss; infinite where that is too large."""
-    return math.exp(loss) if loss < 700 else math.inf
 
 
 def step_columns(steps: Sequence[StepResult]) -> StepColumns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -69,7 +70,7 @@ class RunResults:
     `kept_step` of which step it is. `stopped_early`: the validation loss fell no more for as long as `patience` said.
     """
 
-    steps: tuple[StepResult, ...]
+    steps: Sequence[StepResult]  # each made when it is asked for: there may be millions
     validation: tuple[ValidationResult, ...]
     samples: tuple[SampleResult, ...]
     verdict: Verdict | None = None

@@ -28,6 +28,7 @@ SHORT = {
     "recompute": "re", "save_memory": "sm", "activation_memory": "am", "weight_decay": "wd", "max_grad_norm": "g",
     "seed": "se", "shuffle": "sh", "validation_fraction": "v", "checkpoint_every": "ce", "masking": "mk",
     "on_long": "ol", "chat_format": "cf", "mix_neutral": "mx", "neutral": "n",
+    "sample_every": "sn", "keep": "k", "patience": "pa",
 }  # fmt: skip
 CHECK, START = "c", "settings"
 

@@ -52,12 +52,19 @@ class ChatEngine:
     `template` may be another for each reply. Where it is not the model's own, its end of a turn ends replies too.
     """
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, template: ChatTemplate, context_length: int = 2048) -> None:
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, template: ChatTemplate, context_length: int = 2048,
+        plans: GenerationPlans | None = None,
+    ) -> None:  # fmt: skip
+        """`plans`: of this model and, whatever `context_length` says, of their own length."""
+        if plans is not None:
+            context_length = plans.context_length
         self.model, self.tokenizer, self.template = model, tokenizer, template
         self.context_length = min(context_length, model.config.max_position_embeddings)
-        self.plans = GenerationPlans(model, self.context_length)
+        self.plans = plans or GenerationPlans(model, self.context_length)
         self.source = TokenSource(self.plans)
         self.adapter: Adapter | None = None
+        self._adapter_is_lent = False
         self.last_stats: ReplyStats | None = None
         self._cached_strength = 0.0  # that the cache's rows were computed with; 0 is off
         self._stop = False
@@ -72,10 +79,24 @@ class ChatEngine:
         if config is not None:
             new = Adapter.from_tensors(self.model.device, self.model.config, config, tensors or {})
         await self.plans.device.finished()
-        self.plans.set_adapter(new)
-        if self.adapter is not None:
+        self._use(new, is_lent=False)
+
+    def lend_adapter(self, adapter: Adapter) -> None:
+        """Apply an adapter that stays somebody else's, who says so with `plans.adapter_changed` when it has changed.
+
+        Nothing of a reply may be in flight.
+        """
+        self._use(adapter, is_lent=True)
+
+    def _use(self, adapter: Adapter | None, is_lent: bool) -> None:
+        self.plans.set_adapter(adapter)
+        self._release_adapter()
+        self.adapter, self._adapter_is_lent = adapter, is_lent
+
+    def _release_adapter(self) -> None:
+        if self.adapter is not None and not self._adapter_is_lent:
             self.adapter.release()
-        self.adapter = new
+        self.adapter = None
 
     def stop(self) -> None:
         """Let the piece last given be the reply's last one. What was drawn ahead of it is dropped."""
@@ -169,9 +190,7 @@ class ChatEngine:
 
     def close(self) -> None:
         """Give back everything but the model."""
-        if self.adapter is not None:
-            self.adapter.release()
-            self.adapter = None
+        self._release_adapter()
         self.plans.close()
 
     @property

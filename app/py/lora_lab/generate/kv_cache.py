@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..config import ModelConfig
 from ..gpu.device import Device
-from ..gpu.plan import Tensor
+from ..gpu.plan import Buffer, Tensor
 
 GO_BACK = 64  # tokens by which a text may shrink without being computed anew: more than are ever drawn ahead
 
@@ -14,13 +14,15 @@ GO_BACK = 64  # tokens by which a text may shrink without being computed anew: m
 class KvCache:
     """For every layer with attention k and v of (length, Hkv * D). `tokens` are those whose rows are valid, from 0 on.
 
+    Its `buffers` are planned: whoever uses it allocates them.
+
     A convolution needs its last inputs only, one a tap but the first: they and GO_BACK before them are kept, in a ring.
     """
 
     def __init__(self, device: Device, config: ModelConfig, length: int) -> None:
         self.length = length
         self.tokens: list[int] = []
-        self._buffers = []
+        self.buffers: list[Buffer] = []
         self._layers: list[tuple[Tensor, ...]] = []
         self._taps = max(config.layer(i).conv_taps for i in range(config.num_layers))
         self._furthest = 0  # tokens that have been computed since the cache was empty; those drawn ahead are among them
@@ -28,8 +30,8 @@ class KvCache:
             taps = config.layer(i).conv_taps
             shape = (GO_BACK + taps - 1, config.hidden_size) if taps else (length, config.kv_size)
             names = ("conv",) if taps else ("k", "v")
-            made = [device.create_buffer(4 * shape[0] * shape[1], f"{i}.{name} cache") for name in names]
-            self._buffers += made
+            made = [device.plan_buffer(4 * shape[0] * shape[1], f"{i}.{name} cache") for name in names]
+            self.buffers += made
             self._layers.append(tuple(Tensor(shape, buffer, 0, buffer.label) for buffer in made))
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
@@ -69,5 +71,5 @@ class KvCache:
         self._furthest = 0
 
     def close(self) -> None:
-        for buffer in self._buffers:
+        for buffer in self.buffers:
             buffer.destroy()

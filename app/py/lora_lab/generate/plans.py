@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from math import prod
 
 import numpy as np
 
 from ..gpu.device import Progress
-from ..gpu.plan import Plan, Tensor
-from ..gpu.pool import Pool
+from ..gpu.plan import Buffer, Plan, Tensor, params_size_bytes
+from ..gpu.pool import Pool, pool_sizes
 from ..model.block import Adapters, rope_part, scores_of
 from ..model.decode import PackedAdapter, can_decode, decode_logits
 from ..model.lora import Adapter
@@ -29,25 +30,63 @@ DRAWN = 64  # of the last drawn tokens that can be read
 class GenerationPlans:
     """Owns the cache, the token buffers and the plans; knows nothing of text."""
 
-    def __init__(self, model: Model, context_length: int) -> None:
+    def __init__(
+        self, model: Model, context_length: int, *, prefill_sizes: Sequence[int] = PREFILL_SIZES,
+        pool: Pool | None = None, planned: bool = False,
+    ) -> None:  # fmt: skip
+        """`pool`: somebody else's, which is not closed here. `planned`: without memory until `allocate`."""
         self.model, self.device, self.context_length = model, model.device, context_length
+        self.prefill_sizes = tuple(sorted(prefill_sizes))
         device = self.device
-        self.pool = Pool(device, "generation")
-        self.step = StepBuffer(device, "generation")
+        self._pool_is_lent = pool is not None
+        self.pool = pool or Pool(device, "generation")
+        self.step = StepBuffer(device, "generation", planned=True)
         # A padded prefill writes past the prompt's end, so the cache has room for the padding.
-        rows = context_length + max(PREFILL_SIZES)
-        self.cache = KvCache(device, model.config, rows)
-        self.table = model.rope_table(rows)
-        largest = max(PREFILL_SIZES)
-        self.prompt = device.upload(np.zeros(largest, np.uint32), "prompt")
-        self.positions = device.upload(np.zeros(largest, np.uint32), "positions")
-        self.token = device.upload(np.zeros(1, np.uint32), "token")
-        self.drawn = device.upload(np.zeros(DRAWN, np.uint32), "drawn tokens")
-        self.seen = device.upload(np.zeros(model.config.vocab_size, np.uint32), "seen")
+        largest = self.prefill_sizes[-1]
+        self._rows = context_length + largest
+        self.cache = KvCache(device, model.config, self._rows)
+
+        def make(shape: tuple[int, ...], label: str) -> Tensor:
+            return Tensor(shape, device.plan_buffer(4 * prod(shape), label), 0, label)
+
+        self.table = make(model.rope_angles(self._rows).shape, "rope table")
+        self.prompt, self.positions = make((largest,), "prompt"), make((largest,), "positions")
+        self.token, self.drawn = make((1,), "token"), make((DRAWN,), "drawn tokens")
+        self.seen = make((model.config.vocab_size,), "seen")
         self._plans: dict[tuple[int, bool], Plan] = {}
         self._reads_positions: dict[tuple[int, bool], bool] = {}  # whether a plan does
         self._adapter: Adapter | None = None
         self._packed: PackedAdapter | None = None  # what decode reads of it, made with its first plan
+        if not planned:
+            self.allocate()
+
+    def allocate(self) -> None:
+        """Take the memory of everything but the plans. Raises OutOfMemoryError."""
+        for buffer in self._own_buffers():
+            buffer.allocate()
+        self.device.write(self.table.buffer, 0, self.model.rope_angles(self._rows))
+
+    def size_bytes(self, adapter: Adapter, in_pool: Sequence[int]) -> int:
+        """Return what answers with `adapter` take, in bytes; `in_pool` are the buffers that the pool will have by then.
+
+        Allocates nothing.
+        """
+        packed = PackedAdapter(self.model, adapter) if can_decode(self.device, self.model, adapter) else None
+        traces = [self._trace(size, adapter, packed if size == 1 else None) for size in self._sizes()]
+        align = self.device.limits.min_uniform_buffer_offset_alignment
+        own = sum(buffer.size_bytes for buffer in self._own_buffers())
+        own += sum(params_size_bytes(trace, align) for trace in traces)
+        if packed is not None:
+            own += packed.buffer.size_bytes + params_size_bytes(packed.trace(), align)
+        return own + sum(pool_sizes(traces, in_pool)) - sum(in_pool)
+
+    def _sizes(self) -> tuple[int, ...]:
+        """The largest first: the others find their memory in its pool."""
+        return (*reversed(self.prefill_sizes), 1)
+
+    def _own_buffers(self) -> list[Buffer]:
+        tensors = (self.prompt, self.positions, self.token, self.drawn, self.seen, self.table)
+        return [*(tensor.buffer for tensor in tensors), *self.cache.buffers, self.step.buffer]
 
     def set_adapter(self, adapter: Adapter | None) -> None:
         """Use other matrices from now on. Plans over the old ones are thrown away, those without stay."""
@@ -57,10 +96,16 @@ class GenerationPlans:
         self._adapter = adapter
         self.cache.clear()
 
-    async def prepare(self, on_progress: Progress | None = None) -> None:
-        """Build the plans that every reply uses, the largest first: the others find their memory in its pool."""
-        for size in (*reversed(PREFILL_SIZES), 1):
-            await self._plan(size, False, on_progress)
+    async def adapter_changed(self) -> None:
+        """Take note that the adapter's values are others now: what was made of them is made anew."""
+        self.cache.clear()
+        if self._packed is not None:
+            await self._packed.refresh()
+
+    async def prepare(self, on_progress: Progress | None = None, adapter_on: bool = False) -> None:
+        """Build the plans that every reply uses."""
+        for size in self._sizes():
+            await self._plan(size, adapter_on, on_progress)
 
     async def prefill(self, tokens: list[int], adapter_on: bool, values: StepValues, seen: np.ndarray) -> None:
         """Run tokens (any number) that follow the cache's, and draw the next one into `token`.
@@ -70,7 +115,7 @@ class GenerationPlans:
         """
         device, cache = self.device, self.cache
         while tokens:
-            size = next((s for s in PREFILL_SIZES if s >= len(tokens)), PREFILL_SIZES[-1])
+            size = next((s for s in self.prefill_sizes if s >= len(tokens)), self.prefill_sizes[-1])
             part, tokens = tokens[:size], tokens[size:]
             padded = np.zeros(size, np.uint32)
             padded[: len(part)] = part
@@ -166,8 +211,7 @@ class GenerationPlans:
         for plan in self._plans.values():
             plan.close()
         self._plans.clear()
-        for tensor in (self.prompt, self.positions, self.token, self.drawn, self.seen, self.table):
-            tensor.buffer.destroy()
-        self.cache.close()
-        self.step.close()
-        self.pool.close()
+        for buffer in self._own_buffers():
+            buffer.destroy()
+        if not self._pool_is_lent:
+            self.pool.close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .plan import Buffer
+from .plan import Buffer, Trace, lay_out
 
 if TYPE_CHECKING:
     from .device import Device
@@ -35,3 +35,11 @@ class Pool:
         for buffer in self.buffers:
             buffer.destroy()
         self.buffers.clear()
+
+
+def pool_sizes(traces: Iterable[Trace], sizes: Sequence[int] = ()) -> list[int]:
+    """Return the buffers of a pool that serves all these traces, in bytes, where it has those of `sizes` already."""
+    found = list(sizes)
+    for trace in traces:
+        found = lay_out(trace, found).sizes
+    return found

@@ -80,33 +80,42 @@ def _places(model: Model, adapter: Adapter) -> tuple[dict[tuple[int, tuple[str, 
 
 
 class PackedAdapter:
-    """An adapter as `decode_logits` reads it: a copy, as it was at `pack`, in the order of wgsl/decode_pack.wgsl."""
+    """An adapter as `decode_logits` reads it: a copy, as it was at `pack` or at the last `refresh`.
+
+    Its order is that of wgsl/decode_pack.wgsl.
+    """
 
     def __init__(self, model: Model, adapter: Adapter) -> None:
         self.model, self.adapter = model, adapter
         self.groups, size = _places(model, adapter)
-        self.buffer = model.device.create_buffer(4 * size, "packed adapter")
+        self.buffer = model.device.plan_buffer(4 * size, "packed adapter")
         self.tensor = Tensor((size,), self.buffer, 0, "packed adapter")
 
     @classmethod
     async def pack(cls, model: Model, adapter: Adapter) -> PackedAdapter:
         """Return the adapter's matrices packed."""
         packed = cls(model, adapter)
-        device = model.device
+        packed.buffer.allocate()
+        try:
+            await packed.refresh()
+        except BaseException:  # who waits for a reply may give up
+            packed.release()
+            raise
+        return packed
+
+    async def refresh(self) -> None:
+        """Pack the matrices as they are now."""
+        device = self.model.device
         pool = Pool(device, "packing")
         try:
-            plan = await device.build(packed.trace(), pool, "pack the adapter")
+            plan = await device.build(self.trace(), pool, "pack the adapter")
             try:
                 device.submit(plan)
                 await device.finished()
             finally:
                 plan.close()
-        except BaseException:  # who waits for a reply may give up
-            packed.release()
-            raise
         finally:
             pool.close()
-        return packed
 
     def trace(self) -> Trace:
         """Return the dispatches that pack it."""

@@ -1,4 +1,4 @@
-"""The loss over the trained tokens only, in chunks of rows: the full logits never exist."""
+"""The loss over the trained tokens only, and the accuracy, in chunks of rows: the full logits never exist."""
 
 from __future__ import annotations
 
@@ -41,9 +41,11 @@ def _uncap_gradient(trace: Trace, dlogits: Tensor, kept: Tensor, cap: float) -> 
 
 def cross_entropy(
     tape: Tape, x: Tensor, lm_head: Weight | JoinedWeight, rows: Tensor, targets: Tensor, total: Tensor,
-    cap: float = 0.0,
+    cap: float = 0.0, hits: Tensor | None = None,
 ) -> None:  # fmt: skip
     """Add the mean loss of the trained rows to `total` (1) and give x (rows, C) its gradient.
+
+    With `hits` (1), u32, count there in how many of the trained rows the target is what the model holds likeliest.
 
     `rows` and `targets` (u32) hold step.loss_rows entries, the rest is ignored: which rows of x are trained, and the
     token that follows each. Every term is multiplied by step.inv_tokens, so micro-batches add up to the mean over all
@@ -53,6 +55,7 @@ def cross_entropy(
     # A chunk has about as many rows as a large GPU has units: each takes as many invocations as it may.
     constants = (("LANES", tape.device.lanes(min(512, tape.device.limits.max_invocations_per_workgroup))),)
     losses = tape.tensor((max_rows,), "losses")
+    counted = tape.tensor((max_rows,), "hits") if hits is not None else None
     target = tape.grad_target(x) if tape.grad_enabled else None
     if target is not None:
         fill(tape, target[0], 0.0)  # rows that are not trained get no gradient
@@ -72,6 +75,9 @@ def cross_entropy(
                 kept = tape.tensor(logits.shape, "capped logits")
                 copy(tape, logits, kept)
         params = {"rows": count, "columns": lm_head.shape[0], "chunk_start": start}
+        if counted is not None:  # before the gradient takes the logits' place
+            lists = {"step": tape.step, "logits": logits, "targets": targets, "hits": counted}
+            tape.dispatch(kernel("accuracy", "hit", constants), lists, params, (count,), 2.0 * logits.size)
         tensors = {"step": tape.step, "logits": logits, "targets": targets, "losses": losses}
         tape.dispatch(
             kernel("cross_entropy", "forward_backward", constants), tensors, params, (count,), 10.0 * logits.size
@@ -85,3 +91,6 @@ def cross_entropy(
     params = {"rows": max_rows, "columns": 1, "chunk_start": 0}
     tensors = {"step": tape.step, "losses_in": losses, "losses_total": total}
     tape.dispatch(kernel("cross_entropy", "total", constants), tensors, params, (1,), max_rows)
+    if counted is not None and hits is not None:
+        tensors = {"step": tape.step, "hits_in": counted, "hits_total": hits}
+        tape.dispatch(kernel("accuracy", "total", constants), tensors, params, (1,), max_rows)

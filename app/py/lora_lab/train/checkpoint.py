@@ -23,9 +23,12 @@ from ..errors import CheckpointError
 from ..formats import safetensors
 from ..formats.byte_source import FileFormatError
 from ..formats.json_reader import read_json
+from .history import Best, Matrices, ValidationPoint
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)  # that are read; the first has no accuracies, no best adapter and nothing watched
 PARTS = ("adapter", "adamw.m", "adamw.v")
+BEST = "best"
 LOSSES = "losses"
 METADATA, DIGEST = "lora_lab.checkpoint", "lora_lab.digest"
 # Settings that change how a step is computed, not what comes out of it (tests/gpu/test_recompute.py).
@@ -35,14 +38,12 @@ SHARE = 0.01  # of a run's time that checkpoints may cost
 EVERY_S = 30.0  # by time, no oftener than this
 FIRST_COST_S, BYTES_PER_S = 0.02, 100e6  # what the first one is taken to cost, until it was measured
 
-Matrices = dict[str, np.ndarray]
-
 
 @dataclass(frozen=True)
 class RunState:
     """A run after `step` steps: A, B and AdamW's moments of each by PEFT's key, and what it has told so far.
 
-    `losses` (step, 2) float32: loss and gradient norm of every step. `validation`: (step, loss).
+    `losses` (step, 2) float32: loss and gradient norm of every step. `watched`: a listener's own, as JSON takes it.
     """
 
     step: int
@@ -50,7 +51,9 @@ class RunState:
     m: Matrices
     v: Matrices
     losses: np.ndarray
-    validation: tuple[tuple[int, float], ...] = ()
+    validation: tuple[ValidationPoint, ...] = ()
+    best: Best | None = None
+    watched: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,17 @@ def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
     about = {
         "format": FORMAT,
         "step": state.step,
-        "validation": [list(one) for one in state.validation],
+        "validation": [[one.step, one.loss, one.accuracy] for one in state.validation],
+        "best": None if state.best is None else [state.best.step, state.best.loss],
+        "watched": state.watched,
         "identity": asdict(checkpoint.identity),
         "arithmetic": asdict(checkpoint.arithmetic),
         "notes": checkpoint.notes,
     }
     arrays = {f"{part}/{key}": values for part, matrices in zip(PARTS, (state.adapter, state.m, state.v), strict=True)
               for key, values in matrices.items()}  # fmt: skip
+    if state.best is not None:
+        arrays |= {f"{BEST}/{key}": values for key, values in state.best.adapter.items()}
     arrays[LOSSES] = np.asarray(state.losses, np.float32).reshape(-1, 2)
     text = json.dumps(about)
     return safetensors.write(arrays, {METADATA: text, DIGEST: _digest(text, arrays)})
@@ -177,29 +184,51 @@ def check_bytes(data: bytes, name: str) -> tuple[dict[str, Any], Matrices]:
         found = about["format"]
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{name}: the metadata cannot be read: {error}") from error
-    if found != FORMAT:
-        raise CheckpointError(f"{name} is a checkpoint of form {found!r:.40}; this version reads form {FORMAT}")
+    if type(found) is not int or found not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise CheckpointError(f"{name} is a checkpoint of form {found!r:.40}; this version reads forms {known}")
     return about, arrays
 
 
 def read_checkpoint(data: bytes, name: str) -> Checkpoint:
     """Return the checkpoint that a file holds. CheckpointError when it is damaged or none; `name` is the file's."""
     about, arrays = check_bytes(data, name)
-    parts: dict[str, Matrices] = {part: {} for part in PARTS}
+    parts: dict[str, Matrices] = {part: {} for part in (*PARTS, BEST)}
     try:
         losses = arrays.pop(LOSSES)
         for key, values in arrays.items():
             part, _, matrix = key.partition("/")
             parts[part][matrix] = values
-        validation = tuple((int(step), float(loss)) for step, loss in about["validation"])
-        adapter, m, v = parts.values()
-        state = RunState(int(about["step"]), adapter, m, v, losses, validation)
+        adapter, m, v, best_adapter = parts.values()
+        validation, best, watched = _read_history(about, best_adapter)
+        state = RunState(int(about["step"]), adapter, m, v, losses, validation, best, watched)
         if losses.shape != (state.step, 2) or losses.dtype != np.float32:
             raise ValueError(f"losses are {losses.dtype} {losses.shape}; wanted float32 ({state.step}, 2)")
         identity, arithmetic = _made(RunIdentity, about["identity"]), _made(Arithmetic, about["arithmetic"])
         return Checkpoint(identity, arithmetic, state, dict(about["notes"]))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{name} is no checkpoint of this version: {error}") from error
+
+
+def _read_history(
+    about: Mapping[str, Any], best_adapter: Matrices
+) -> tuple[tuple[ValidationPoint, ...], Best | None, dict[str, Any]]:
+    """Return the validations, the best adapter and what was watched, of either form."""
+    if about["format"] == 1:
+        if best_adapter:
+            raise ValueError("form 1 has no best adapter")
+        return tuple(ValidationPoint(int(step), float(loss)) for step, loss in about["validation"]), None, {}
+    points = tuple(
+        ValidationPoint(int(step), float(loss), None if accuracy is None else float(accuracy))
+        for step, loss, accuracy in about["validation"]
+    )
+    if (about["best"] is None) != (not best_adapter):
+        raise ValueError("the best adapter is there, and not of which step it is; or the other way round")
+    best = None
+    if about["best"] is not None:
+        step, loss = about["best"]
+        best = Best(int(step), float(loss), best_adapter)
+    return points, best, dict(about["watched"])
 
 
 def _made(kind: type[Any], values: Any) -> Any:

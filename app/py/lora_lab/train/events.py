@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .checkpoint import RunState
+from .evaluate import perplexity
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,20 @@ class StepDone:
 
 @dataclass(frozen=True)
 class ValidationDone:
-    """The mean loss over the trained tokens of the rows held back, after `step` steps."""
+    """The mean loss over the trained tokens of the rows held back, after `step` steps; 0: before the first.
+
+    `accuracy`: the share of those tokens that the model held to be the likeliest, 0 to 1.
+    """
 
     step: int
     loss: float
     elapsed_ms: float
+    accuracy: float | None = None
+
+    @property
+    def perplexity(self) -> float:
+        """e^loss."""
+        return perplexity(self.loss)
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,32 @@ class CheckpointTaken:
     state: RunState
 
 
-TrainEvent = StepDone | ValidationDone | CheckpointTaken
+@dataclass(frozen=True)
+class SamplesDue:
+    """After `step` steps the model is to be asked what it answers by now: nothing is in flight, and the run waits until
+    the next event is asked for.
+    """
+
+    step: int
+
+
+@dataclass(frozen=True)
+class SampleAnswered:
+    """What the model says to prompt number `index` after `step` steps; `expected` is the data's own answer.
+
+    `is_cut`: the time for it was over. `problem` says instead why there is no answer, and will be none.
+    """
+
+    step: int
+    index: int
+    prompt: str
+    expected: str | None
+    text: str
+    is_cut: bool = False
+    problem: str = ""
+
+
+TrainEvent = StepDone | ValidationDone | CheckpointTaken | SamplesDue | SampleAnswered
 
 
 @dataclass(frozen=True)
@@ -56,3 +91,7 @@ class MemoryReport:
     parts: dict[str, int]
     recomputed_layers: int = 0
     layers: int = 0
+
+    def with_part(self, name: str, size_bytes: int) -> MemoryReport:
+        """Return what the run takes with something beside it."""
+        return replace(self, total_bytes=self.total_bytes + size_bytes, parts={**self.parts, name: size_bytes})

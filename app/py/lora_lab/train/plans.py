@@ -17,11 +17,11 @@ from ..data.tokens.batches import Batch
 from ..data.tokens.packing import Shape
 from ..gpu.device import Device, PipelineKey, Progress, pipeline_keys
 from ..gpu.kernel import Kernel
-from ..gpu.plan import Buffer, Plan, Tensor, Trace, ceil_div, lay_out, params_size_bytes
-from ..gpu.pool import Pool
+from ..gpu.plan import Buffer, Plan, Tensor, Trace, params_size_bytes
+from ..gpu.pool import Pool, pool_sizes
 from ..gpu.recompute import recompute
 from ..model.block import Block, scores_of
-from ..model.lora import ALIGN, Adapter
+from ..model.lora import Adapter
 from ..model.transformer import Model, transformer
 from ..ops.adamw import Moments, Report, adamw, grad_norm, report, slices
 from ..ops.attention import attention
@@ -29,34 +29,12 @@ from ..ops.cross_entropy import cross_entropy
 from ..ops.elementwise import fill
 from ..ops.step import StepBuffer, StepValues
 from ..ops.tape import Tape
+from .batch_inputs import BatchInputs
 
 MAX_PLANS = 12  # built batch shapes kept at once; the one used longest ago goes first
-NORM_OFFSET = 256  # bytes: loss and norm are bound apart, and a binding's offset must be aligned
+NORM_OFFSET, HITS_OFFSET = 256, 512  # bytes: they are bound apart from the loss, and a binding's offset must be aligned
 HALTED_OFFSET, RING_OFFSET = 256, 512  # likewise
 SLOTS = 8  # steps whose loss and norm can be read: more than are ever in flight
-
-
-class BatchInputs:
-    """Where a micro-batch is written: tokens, positions, trained rows and their targets, behind one another.
-
-    One buffer, because every write from a browser's Python costs a tenth of a millisecond, whatever its size.
-    """
-
-    def __init__(self, device: Device, largest: int) -> None:
-        self.stride = ceil_div(largest, ALIGN) * ALIGN
-        self.buffer = device.plan_buffer(4 * 4 * self.stride, "batch")
-        self.host = np.zeros((4, self.stride), np.uint32)
-
-    def view(self, part: int, size: int) -> Tensor:
-        """Return `size` numbers of a part: 0 tokens, 1 positions, 2 trained rows, 3 targets."""
-        label = ("tokens", "positions", "loss rows", "targets")[part]
-        return Tensor((size,), self.buffer, 4 * part * self.stride, label)
-
-    def write(self, *parts: np.ndarray) -> None:
-        """Write all four parts, each no longer than the largest micro-batch."""
-        for row, values in zip(self.host, parts, strict=True):
-            row[: values.size] = values.reshape(-1)
-        self.buffer.device.write(self.buffer, 0, self.host)
 
 
 class TrainPlans:
@@ -74,9 +52,10 @@ class TrainPlans:
         make = self.device.plan_buffer
         self.inputs = BatchInputs(self.device, largest[0] * largest[1])
         self.grads, self.m, self.v = (make(4 * adapter.size, name) for name in ("gradients", "adamw.m", "adamw.v"))
-        self.stats = make(NORM_OFFSET + 4, "loss and norm")
+        self.stats = make(HITS_OFFSET + 4, "loss, norm and hits")
         self.loss = Tensor((1,), self.stats, 0, "loss")
         self.norm = Tensor((1,), self.stats, NORM_OFFSET, "norm")
+        self.hits = Tensor((1,), self.stats, HITS_OFFSET, "hits")  # of a validation; training leaves it alone
         self.reports = make(RING_OFFSET + 8 * SLOTS, "reports")
         self.report = Report(
             ring=Tensor((2 * SLOTS,), self.reports, RING_OFFSET, "ring"),
@@ -90,6 +69,7 @@ class TrainPlans:
         self.update_plan: Plan | None = None
         self.flops = 0.0  # of one replay of the largest shape
         self.recomputed_layers = 0  # known after `sizes`
+        self.pool_sizes: list[int] = []  # in bytes; likewise
         self._largest_trace: Trace | None = None  # of `sizes`
         self._sizes: dict[str, int] | None = None
 
@@ -136,7 +116,8 @@ class TrainPlans:
             return attention(tape, q, k, v, positions, length, heads, kv_heads, longest=longest, scores=scores)
 
         hidden = transformer(tape, model, tokens, positions, self.table, attend, pairs)
-        cross_entropy(tape, hidden, model.lm_head, rows, targets, self.loss, config.logit_softcap)
+        hits = None if grad_enabled else self.hits
+        cross_entropy(tape, hidden, model.lm_head, rows, targets, self.loss, config.logit_softcap, hits)
         tape.backward()
         return tape
 
@@ -185,6 +166,7 @@ class TrainPlans:
         params = sum(params_size_bytes(trace, align) for trace in traces)
         inputs = self.inputs.buffer.size_bytes + self.stats.size_bytes + self.reports.size_bytes
         table = self.table.buffer.size_bytes
+        self.pool_sizes = pool_sizes(traces)
         return {
             "activations": activations,
             "adapter": self.adapter.buffer.size_bytes,
@@ -203,7 +185,7 @@ class TrainPlans:
         @cache
         def tried(count: int) -> tuple[Trace, int]:
             batch = recompute(full, full.blocks, count) if count else full
-            return batch, _pool_bytes([batch, *small])
+            return batch, sum(pool_sizes([batch, *small]))
 
         if self.config.recompute == "auto":
             count = 0
@@ -287,6 +269,16 @@ class TrainPlans:
         self._built.move_to_end(key)
         return self._built[key]
 
+    async def forward(self, batch: Batch, grad_enabled: bool, values: StepValues, trained_tokens: int) -> None:
+        """Give the GPU one micro-batch of a mean over `trained_tokens`."""
+        plan = await self.batch_plan((batch.tokens.shape[0], batch.tokens.shape[1]), grad_enabled)
+        values.inv_tokens, values.loss_rows = 1 / max(1, trained_tokens), self.write_batch(batch)
+        self.set_step(values)
+        if plan.replayed:
+            self.device.submit(plan)
+        else:
+            await self.device.submit_measured(plan)
+
     def write_batch(self, batch: Batch) -> int:
         """Write a micro-batch's tokens and which of its rows are trained; return the number of those."""
         trained = np.flatnonzero(batch.weights.reshape(-1) > 0)
@@ -295,6 +287,17 @@ class TrainPlans:
 
     def set_step(self, values: StepValues) -> None:
         self.step.write(values)
+
+    def begin_evaluation(self) -> None:
+        """Set loss and hits to zero. The hits by hand, so that a training step need not do it."""
+        assert self.zero_plan is not None
+        self.device.submit(self.zero_plan)
+        self.device.write(self.stats, HITS_OFFSET, np.zeros(1, np.uint32))
+
+    async def read_evaluation(self) -> tuple[float, int]:
+        """Return loss and hits since then."""
+        raw = await self.device.read(self.stats, 0, HITS_OFFSET + 4)
+        return float(np.frombuffer(raw, np.float32, 1)[0]), int(np.frombuffer(raw, np.uint32, 1, HITS_OFFSET)[0])
 
     def submit_update(self) -> Awaitable[bytes]:
         """Change the adapter by its gradients; return, to be awaited later, the ring.
@@ -340,11 +343,3 @@ def _with_layers(model: Model, layers: Sequence[int]) -> Model:
 
 def _traced_settings(config: TrainConfig) -> tuple:
     return config.recompute, config.activation_budget_bytes
-
-
-def _pool_bytes(traces: list[Trace]) -> int:
-    """Return what a pool that serves all these traces takes."""
-    sizes: list[int] = []
-    for trace in traces:
-        sizes = lay_out(trace, sizes).sizes
-    return sum(sizes)

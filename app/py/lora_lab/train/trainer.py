@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from ..config import TrainConfig
 from ..data.tokens.batches import Batch, Example
 from ..data.tokens.examples import input_lengths
-from ..data.tokens.packing import Layout, Shape
+from ..data.tokens.packing import Layout
 from ..errors import DatasetError, LoraLabError
 from ..gpu.device import Progress
 from ..gpu.plan import Tensor
@@ -26,17 +25,18 @@ from ..ops.step import StepValues
 from ..settings import MOST_STEPS
 from .checkpoint import CheckpointTimes, RunState
 from .divergence import Divergence
-from .events import CheckpointTaken, MemoryReport, StepDone, TrainEvent, ValidationDone
+from .evaluate import Evaluated, evaluate
+from .events import CheckpointTaken, MemoryReport, SamplesDue, StepDone, TrainEvent, ValidationDone
+from .history import Best, History, ValidationPoint
 from .plans import NORM_OFFSET, SLOTS, TrainPlans
+from .sample_times import SampleTimes
 from .schedule import learning_rate, run_layout, step_rows, total_steps
 from .step_times import StepTimes
+from .steps import PlannedStep, StepInFlight
 
 VALIDATIONS = 10  # of a run, besides the one at its end
 AHEAD_BELOW_MS = 250.0  # slower steps wait for one another: little is hidden, and a stop comes sooner
 AHEAD_STEPS, AHEAD_SHAPES = 500, 6  # steps looked at for the shapes whose kernels are compiled ahead
-# Of a validation so many micro-batches are given to the GPU at once, or what it does in about that time; when a stop is
-# asked for it may go on so long.
-VALIDATED_AT_ONCE, VALIDATED_AT_ONCE_S, STOPPED_VALIDATION_S = 16, 0.25, 10.0
 
 
 class Trainer:
@@ -63,7 +63,9 @@ class Trainer:
             raise LoraLabError(f"the run would have {self.total_steps:,} steps; {MOST_STEPS:,} at most can be done")
         self.steps_done = 0
         self.losses = array("f")  # loss and gradient norm of every step, one after the other
-        self.validation_losses: list[tuple[int, float]] = []
+        self.history = History()  # of the validations
+        self.watched: dict[str, Any] = {}  # what a listener keeps with the run's state, as JSON takes it
+        self.stopped_early = False  # because the validation loss fell no more
         self._stop_asked_s = math.inf  # when it was
         self._pauses = False
         self.layout = layout or run_layout(self.examples, self.validation, config)
@@ -107,8 +109,19 @@ class Trainer:
         self._stop_asked_s = min(self._stop_asked_s, time.perf_counter())
 
     @property
-    def _stop(self) -> bool:
+    def stop_asked(self) -> bool:
+        """Whether the run is to end, or to be paused, before its last step."""
         return self._stop_asked_s < math.inf
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of the run is left to do."""
+        return self.stopped_early or self.steps_done == self.total_steps
+
+    @property
+    def validation_losses(self) -> list[tuple[int, float]]:
+        """(step, loss) of every validation that belongs to the run."""
+        return self.history.losses
 
     def pause(self) -> None:
         """Stop, to go on later: nothing is measured on the way that the whole run would not measure."""
@@ -122,14 +135,15 @@ class Trainer:
         flat = [await download(Tensor((size,), buffer, 0, buffer.label)) for buffer in buffers]
         adapter, m, v = map(self.adapter.split, flat)
         losses = np.array(self.losses, np.float32).reshape(-1, 2)
-        return RunState(self.steps_done, adapter, m, v, losses, tuple(self.validation_losses))
+        points, best = tuple(self.history.points), self.history.best
+        return RunState(self.steps_done, adapter, m, v, losses, points, best, dict(self.watched))
 
     def restore(self, state: RunState) -> None:
         """Take the run to where it was; then `run` does the steps that follow. After `prepare`, on any device.
 
         Raises AdapterError where the state is no such run's.
         """
-        for matrices in (state.adapter, state.m, state.v):
+        for matrices in (state.adapter, state.m, state.v, *([state.best.adapter] if state.best else [])):
             self.adapter.check(matrices)
         if not 0 <= state.step <= self.total_steps:
             raise LoraLabError(f"the state is of step {state.step:,}; this run has {self.total_steps:,}")
@@ -138,14 +152,19 @@ class Trainer:
             self.plans.device.write(buffer, 0, self.adapter.join(matrices))
         self.steps_done = state.step
         self.losses = array("f", np.asarray(state.losses, np.float32).tobytes())
-        self.validation_losses = list(state.validation)
+        self.history.restore(state.validation, state.best)
+        self.watched = dict(state.watched)
 
-    async def run(self, checkpoints: CheckpointTimes | None = None) -> AsyncGenerator[TrainEvent, None]:
-        """Train, yielding a StepDone for each step and a ValidationDone now and then.
+    async def run(
+        self, checkpoints: CheckpointTimes | None = None, samples: SampleTimes | None = None, patience: int = 0,
+        *, from_start: bool = False,
+    ) -> AsyncGenerator[TrainEvent, None]:  # fmt: skip
+        """Train, yielding a StepDone for each step and a ValidationDone now and then, with `from_start` at once too.
 
         With `checkpoints`, a CheckpointTaken whenever one is due, and where the run is stopped or paused before its
-        end. Raises DivergedError when the loss is no longer a number, the adapter then holding the last good step, and
-        when nothing is learned any more.
+        end; with `samples`, a SamplesDue whenever the model is to be asked. Ends early once the validation loss has
+        fallen no more for `patience` validations (0: never). Raises DivergedError when the loss is no longer a number,
+        the adapter then holding the last good step, and when nothing is learned any more.
         """
         rows = islice(step_rows(len(self.examples), self.config), self.steps_done, None)
         every = max(1, self.total_steps // VALIDATIONS)
@@ -154,16 +173,24 @@ class Trainer:
         submitted, times = self.steps_done, StepTimes()
         if checkpoints is not None:
             checkpoints.begin(self.steps_done)
-        if self._misses_validation(every) and (held_loss := await self._validate_and_keep()) is not None:
-            yield ValidationDone(self.steps_done, held_loss, times.skip() * 1e3)
+        if samples is not None:
+            samples.begin()
+        if self._misses_validation(every, from_start) and (held := await self._validate_and_keep()) is not None:
+            yield _told(held, times.skip() * 1e3)
+        # Where it goes on from a pause too: those of that step were left out, for whoever paused did not want to wait.
+        if samples is not None and not self.stop_asked and samples.is_due(self.steps_done, self.total_steps):
+            yield SamplesDue(self.steps_done)
+            samples.taken(self.steps_done, times.skip())
         try:
-            while in_flight or (submitted < self.total_steps and not self._stop):
-                # While the GPU works on one step the next is written and encoded, but not across a validation or a
-                # checkpoint: they need the adapter as it is after their step.
+            while in_flight or (submitted < self.total_steps and not self.stop_asked and not self.stopped_early):
+                # While the GPU works on one step the next is written and encoded, but not across a validation, a
+                # checkpoint or samples: they need the adapter as it is after their step.
                 ahead = 2 if times.last_ms is not None and times.last_ms < AHEAD_BELOW_MS else 1
                 needs_all = bool(self.validation) and submitted % every == 0
-                waits = bool(in_flight) and (needs_all or (checkpoints is not None and checkpoints.is_due(submitted)))
-                if len(in_flight) < ahead and submitted < self.total_steps and not self._stop and not waits:
+                needs_all = needs_all or (checkpoints is not None and checkpoints.is_due(submitted))
+                needs_all = needs_all or (samples is not None and samples.is_due(submitted, self.total_steps))
+                waits = bool(in_flight) and needs_all
+                if len(in_flight) < ahead and submitted < self.total_steps and not self.stop_asked and not waits:
                     batches = [self.make_batch(micro) for micro in next(rows)]
                     in_flight.append(await self.submit_step(batches, submitted))
                     times.spend(submitted)
@@ -182,33 +209,58 @@ class Trainer:
                     eta_ms=times.eta_ms(self.total_steps - self.steps_done),
                 )  # fmt: skip
                 is_regular = self.steps_done == self.total_steps or self.steps_done % every == 0
-                is_last = not in_flight and self._stop and not self._pauses
+                is_last = not in_flight and self.stop_asked and not self._pauses
                 if self.validation and (is_regular or is_last):
-                    held_loss = await (self._validate_and_keep() if is_regular else self.validate())
+                    held = await (self._validate_and_keep() if is_regular else self._validate_at_the_end())
                     elapsed_ms = times.skip() * 1e3
-                    if held_loss is not None:
-                        yield ValidationDone(self.steps_done, held_loss, elapsed_ms)
-                is_whole = not in_flight and self.steps_done < self.total_steps
+                    if held is not None:
+                        yield _told(held, elapsed_ms)
+                    is_over = is_regular and self.history.is_over(patience)
+                    self.stopped_early = is_over and self.steps_done < self.total_steps
+                is_whole = not in_flight and not self.is_complete
+                asks = samples is not None and not in_flight and not self.stop_asked
+                end = self.steps_done if self.stopped_early else self.total_steps
+                if samples is not None and asks and samples.is_due(self.steps_done, end):
+                    yield SamplesDue(self.steps_done)
+                    samples.taken(self.steps_done, times.skip())
                 if checkpoints is not None and is_whole and checkpoints.is_due(self.steps_done):
                     yield CheckpointTaken(await self.state())
                     checkpoints.taken(self.steps_done, times.skip())
             # Not in the loop: a stop may come at any moment, from another thread too.
-            if checkpoints is not None and checkpoints.is_missing(self.steps_done, self.total_steps, self._pauses):
+            is_missing = checkpoints is not None and not self.is_complete
+            if checkpoints is not None and is_missing and checkpoints.is_missing(
+                self.steps_done, self.total_steps, self._pauses
+            ):  # fmt: skip
                 yield CheckpointTaken(await self.state())
         finally:
             for step in in_flight:
                 await step.result()
 
-    def _misses_validation(self, every: int) -> bool:
-        """Whether the run was taken to a step whose validation had been given up."""
-        is_due = bool(self.validation) and 0 < self.steps_done < self.total_steps and self.steps_done % every == 0
-        return is_due and (not self.validation_losses or self.validation_losses[-1][0] < self.steps_done)
+    def _misses_validation(self, every: int, from_start: bool) -> bool:
+        """Whether the run stands at a step whose validation was given up, or at its beginning."""
+        step, points = self.steps_done, self.history.points
+        if not self.validation or (points and points[-1].step >= step):
+            return False
+        return from_start if step == 0 else step < self.total_steps and step % every == 0
 
-    async def _validate_and_keep(self) -> float | None:
-        loss = await self.validate()
-        if loss is not None:
-            self.validation_losses.append((self.steps_done, loss))
-        return loss
+    async def _validate_and_keep(self) -> ValidationPoint | None:
+        """Do a validation that belongs to the run; keep the adapter where it is the best so far."""
+        found = await self.validate()
+        if found is None:
+            return None
+        history, step = self.history, self.steps_done
+        history.points.append(point := ValidationPoint(step, found.loss, found.accuracy))
+        if history.newest_is_lowest():
+            flat = await self.plans.device.download(self.adapter.params)
+            history.best = Best(step, found.loss, self.adapter.split(flat))
+        return point
+
+    async def _validate_at_the_end(self) -> ValidationPoint | None:
+        """Do the validation of a stop, which a run that goes on does not have."""
+        if (found := await self.validate()) is None:
+            return None
+        self.history.final = ValidationPoint(self.steps_done, found.loss, found.accuracy)
+        return self.history.final
 
     def make_batch(self, indices: Sequence[int]) -> Batch:
         """Return a micro-batch of these rows, laid out as the run's are."""
@@ -250,45 +302,15 @@ class Trainer:
         values = values or StepValues()
         total = sum(batch.trained_tokens for batch in batches)
         for batch in batches:
-            await self._forward(batch, True, values, total)
+            await plans.forward(batch, True, values, total)
 
-    async def validate(self, groups: Sequence[Sequence[Example]] | None = None) -> float | None:
-        """Return the mean loss over the trained tokens of the rows held back, or of these micro-batches.
+    async def validate(self, groups: Sequence[Sequence[Example]] | None = None) -> Evaluated | None:
+        """Measure the rows held back, or these micro-batches.
 
         None when it was given up, because a stop was asked for and it goes on for long.
         """
         groups = self.layout.groups(self.validation) if groups is None else groups
-        total = sum(example.trained_tokens for group in groups for example in group)
-        device, values = self.plans.device, StepValues()
-        assert self.plans.zero_plan is not None
-        device.submit(self.plans.zero_plan)
-        begun = since = time.perf_counter()
-        at_once, waiting = 1, 0
-        for group in groups:
-            await self._forward(self.layout.make_batch(group), False, values, total)
-            waiting += 1
-            if waiting < at_once:
-                continue
-            await device.finished()
-            await asyncio.sleep(0)  # let a stop in
-            now = time.perf_counter()
-            if now - max(begun, self._stop_asked_s) > STOPPED_VALIDATION_S:
-                return None
-            per_batch_s = max(1e-6, (now - since) / waiting)
-            at_once = max(1, min(VALIDATED_AT_ONCE, int(VALIDATED_AT_ONCE_S / per_batch_s)))
-            since, waiting = now, 0
-        return (await self._read_stats())[0]
-
-    async def _forward(self, batch: Batch, grad_enabled: bool, values: StepValues, trained_tokens: int) -> None:
-        """Give the GPU one micro-batch of a mean over `trained_tokens`."""
-        plans = self.plans
-        plan = await plans.batch_plan((batch.tokens.shape[0], batch.tokens.shape[1]), grad_enabled)
-        values.inv_tokens, values.loss_rows = 1 / max(1, trained_tokens), plans.write_batch(batch)
-        plans.set_step(values)
-        if plan.replayed:
-            plans.device.submit(plan)
-        else:
-            await plans.device.submit_measured(plan)
+        return await evaluate(self.plans, self.layout, groups, lambda: self._stop_asked_s)
 
     async def _read_stats(self) -> tuple[float, float]:
         raw = await self.plans.device.read(self.plans.stats, 0, NORM_OFFSET + 4)
@@ -300,30 +322,8 @@ class Trainer:
         self.plans.close()
 
 
-@dataclass(frozen=True)
-class PlannedStep:
-    """A step to come: the row numbers of its micro-batches, their shapes, and its tokens that are no padding."""
-
-    rows: list[list[int]]
-    shapes: list[Shape]
-    tokens: int
-
-
-@dataclass(frozen=True)
-class StepInFlight:
-    """A step that the GPU has been given; what it was made of, and where its loss will come from."""
-
-    index: int
-    learning_rate: float
-    trained_tokens: int
-    tokens: int
-    reading: Awaitable[bytes]
-
-    async def result(self) -> tuple[float, float]:
-        """Wait for the step; return its loss and gradient norm."""
-        ring = np.frombuffer(await self.reading, np.float32)
-        at = 2 * (self.index % SLOTS)
-        return float(ring[at]), float(ring[at + 1])
+def _told(point: ValidationPoint, elapsed_ms: float) -> ValidationDone:
+    return ValidationDone(point.step, point.loss, elapsed_ms, point.accuracy)
 
 
 def _check(config: TrainConfig) -> None:

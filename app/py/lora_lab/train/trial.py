@@ -8,7 +8,8 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from .trainer import VALIDATIONS, PlannedStep, Trainer
+from .steps import PlannedStep
+from .trainer import VALIDATIONS, Trainer
 
 BUDGET_S = 1.2  # of measured steps, after those that warm up
 SAMPLED_STEPS = 2000  # of the run, from its beginning, that the measured ones stand for
@@ -30,9 +31,9 @@ class RunTime:
         return 1e3 * self.tokens_per_step / self.step_ms
 
     def total_ms(self, steps: int) -> float:
-        """Return the time of a run of so many steps, with its validations."""
+        """Return the time of a run of so many steps, with its validations, one of them before the first step."""
         every = max(1, steps // VALIDATIONS)
-        return steps * self.step_ms + -(-steps // every) * self.validation_ms
+        return steps * self.step_ms + (1 + -(-steps // every)) * self.validation_ms
 
 
 async def measure_run(trainer: Trainer) -> RunTime:

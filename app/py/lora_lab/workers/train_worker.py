@@ -21,6 +21,7 @@ from lora_lab.workers.services.run_table import RunTable
 from lora_lab.workers.services.runs import Runs
 from lora_lab.workers.services.stores import Stores
 from lora_lab.workers.services.trials import Trials
+from lora_lab.workers.services.watching import Watching
 from lora_lab.workers.wire.dispatch import Dispatcher, Host
 from lora_lab.workers.wire.host import serve
 
@@ -39,9 +40,11 @@ class TrainWorker:
         self.plans = Plans(host, self.gpu, self.models, self.datasets, self.times, self.answer)
         self.trials = Trials(host, self.models, self.datasets, self.plans, self.times)
         self.checkpoints = Checkpoints(host, self.stores)
+        self.watching = Watching(host, self.models)
         self.runs = Runs(
-            host, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans, self.checkpoints
-        )
+            host, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans, self.checkpoints,
+            self.watching,
+        )  # fmt: skip
         self.hub = Hub(host, self.gpu, self.stores, self.models, self.datasets, self.runs)
         self.candidates = Candidates(host, self.gpu, self.datasets, self.runs)
         self.run_table = RunTable(host, self.stores, self.models, self.datasets)
@@ -54,7 +57,8 @@ class TrainWorker:
 
         # Runs before trials: a second press on Train is dropped before a trial makes room for it.
         services: list[object] = [self.models, self.adapters, self.datasets, self.rows, self.plans, self.runs]
-        services += [self.trials, self.checkpoints, self.hub, self.candidates, self.run_table, Alive(host)]
+        services += [self.trials, self.checkpoints, self.watching, self.hub, self.candidates, self.run_table]
+        services += [Alive(host)]
         self._dispatcher = Dispatcher(host, services)
 
     async def begin(self) -> None:

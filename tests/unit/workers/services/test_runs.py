@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from lora_lab.config import TrainConfig
 from lora_lab.data.tokens.chat_formats import CHATML, PLAIN
 from lora_lab.errors import DeviceError, KernelError, LoraLabError, OutOfMemoryError
-from lora_lab.train import CheckpointTaken, CheckpointTimes, RunState, StepDone, ValidationDone
+from lora_lab.train import CheckpointTaken, CheckpointTimes, History, RunState, SampleTimes, StepDone, ValidationDone
 from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
     Command,
@@ -29,8 +30,10 @@ from lora_lab.workers.protocol import (
     TrainingStep,
     ValidationLoss,
 )
+from lora_lab.workers.services import results as result_service
 from lora_lab.workers.services import runs as run_service
 from lora_lab.workers.services.runs import NOTHING_LEARNED, Runs
+from lora_lab.workers.services.watching import Watching
 from lora_lab.workers.wire.dispatch import Dispatcher
 from tests.unit.workers.helpers import SETTINGS, Page
 from tests.unit.workers.services.helpers import (
@@ -45,7 +48,7 @@ from tests.unit.workers.services.helpers import (
     split_of,
 )
 
-START = StartTraining(SETTINGS)
+START = StartTraining(replace(SETTINGS, sample_every=0))  # what answers take a GPU for: tests/gpu/test_watch.py
 
 
 class FakeTrainer:
@@ -55,10 +58,11 @@ class FakeTrainer:
         self.steps_done, self.total_steps, self.good = 0, 4, good
         self.memory = SimpleNamespace(recomputed_layers=1, parts={"adapter": 64})
         self.adapter, self.size = self, 16
-        self.config, self.model = TrainConfig(), SimpleNamespace(device=fake_device())
         self._stop = False
         self.losses: list[float] = []
-        self.validation_losses: list[tuple[int, float]] = []
+        self.history, self.watched, self.config = History(), {}, TrainConfig(steps=4)
+        self.model = SimpleNamespace(config=SimpleNamespace(vocab_size=384), device=fake_device())
+        self.stopped_early, self.asked_for = False, {}
 
     async def to_tensors(self) -> dict:
         return {}
@@ -66,14 +70,17 @@ class FakeTrainer:
     def stop(self) -> None:
         self._stop = True
 
-    async def run(self, checkpoints: CheckpointTimes) -> AsyncIterator[StepDone | ValidationDone]:
+    async def run(
+        self, checkpoints: CheckpointTimes, samples: SampleTimes, patience: int, *, from_start: bool
+    ) -> AsyncIterator[StepDone | ValidationDone]:
+        self.asked_for = {"patience": patience, "from start": from_start}
         while self.steps_done < self.total_steps and not self._stop:
             if self.steps_done == self.good:
                 raise LoraLabError("the loss is no number")
             self.steps_done += 1
             self.losses.extend((3.0 / self.steps_done, 1.0))
             yield StepDone(self.steps_done, 4, 3.0 / self.steps_done, 1.0, 1e-3, 10, 12, 100.0, 1.0, 1.0)
-        yield ValidationDone(self.steps_done, 2.0, 5.0)
+        yield ValidationDone(self.steps_done, 2.0, 5.0, 0.25)
 
 
 class FakePlans:
@@ -127,6 +134,7 @@ class Desk:
         self.datasets = FakeDatasets(FakeDataset(split_of(20)))
         self.runs = Runs(
             self.page, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans, FakeCheckpoints(),
+            Watching(self.page, self.models),
         )  # fmt: skip
         self.info = fake_device().info  # it is the device, too
         self.gone, self.next_trainer, self.plainer = False, None, [False]
@@ -159,7 +167,7 @@ At = Callable[[Callable[[Desk], Awaitable[None]]], Page]
 
 @pytest.fixture
 def at_desk(monkeypatch: pytest.MonkeyPatch, opened: OpenedModel) -> At:
-    monkeypatch.setattr(run_service, "write_adapter", lambda *_: adapter_files(opened))
+    monkeypatch.setattr(result_service, "write_adapter", lambda *_: adapter_files(opened))
 
     def start(work: Callable[[Desk], Awaitable[None]]) -> Page:
         async def main() -> Page:
@@ -186,7 +194,7 @@ def test_a_run_is_told_from_the_press_to_the_end_and_kept(at_desk: At) -> None:
 
     page = at_desk(work)
     assert [event.step for event in page.all(TrainingStep)] == [1, 2, 3, 4]
-    assert page.all(ValidationLoss) == [ValidationLoss(4, 2.0)] and page.all(Failed) == []
+    assert page.all(ValidationLoss) == [ValidationLoss(4, 2.0, math.exp(2.0), 0.25)] and page.all(Failed) == []
     done = page.events[-1]
     assert isinstance(done, TrainingDone) and not done.stopped and page.all(Storage) == [Storage(True)]
     assert done.adapter.loss_curve == ((1, 3.0), (2, 1.5), (3, 1.0), (4, 0.75)) and done.adapter.final_loss == 0.75
@@ -199,13 +207,13 @@ def test_the_format_that_was_learned_goes_along_where_it_is_not_the_models_own(
     at_desk: At, monkeypatch: pytest.MonkeyPatch, opened_base: OpenedModel, base: bool, chat_format: str
 ) -> None:
     written: list[str | None] = []
-    plain = run_service.write_adapter
-    monkeypatch.setattr(run_service, "write_adapter", lambda *given: (written.append(given[4]), plain(*given))[1])
+    plain = result_service.write_adapter
+    monkeypatch.setattr(result_service, "write_adapter", lambda *given: (written.append(given[4]), plain(*given))[1])
 
     async def work(desk: Desk) -> None:
         if base:
             desk.models.model = opened_base
-        await desk.send(replace(START, settings=replace(SETTINGS, chat_format=chat_format)))
+        await desk.send(replace(START, settings=replace(START.settings, chat_format=chat_format)))
 
     done = at_desk(work).last(TrainingDone)
     wanted = PLAIN if chat_format == "plain" else CHATML
@@ -339,7 +347,7 @@ class LosingTrainer(FakeTrainer):
         super().__init__(good)
         self.desk = desk
 
-    async def run(self, checkpoints: CheckpointTimes) -> AsyncIterator[Any]:
+    async def run(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
         async for event in self.steps():
             yield event
 

@@ -11,11 +11,12 @@ import numpy as np
 from lora_lab.data import Dataset, EncodedTable, Examples, RowTable, encode_rows
 from lora_lab.data.dataset import Rows
 from lora_lab.data.rows.overlap import Overlap
-from lora_lab.data.rows.schema import Conversation, Row
+from lora_lab.data.rows.schema import Row
 from lora_lab.data.tokens.batches import split_indices
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.evaluation.neutral import Encoded, encode_neutral, mix_in, neutral_rows
+from lora_lab.evaluation.prompts import NUM_PROMPTS, Prompt, choose_prompts
 from lora_lab.settings import (
     ALPHA,
     BATCH,
@@ -33,7 +34,6 @@ from lora_lab.workers.protocol import ChatMessage, Probe, TrainSettings
 
 # Tokens of a row that are kept on reading: longer settings are not offered.
 READ_LENGTH = int(MAX_LENGTH.form_bounds.most)
-NUM_PROBES = 3
 VALIDATION_MIN_ROWS = 50
 VALIDATION_FRACTION = 0.1
 VALIDATION_MAX_ROWS = 100  # they are gone through ten times in a run
@@ -315,16 +315,8 @@ class OpenDataset:
     def choose_probes(self, split: Split) -> tuple[Probe, ...]:
         """Return the validation card's questions: a sample's own, else rows held back, else rows trained on."""
         if self.probes:
-            return self.probes[:NUM_PROBES]
-        found: list[Probe] = []
-        for rows in (_spread(split.held_rows, 10 * NUM_PROBES), _spread(split.trained_rows, 3 * NUM_PROBES)):
-            for row in rows:
-                probe = _probe(row)
-                if probe is not None and all(probe.prompt != other.prompt for other in found):
-                    found.append(probe)
-                if len(found) == NUM_PROBES:
-                    return tuple(found)
-        return tuple(found)
+            return self.probes[:NUM_PROMPTS]
+        return tuple(map(as_probe, choose_prompts(split.held_rows, split.trained_rows)))
 
 
 def _rows(cut: Dataset, indices: np.ndarray) -> Sequence[Row]:
@@ -339,19 +331,12 @@ def _sample_probes(about: dict[str, Any]) -> tuple[Probe, ...]:
     )
 
 
-def _probe(row: Row) -> Probe | None:
-    """Return a conversation's last question with what came before it, and the answer that the data gives."""
-    if not isinstance(row, Conversation):
-        return None
-    last = max((i for i, message in enumerate(row.messages) if message.role == "assistant"), default=0)
-    before = row.messages[:last]
-    if not before or before[-1].role != "user":
-        return None
-    messages = tuple(ChatMessage(message.role, message.content) for message in before)
-    return Probe(before[-1].content, messages, row.messages[last].content)
+def as_probe(prompt: Prompt) -> Probe:
+    """Return a question as the page takes it."""
+    messages = tuple(ChatMessage(role, content) for role, content in prompt.messages)
+    return Probe(prompt.prompt, messages, prompt.expected)
 
 
-def _spread(rows: Sequence[Row], count: int) -> list[Row]:
-    """Return up to `count` rows, evenly spread."""
-    step = max(1, len(rows) // count)
-    return [rows[index] for index in range(0, len(rows), step)[:count]]
+def as_prompt(probe: Probe) -> Prompt:
+    """The inverse of as_probe."""
+    return Prompt(probe.prompt, tuple((one.role, one.content) for one in probe.messages), probe.reference)

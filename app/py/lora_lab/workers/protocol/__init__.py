@@ -7,7 +7,7 @@ JavaScript `Blob` or `File` (typed `Any` here; handed on by reference, never cop
     page -> train worker    OpenModel, LookAtRepository, ReadDataset, PlanTraining, StartTraining, PauseTraining,
                             adapters ...
     page -> chat worker     OpenModel, ReleaseModel, ApplyAdapter, Reply, StopReply, Compare
-    worker -> page          events.py, and the events in datasets.py and hub.py
+    worker -> page          events.py, and the events in datasets.py, hub.py and watching.py
 
 The trained adapter travels train worker -> page (`AdapterFiles`) -> chat worker (`ApplyAdapter`): the page only hands
 it on. Before Python runs, worker.js itself may post `boot`, `phase` and `fatal`; they stand here so that the list is
@@ -16,7 +16,7 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import commands, datasets, events, hub, run_table
+from lora_lab.workers.protocol import commands, datasets, events, hub, run_table, watching
 from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     CheckModel,
@@ -149,11 +149,20 @@ from lora_lab.workers.protocol.run_table import (
     ShareSettings,
     TakeSettings,
 )
+from lora_lab.workers.protocol.watching import (
+    RunVerdict,
+    SampleAnswered,
+    SamplePrompts,
+    SetSamplePrompts,
+    TrainingVerdict,
+)
 
 COMMANDS: tuple[type[Command], ...] = (
-    *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS,
+    *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS, *watching.COMMANDS,
 )  # fmt: skip
-EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS)
+EVENTS: tuple[type[Event], ...] = (
+    *events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS, *watching.EVENTS,
+)  # fmt: skip
 
 __all__ = [
     "COMMANDS",
@@ -247,11 +256,15 @@ __all__ = [
     "RowShown",
     "RunList",
     "RunRow",
+    "RunVerdict",
     "RunsCompared",
     "SampleAnswer",
+    "SampleAnswered",
+    "SamplePrompts",
     "Sampling",
     "SaveCleaned",
     "SaveSampleAnswers",
+    "SetSamplePrompts",
     "SettingDifference",
     "SettingsShared",
     "SettingsTaken",
@@ -274,6 +287,7 @@ __all__ = [
     "TrainingState",
     "TrainingStep",
     "TrainingTimed",
+    "TrainingVerdict",
     "ValidationLoss",
     "ValidationPart",
     "WakeModel",

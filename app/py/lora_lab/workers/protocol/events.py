@@ -19,6 +19,7 @@ from lora_lab.workers.protocol.parts import (
     TrainPhase,
     Where,
 )
+from lora_lab.workers.protocol.watching import RunVerdict
 
 
 @dataclass(frozen=True)
@@ -251,10 +252,15 @@ class TrainingStep(Event):
 
 @dataclass(frozen=True)
 class ValidationLoss(Event):
-    """The loss on the held-out rows after `step` steps."""
+    """The held-out rows after `step` steps; 0: before the first.
+
+    `perplexity` is e^loss. `accuracy`: the share of their trained tokens that the model held likeliest, 0 to 1.
+    """
 
     step: int
     loss: float
+    perplexity: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -281,7 +287,7 @@ class StoppedRun(Event):
 
 @dataclass(frozen=True)
 class TrainingResumed(Event):
-    """A run goes on after `step` of its steps; its losses so far as (step, loss).
+    """A run goes on after `step` of its steps; its losses and accuracies so far as (step, value).
 
     `differs`: what computes it now and did not before, so that it goes on otherwise in the last bits; "": nothing.
     """
@@ -291,15 +297,28 @@ class TrainingResumed(Event):
     loss_curve: tuple[tuple[float, float], ...]
     validation_curve: tuple[tuple[float, float], ...]
     differs: str = ""
+    accuracy_curve: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingDone(Event):
-    """A run ended and its adapter is kept. `probes` are the validation card's questions."""
+    """A run ended and its adapter is kept. `probes` are the validation card's questions.
+
+    `adapter` is the `kept` one, of step `kept_step`; `other` is the last one where the best is kept, or the other way
+    round, None where they are the same. `verdict`: what is wrong with the run, None for nothing.
+    `stopped_early`: the validation loss fell no more. `sample_share`: of the run's time, what answers took.
+    """
 
     adapter: AdapterInfo
     stopped: bool
     probes: tuple[Probe, ...]
+    other: AdapterInfo | None = None
+    kept: str = "last"  # or best
+    kept_step: int = 0
+    best_step: int | None = None
+    stopped_early: bool = False
+    verdict: RunVerdict | None = None
+    sample_share: float = 0.0
 
 
 @dataclass(frozen=True)

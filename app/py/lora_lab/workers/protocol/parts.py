@@ -50,6 +50,9 @@ class TrainSettings:
     on_long: str = settings.ON_LONG.default  # or drop: what becomes of a row longer than max_length
     chat_format: str = settings.CHAT_FORMAT.default  # or plain, chatml, family: for a model without a template
     checkpoint_every: int | None = settings.CHECKPOINT_EVERY.default  # steps; None: by time; 0: none are kept
+    sample_every: int | None = settings.SAMPLE_EVERY.default  # steps; None: as often as costs 5 %; 0: nothing is asked
+    keep: str = settings.KEEP.default  # or last: which adapter is given out, where rows are held back
+    patience: int = settings.PATIENCE.default  # validations without a lower loss, after which the run ends; 0: never
     mix_neutral: float = settings.MIX_NEUTRAL.default  # share of the rows of a pass that come with the program
     neutral: str = settings.NEUTRAL.default  # or on, off: whether it is measured what else changed
 

@@ -31,6 +31,8 @@ def _smaller(settings: TrainSettings) -> list[tuple[str, TrainSettings]]:
         found.append(("Save memory switched on", replace(settings, save_memory=True)))
     if settings.rows_at_once != 1 and settings.batch > 1:
         found.append(("Rows at once set to 1", replace(settings, rows_at_once=1)))
+    if settings.sample_every != 0:
+        found.append(("No answers while it learns", replace(settings, sample_every=0)))
     if settings.rank > 1:
         half = settings.rank // 2
         found.append((f"Rank {half} in place of {settings.rank}", replace(settings, rank=half)))

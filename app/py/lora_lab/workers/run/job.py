@@ -9,8 +9,8 @@ from typing import Any
 from lora_lab.data.tokens.examples import Examples
 from lora_lab.errors import CheckpointError
 from lora_lab.evaluation.closed import from_plain, to_plain
-from lora_lab.evaluation.gather import Seen
 from lora_lab.evaluation.record import DataFacts
+from lora_lab.evaluation.seen import Seen
 from lora_lab.train import Checkpoint
 from lora_lab.workers.dataset.opened import OpenDataset, Split
 from lora_lab.workers.protocol import Probe, TrainSettings

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
 from lora_lab.data import Example
 from lora_lab.data.tokens.packing import MAX_SEQUENCE, Layout
+from lora_lab.evaluation.sampler import sampler_bytes
 from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
@@ -85,6 +86,7 @@ class Planner:
         self.device, self.model = device, plan_model(device, files)
         self._known: dict[tuple, MemoryReport] = {}
         self._traced: tuple[tuple, TrainPlans] | None = None
+        self._sampled: dict[tuple, int] = {}
 
     def plan(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> RunPlan:
         """Return the plan of a run. OutOfMemoryError if a single buffer is larger than the GPU allows.
@@ -95,7 +97,18 @@ class Planner:
         layout = run_layout(examples, held, train_config(settings, at_once))
         trainer = self._trainer(settings, at_once, layout, examples, held)
         saves = layout.saved if layout.packed else None
-        return RunPlan(at_once, trainer.memory, settings.steps, saves, trainer)
+        memory = trainer.memory
+        if settings.sample_every != 0:
+            memory = memory.with_part("samples", self._sample_bytes(trainer))
+        return RunPlan(at_once, memory, settings.steps, saves, trainer)
+
+    def _sample_bytes(self, trainer: Trainer) -> int:
+        """Return what the answers take that the model gives while it learns."""
+        trainer.plans.sizes()
+        key = (trainer.adapter.config, *trainer.plans.pool_sizes)
+        if key not in self._sampled:
+            self._sampled[key] = sampler_bytes(trainer)
+        return self._sampled[key]
 
     def _affordable_rows(self, settings: TrainSettings, examples: Sequence[Example], held: Sequence[Example]) -> int:
         """Return the most rows at once whose activations stay in the budget: they grow with the tokens."""

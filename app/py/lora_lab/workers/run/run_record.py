@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import lora_lab
@@ -20,8 +21,10 @@ from lora_lab.evaluation.record import (
     StepColumns,
     Stopped,
     ValidationColumns,
+    perplexity,
     with_results,
 )
+from lora_lab.evaluation.results import Kept, RunResults, StepResult, ValidationResult
 from lora_lab.model.fingerprint import model_fingerprint
 from lora_lab.settings import TRAINING
 from lora_lab.workers.dataset.opened import Choices, OpenDataset, Split
@@ -57,8 +60,8 @@ def _files(files: Sequence[ReadFile]) -> tuple[DataFile, ...]:
     return tuple(DataFile(one.name.rpartition("/")[2], one.size_bytes, one.sha256) for one in files)
 
 
-async def make_record(opened: OpenedModel, job: Job, learned: Learned) -> RunRecord:
-    """Return the record of a run that has ended."""
+async def make_record(opened: OpenedModel, job: Job, learned: Learned, step: int) -> RunRecord:
+    """Return the record of a run that has ended, for the adapter of this step: the one given out, or the other one."""
     error = learned.error
     stopped: Stopped = "failed" if error else "by hand" if learned.steps < learned.total_steps else "end"
     nothing = DataFacts(job.dataset, (), len(job.split.trained), len(job.split.held), job.split.mixed, 0, 0)
@@ -75,9 +78,21 @@ async def make_record(opened: OpenedModel, job: Job, learned: Learned) -> RunRec
             "targets": opened.files.config.chosen_linears(job.settings.targets),
         },
         outcome=Outcome(learned.steps, learned.total_steps, stopped, error=str(error)[:2000] if error else ""),
-        neutral=learned.neutral,
+        neutral=learned.neutral if step == learned.adapters[0][0] else None,
     )
-    return with_results(record, learned.results)
+    record = with_results(record, learned.results or _results_of(learned))
+    which: Kept = "best" if learned.best is not None and step == learned.best.step < learned.steps else "last"
+    return replace(record, outcome=replace(record.outcome, kept=which, kept_step=step))
+
+
+def _results_of(learned: Learned) -> RunResults:
+    """Return what is known of a run that did not come to its end here: its device is gone, and its norms with it."""
+    steps = tuple(StepResult(int(step), loss, nan, nan, None, None) for step, loss in learned.curves.loss)
+    validation = tuple(
+        ValidationResult(int(step), loss, perplexity(loss), None) for step, loss in learned.curves.validation
+    )
+    best = learned.best.step if learned.best is not None else None
+    return RunResults(steps, validation, (), best_step=best, kept=learned.kept, kept_step=learned.steps)
 
 
 # ---------------------------------------------------------------------------------------------------- and back

@@ -38,6 +38,7 @@ PARTS = {
     "gradients": "Gradients",
     "optimizer": "AdamW's moments",
     "batch": "Batch and tables",
+    "samples": "Answers while it learns",
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from lora_lab.errors import DatasetError, DeviceError, DivergedError, KernelError, LoraLabError, OutOfMemoryError
-from lora_lab.evaluation.record import record_bytes
-from lora_lab.formats.peft import RUN_FILE, write_adapter
+from lora_lab.evaluation.watch import Watch
 from lora_lab.gpu import Device
-from lora_lab.train import CheckpointTaken, CheckpointTimes, StepDone, Trainer, ValidationDone
+from lora_lab.train import CheckpointTaken, CheckpointTimes, SampleAnswered, Trainer
+from lora_lab.train.history import Which
 from lora_lab.workers.dataset.opened import Choices, OpenDataset, Split
 from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
@@ -19,17 +20,13 @@ from lora_lab.workers.protocol import (
     ResumeTraining,
     StartTraining,
     StopTraining,
-    TrainingDone,
     TrainingResumed,
     TrainingState,
-    TrainingStep,
-    ValidationLoss,
 )
 from lora_lab.workers.run.checks import nothing_to_do, refuse
-from lora_lab.workers.run.going_on import Learned, Point
+from lora_lab.workers.run.going_on import Learned, Point, outcome
 from lora_lab.workers.run.job import Job
-from lora_lab.workers.run.planner import check_settings, lora_config
-from lora_lab.workers.run.run_record import make_record
+from lora_lab.workers.run.planner import check_settings
 from lora_lab.workers.services.adapters import Adapters
 from lora_lab.workers.services.checkpoints import Checkpoints, Keeper
 from lora_lab.workers.services.datasets import Datasets
@@ -37,8 +34,9 @@ from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.services.neutral import NeutralCheck
 from lora_lab.workers.services.plans import Plans
-from lora_lab.workers.services.results import Results, new_info
+from lora_lab.workers.services.results import Results, done_event
 from lora_lab.workers.services.stores import Stores
+from lora_lab.workers.services.watching import Watching
 from lora_lab.workers.storage.checkpoints import StoppedAt
 from lora_lab.workers.wire.dispatch import Host, handles, hears
 from lora_lab.workers.wire.seldom import seldom
@@ -58,10 +56,11 @@ class Runs:
 
     def __init__(
         self, host: Host, gpu: Gpu, stores: Stores, models: Models, adapters: Adapters, datasets: Datasets,
-        plans: Plans, checkpoints: Checkpoints,
+        plans: Plans, checkpoints: Checkpoints, watching: Watching,
     ) -> None:  # fmt: skip
         self._host, self._gpu, self._models = host, gpu, models
         self._datasets, self._plans, self._checkpoints = datasets, plans, checkpoints
+        self._watching = watching
         self._results = Results(host, stores, adapters)
         self._neutral = NeutralCheck(host, models)
         self.training = False  # from the moment that a run was asked for
@@ -151,23 +150,21 @@ class Runs:
         learned = await self._learn(job, stopped, keeper)
         error, kept = learned.error, keeper.kept if keeper is not None else 0
         was_stopped = self._stop_asked or error is not None
-        is_paused = self._pauses and error is None and learned.steps < learned.total_steps
+        is_complete = learned.steps == learned.total_steps or learned.stopped_early
+        is_paused = self._pauses and error is None and not is_complete
         if is_paused and kept == learned.steps > 0:
             self._tell_state("idle", detail=f"Paused after step {kept:,} of {learned.total_steps:,}.")
             return
-        was_good = not isinstance(error, DivergedError) or error.has_good_step
-        if learned.steps > 0 and was_good and not (learned.gpu_is_gone and kept):
-            lora, chosen = lora_config(job.settings, opened.files.config), opened.chosen(job.settings.chat_format)
-            template = chosen.template.source if chosen else None
-            files = write_adapter(learned.tensors, lora, opened.files.config, opened.hub_id, template)
-            files = {**files, RUN_FILE: record_bytes(await make_record(opened, job, learned))}
-            info = await self._results.keep(new_info(opened, job, lora, learned), files)
+        has_good = not isinstance(error, DivergedError) or error.has_good_step or learned.best_improves
+        verdict = self._watching.tell_verdict(learned.results) if learned.results is not None else None
+        if learned.steps > 0 and has_good and not (learned.gpu_is_gone and kept):
+            info, other = await self._results.keep_run(opened, job, learned)
             if keeper is not None:
                 await keeper.forget()
             trouble = await self._results.tell_what_is_kept()
             # From here to the end of the run nothing else gets a turn: no stop can come after "done".
             self._tell_state("error" if error else "done")
-            self._host.post(TrainingDone(info, was_stopped, job.probes))
+            self._host.post(done_event(job, learned, info, other, was_stopped, verdict))
             if trouble:
                 self._host.post(trouble)
         elif error is None:
@@ -180,7 +177,8 @@ class Runs:
 
     async def _learn(self, job: Job, stopped: StoppedAt | None, keeper: Keeper | None) -> Learned:
         """Run to the end, a stop or an error; after a loss of the GPU on another one, from the last checkpoint."""
-        point = Point(stopped.checkpoint.state if stopped else None)
+        keep: Which = "last" if job.settings.keep == "last" else "best"
+        point = Point(stopped.checkpoint.state if stopped else None, keep)
         while True:
             device = await self._gpu.device()
             try:
@@ -234,11 +232,16 @@ class Runs:
                 return point.learned(None)
             if not self._stop_asked:
                 await self._go_on(trainer, point, stopped, keeper)
-            error = await self._run(device, trainer, job, keeper, point)
-            is_whole = error is None and trainer.steps_done == trainer.total_steps
-            neutral = await self._neutral.after(trainer, job.settings, self.is_stopping) if is_whole else None
-            return await point.learned_by(trainer, job.seen.paces, error, neutral)
+            watch = self._watching.begin(trainer, job)
+            error = await self._run(device, watch, job, keeper, point)
+            learned = await outcome(watch, error, point.machine)
+            if error is not None or not (learned.steps == learned.total_steps or learned.stopped_early):
+                return learned
+            self._watching.end()
+            kept = learned.adapters[0][1]
+            return replace(learned, neutral=await self._neutral.after(trainer, job.settings, kept, self.is_stopping))
         finally:
+            self._watching.end()
             self._trainer = None
             self._plans.release(trainer)
 
@@ -253,7 +256,14 @@ class Runs:
             trainer.restore(point.state)
         curves = point.curves()
         self._host.post(
-            TrainingResumed(point.step, trainer.total_steps, tuple(curves.loss), tuple(curves.validation), differs)
+            TrainingResumed(
+                point.step,
+                trainer.total_steps,
+                tuple(curves.loss),
+                tuple(curves.validation),
+                differs,
+                tuple(curves.accuracy),
+            )
         )
 
     async def _ready_to_train(self, command: StartTraining) -> tuple[OpenedModel, OpenDataset, Split] | None:
@@ -309,22 +319,21 @@ class Runs:
             self.getting_ready = None
 
     async def _run(
-        self, device: Device, trainer: Trainer, job: Job, keeper: Keeper | None, point: Point
+        self, device: Device, watch: Watch, job: Job, keeper: Keeper | None, point: Point
     ) -> LoraLabError | None:
         """Run to the end; return the error that ended the run early if there was one."""
         if self._stop_asked:
             return None
+        trainer = watch.trainer
         self._tell_state("training", trainer.steps_done, trainer.total_steps)
         point.is_new = False
         try:
             every = job.settings.checkpoint_every
-            async for event in trainer.run(CheckpointTimes(every, 3 * 4 * trainer.adapter.size)):
+            async for event in watch.run(CheckpointTimes(every, 4 * 4 * trainer.adapter.size)):
                 if not isinstance(event, CheckpointTaken):
-                    job.seen.note(event)
-                if isinstance(event, StepDone):
-                    self._host.post(_step(event))
-                elif isinstance(event, ValidationDone):
-                    self._host.post(ValidationLoss(event.step, event.loss))
+                    if not isinstance(event, SampleAnswered):
+                        job.seen.note(event)
+                    self._watching.tell(event)
                 else:
                     point.take(event.state)  # for a lost GPU; what is stored is for all else
                     if keeper is not None:
@@ -344,17 +353,3 @@ class Runs:
 
 async def _quiet(work: Callable[[], Awaitable[object]]) -> None:
     await quietly(work)
-
-
-def _step(event: StepDone) -> TrainingStep:
-    return TrainingStep(
-        step=event.step,
-        total_steps=event.total_steps,
-        loss=event.loss,
-        grad_norm=event.grad_norm,
-        learning_rate=event.learning_rate,
-        trained_tokens=event.trained_tokens,
-        tokens_per_s=event.tokens_per_s,
-        elapsed_ms=event.elapsed_ms,
-        left_ms=event.eta_ms,
-    )
