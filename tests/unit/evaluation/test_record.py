@@ -177,3 +177,6 @@ def test_the_time_of_a_run_is_that_of_all_its_sittings() -> None:
     times = seen.times()
     assert times.started_at < times.ended_at and times.training_s == 11.0
     assert Seen().training_s == 0
+    for others in ({"started_at": "yesterday", "training_s": "x"}, {"started_at": 3, "training_s": float("nan")}):
+        seen = Seen(others)
+        assert seen.times().training_s == 0 and seen.started_at.startswith("20")

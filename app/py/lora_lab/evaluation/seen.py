@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from lora_lab.evaluation.record import RunTimes
 from lora_lab.train import StepDone, ValidationDone
@@ -16,8 +17,9 @@ class Seen:
     def __init__(self, notes: Mapping[str, Any] | None = None) -> None:
         """`notes` are those of the checkpoint that the run goes on from."""
         before = notes or {}
-        self.started_at = str(before.get("started_at") or now())
-        self.training_s = float(before.get("training_s") or 0.0)
+        started_at, training_s = before.get("started_at"), before.get("training_s")
+        self.started_at = started_at if _is_moment(started_at) else now()
+        self.training_s = training_s if isinstance(training_s, float) and 0 <= training_s < math.inf else 0.0
 
     def note(self, event: StepDone | ValidationDone) -> None:
         """Note what happened."""
@@ -30,6 +32,13 @@ class Seen:
     def times(self) -> RunTimes:
         """Return the times of a run that ends now."""
         return RunTimes(self.started_at, now(), round(self.training_s, 3))
+
+
+def _is_moment(text: Any) -> TypeGuard[str]:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def now() -> str:
