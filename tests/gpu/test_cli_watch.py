@@ -15,6 +15,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from lora_lab.cli import main as cli
+from lora_lab.evaluation.record import read_record
+from lora_lab.formats.peft import RUN_FILE
 from tests.gpu.test_cli_tiny import ROWS, log_end
 
 
@@ -51,7 +53,8 @@ def lines(folder: Path, key: str) -> list[dict[str, Any]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != RUN_FILE)  # it holds the run's times
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_it_answers_rows_held_back_every_n_steps(lab: Lab, tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
@@ -137,13 +140,17 @@ def test_both_adapters_are_kept_and_each_is_the_one_that_it_is_called(
     assert best < 60
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "adapter_model.safetensors", "adapter_config.json", "README.md", other
+        "adapter_model.safetensors", "adapter_config.json", "README.md", RUN_FILE, other
     }  # fmt: skip
     for adapter, which in ((out, keep), (out / other, other)):
         loss = losses_with(lab, tiny_model_folder, adapter, held, tmp_path)
         assert loss == pytest.approx(measured[steps[which]], rel=1e-5)
         base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
         PeftModel.from_pretrained(base, str(adapter))
+        record = read_record((adapter / RUN_FILE).read_bytes())
+        assert (record.outcome.kept, record.outcome.kept_step) == (which, steps[which])
+        assert record.validation_kept is not None and record.validation_kept.step == steps[which]
+        assert record.outcome.verdict is not None and record.outcome.verdict.kind == "worse"
     end = log_end(tmp_path / "log.jsonl")
     assert (end["kept"], end["kept_step"], end["best_step"]) == (keep, steps[keep], best)
     assert f"The adapter of step {steps[other]}, the {other} one, is in {out / other}" in said
