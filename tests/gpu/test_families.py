@@ -188,7 +188,9 @@ def test_twelve_steps_are_pefts(device: Device, families: TinyFamilies, family: 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_reply_over_the_cache_is_that_of_the_whole_text(device: Device, families: TinyFamilies, family: str) -> None:
+def test_a_reply_over_the_cache_is_that_of_the_whole_text(
+    device: Device, families: TinyFamilies, family: str
+) -> None:
     """Prefill in two parts and decode, far past the window, with an adapter."""
     model = families[family].model
     lora, prompt = lora_for(families[family]), prompt_of(90, model)

@@ -252,7 +252,9 @@ def test_prefill_over_a_cache_by_other_rules(each_device: Device, rows: int, pas
 
     check_op(
         each_device,
-        lambda tape, t: attention(tape, t["q"], t["k"], t["v"], t["positions"], **shape, cached=True, scores=scores),
+        lambda tape, t: attention(
+            tape, t["q"], t["k"], t["v"], t["positions"], **shape, cached=True, scores=scores
+        ),
         cache_inputs(rows, past, 20, 4, 2),
         wanted,
         step=StepValues(past=past),
