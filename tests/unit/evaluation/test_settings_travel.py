@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lora_lab.cli import main as cli
 from lora_lab.config import TrainConfig
 from lora_lab.errors import LoraLabError
+from lora_lab.evaluation.record import record_bytes
 from lora_lab.evaluation.settings_travel import (
     SHORT,
     read_fragment,
@@ -23,8 +24,10 @@ from lora_lab.evaluation.settings_travel import (
     train_command,
 )
 from lora_lab.evaluation.settings_values import MAY_BE_NONE, as_options, checked, for_page
+from lora_lab.formats.peft import RUN_FILE
 from lora_lab.setting_schema import Setting
 from lora_lab.settings import ALL_LAYERS, TRAINING
+from tests.unit.evaluation.records import record
 
 WHOLE: dict[str, Any] = {
     "rank": 8, "alpha": 16.0, "targets": ("q_proj", "v_proj"), "steps": 60, "learning_rate": 0.002,
@@ -202,6 +205,9 @@ def test_settings_of_a_file_take_the_place_of_defaults(tmp_path: Path, capsys: p
     config = cli.train_config(more)
     assert (more.rank, config.steps, config.epochs, config.batch, config.accumulate) == (4, None, 2.0, 3, 1)
     assert (config.validation_fraction, config.learning_rate) == (0, 0.002)
+    (tmp_path / RUN_FILE).write_bytes(record_bytes(record(settings=WHOLE)))
+    from_record = parsed("--settings", str(tmp_path / RUN_FILE))
+    assert {**vars(from_record), "settings": None} == vars(without)
     file.write_text(json.dumps({"lora_lab_settings": 1, "settings": {"dropout": 1}}))
     assert parsed("--settings", str(file)).rank is None
     assert "'dropout'" in capsys.readouterr().err
