@@ -13,7 +13,7 @@ from lora_lab.formats.peft import RUN_FILE
 
 
 def defaults_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the defaults that a file of settings or a run's record gives, by an option's dest; tell what was not taken.
+    """Return the defaults that a file of settings or a run's record gives, by dest; tell what of it was not taken.
 
     `options` are what the arguments give without it: where they say the same in another way, the file's is left out.
     Raises LoraLabError or OSError, naming the file.
