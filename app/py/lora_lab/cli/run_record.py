@@ -83,7 +83,7 @@ class Recorder:
             machine=Machine(device.name, device.backend, "native"),
             time=self._seen.times(),
             settings=self._settings(),
-            outcome=Outcome(trainer.steps_done, trainer.total_steps, stopped, error=str(error)[:2000] if error else ""),
+            outcome=Outcome(trainer.steps_done, trainer.total_steps, stopped, error=_said(error)),
             neutral=neutral,
             begun_from=options.init_adapter.resolve().name if options.init_adapter else "",
         )  # fmt: skip
@@ -126,6 +126,12 @@ class Recorder:
             "patience": options.patience, "masking": options.mask, "on_long": options.on_long,
             **named, "mix_neutral": options.mix_neutral, "neutral": options.neutral,
         }  # fmt: skip
+
+
+def _said(error: Exception | None) -> str:
+    """Return an error's words; without a path of this machine, where it is the system's."""
+    words = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error or "")
+    return words[:2000]
 
 
 def data_files(files: Sequence[ReadFile]) -> tuple[DataFile, ...]:

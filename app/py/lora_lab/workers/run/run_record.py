@@ -101,13 +101,14 @@ def _results_of(learned: Learned) -> RunResults:
 def known_of(record: RunRecord) -> dict[str, Any]:
     """Return what a record says of an adapter that came with it, as fields of AdapterInfo."""
     steps, validation, data = record.steps, record.validation, record.data
-    rate = record.settings.get("learning_rate")
+    rate, kept = record.settings.get("learning_rate"), record.outcome.kept_step or record.outcome.steps
+    losses = [loss for step, loss in zip(steps.step, steps.loss, strict=True) if step <= kept]
     return {
         "dataset": data.name,
         "rows": max(0, data.rows - data.mixed_rows),
-        "steps": record.outcome.steps,
+        "steps": kept,
         "learning_rate": rate,
-        "final_loss": steps.loss[-1] if steps.loss else None,
+        "final_loss": losses[-1] if losses else None,
         "loss_curve": tuple((float(step), loss) for step, loss in zip(steps.step, steps.loss, strict=True)),
         "validation_curve": tuple(
             (float(step), loss) for step, loss in zip(validation.step, validation.loss, strict=True)
