@@ -36,6 +36,7 @@ def docs_page() -> str:
         "The adapter": table.ADAPTER,
         "The run": table.RUN,
         "The rows": table.ROWS,
+        "What else changes": table.ELSE,
         "Replies": (*table.SAMPLING, table.STRENGTH),
     }
     lines = [HEAD]

@@ -8,9 +8,12 @@ const numbers = {
   steps: "set-steps", batch: "set-batch", learning_rate: "set-lr", rank: "set-rank", alpha: "set-alpha",
   max_length: "set-max-length", seed: "set-seed", warmup_steps: "set-warmup", weight_decay: "set-decay",
   max_grad_norm: "set-clip", rows_at_once: "set-rows-at-once", checkpoint_every: "set-checkpoint",
-  sample_every: "set-sample-every", patience: "set-patience",
+  mix_neutral: "set-mix", sample_every: "set-sample-every", patience: "set-patience",
 };
-const choices = { masking: "set-masking", on_long: "set-on-long", schedule: "set-schedule", packing: "set-packing", keep: "set-keep" };
+const choices = {
+  masking: "set-masking", on_long: "set-on-long", schedule: "set-schedule", packing: "set-packing", keep: "set-keep",
+  neutral: "set-neutral",
+};
 let expanded = true; // all settings are shown; a run folds them up to make room for its curve
 const touched = new Set(); // fields that the person has set: suggestions leave them alone
 

@@ -76,7 +76,9 @@ def test_the_download_in_peft_gives_the_pages_logits(trained: Lab, tmp_path: Pat
 
     path = trained.download(trained.part("export-adapter").click, tmp_path)
     with zipfile.ZipFile(path) as archive:
-        assert sorted(archive.namelist()) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+        assert sorted(archive.namelist()) == [
+            "README.md", "adapter_config.json", "adapter_model.safetensors", "lora-lab-run.json",
+        ]  # fmt: skip
         archive.extractall(tmp_path / "adapter")
     text = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\nThe ship is"
     ids, tuned_values = trained.logits(text, use_adapter=True)

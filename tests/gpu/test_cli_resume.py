@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lora_lab.cli.checkpoints import load_checkpoint
+from lora_lab.formats.peft import RUN_FILE
 from tests.gpu.test_cli_tiny import ROWS, command, environment, read_log, run, run_well
 
 N = 5  # steps between checkpoints
@@ -56,7 +57,8 @@ class Lab:
         return [(line["step"], *map(line.get, told)) for line in read_log(self.log)]
 
     def adapter(self) -> dict[str, bytes]:
-        files = (path for path in self.out.rglob("*") if path.is_file())
+        # The record holds the times of this very run.
+        files = (path for path in self.out.rglob("*") if path.is_file() and path.name != RUN_FILE)
         return {str(path.relative_to(self.out)): path.read_bytes() for path in files}
 
     def keep_an_earlier_adapter(self) -> None:

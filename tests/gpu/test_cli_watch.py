@@ -15,6 +15,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from lora_lab.cli import main as cli
+from lora_lab.evaluation.record import read_record
+from lora_lab.formats.peft import RUN_FILE
 from tests.gpu.test_cli_tiny import ROWS, log_end
 
 
@@ -51,7 +53,8 @@ def lines(folder: Path, key: str) -> list[dict[str, Any]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != RUN_FILE)  # it holds the run's times
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_it_answers_rows_held_back_every_n_steps(lab: Lab, tiny_model_folder: Path, data: Path, tmp_path: Path) -> None:
@@ -115,8 +118,13 @@ def test_both_adapters_are_kept_and_each_is_the_one_that_it_is_called(
     best = min((loss, step) for step, loss in measured.items() if step)[1]
     assert 0 < best < 40
     assert {path.name for path in out.iterdir()} == {
-        "adapter_model.safetensors", "adapter_config.json", "README.md", "last"
+        "adapter_model.safetensors", "adapter_config.json", "README.md", RUN_FILE, "last"
     }  # fmt: skip
+    for adapter, which, step in ((out, "best", best), (out / "last", "last", 40)):
+        record = read_record((adapter / RUN_FILE).read_bytes())
+        assert (record.outcome.kept, record.outcome.kept_step) == (which, step)
+        assert record.validation_kept is not None and record.validation_kept.step == step
+        assert record.outcome.verdict is not None and record.outcome.verdict.kind == "worse"
     end = log_end(tmp_path / "log.jsonl")
     assert (end["kept"], end["kept_step"], end["best_step"]) == ("best", best, best)
     assert f"The adapter of step {best}, the one with the lowest validation loss, is in {out}\n" in said
@@ -133,7 +141,7 @@ def test_both_adapters_are_kept_and_each_is_the_one_that_it_is_called(
     assert log_end(tmp_path / "log.jsonl")["kept_step"] == 40
     # A run whose last step is its best one leaves no other behind, not that of before either.
     lab(command(tiny_model_folder, rows, tmp_path, "--steps", "1", "--sample-every", "0"))
-    assert set(files(out)) == {weights, "adapter_config.json", "README.md"}
+    assert set(files(out)) == {weights, "adapter_config.json", "README.md", RUN_FILE}
 
 
 def test_patience_ends_a_run_and_says_so(

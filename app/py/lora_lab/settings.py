@@ -214,6 +214,19 @@ CHAT_FORMAT = Setting(
                      "The same with the markers of the family's instruct models"),
 )
 
+# --------------------------------------------------------------------------------------------------- what else it does
+
+MIX_NEUTRAL = Setting(
+    "mix_neutral", "Everyday rows mixed in", "replay", "Share of a pass, up to a half; less is unlearned then", 0.0,
+    more="questions and texts that come with the program, which are trained beside yours; others than --neutral "
+    "measures on", bounds=Bounds(0, 0.5), usual=(0, 0.3), config=None,
+)
+NEUTRAL = Setting(
+    "neutral", "Measure what else changed", "regression check",
+    "After the run, on everyday questions and texts that are no part of it", "auto", str, config=None,
+    choices=_choices(Switch, "On a GPU, not in software", "Always", "Never"),
+)
+
 # --------------------------------------------------------------------------------------------------- replies
 
 MAX_NEW_TOKENS = Setting(
@@ -251,7 +264,8 @@ RUN = (
     CHECKPOINT_EVERY, SAMPLE_EVERY, KEEP, PATIENCE,
 )
 ROWS = (MASKING, ON_LONG, CHAT_FORMAT)
-TRAINING = (*ADAPTER, *RUN, *ROWS)
+ELSE = (MIX_NEUTRAL, NEUTRAL)
+TRAINING = (*ADAPTER, *RUN, *ROWS, *ELSE)
 SAMPLING = (MAX_NEW_TOKENS, TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, REPLY_SEED)
 # fmt: on
 

@@ -53,6 +53,9 @@ def test_wheels_are_pure_and_hold_the_program_with_its_kernels(dist: Path) -> No
     python = {path.relative_to(ROOT / "app" / "py").as_posix() for path in (ROOT / "app" / "py").rglob("*.py")}
     assert wanted <= inside
     assert python <= inside
+    beside = {f"lora_lab/evaluation/{name}" for name in ("report.html.jinja", "neutral_rows/measured.jsonl",
+                                                         "neutral_rows/mixed.jsonl")}  # fmt: skip
+    assert beside <= inside
     (markupsafe,) = (name for name in names if name.startswith("markupsafe"))
     assert not [name for name in zipfile.ZipFile(dist / "wheels" / markupsafe).namelist() if name.endswith(".so")]
 

@@ -14,7 +14,16 @@ import numpy as np
 from lora_lab.config import LoraConfig, TrainConfig
 from lora_lab.data.tokens.examples import Example, Examples
 from lora_lab.data.tokens.tokenizer import browser_tokenizer, load_tokenizer
-from lora_lab.errors import AdapterError, CheckpointError, ModelError
+from lora_lab.errors import AdapterError, CheckpointError, LoraLabError, ModelError
+from lora_lab.evaluation.record import RecordError, read_record, record_bytes
+from lora_lab.evaluation.report import report_html, report_json_bytes
+from lora_lab.evaluation.settings_travel import (
+    read_fragment,
+    read_settings_file,
+    settings_file,
+    settings_fragment,
+    train_command,
+)
 from lora_lab.evaluation.watch import kept_answers
 from lora_lab.formats import safetensors
 from lora_lab.formats.byte_source import FileFormatError
@@ -32,9 +41,11 @@ from lora_lab.train.checkpoint import (
     checkpoint_bytes,
     read_checkpoint,
 )
+from lora_lab.workers.run.run_record import known_of
 from lora_lab.workers.storage.checkpoints import rows_from_bytes, rows_to_bytes
 from tests.adapter_makes import as_gguf, as_mlx
 from tests.unit.data.unigram_files import spm_files
+from tests.unit.evaluation.records import record
 from tests.unit.fuzz.mutators import json_bytes, spoil_bytes, spoil_json
 from tests.unit.fuzz.targets import MODEL, TEXT, Target
 
@@ -47,6 +58,8 @@ def make_more_targets(folder: Path) -> dict[str, Target]:
         "Unigram tokenizer": Target(_unigram(spm_files(True, "first").tokenizer_json), (ModelError,)),
         "adapter of another make": Target(_other_make(folder), (AdapterError,), 4),
         "checkpoint": Target(_checkpoint(), (CheckpointError,), 4),
+        "a run's record": Target(_record(), (RecordError,), 3),
+        "settings of others": Target(_settings(), (LoraLabError,), 2),
         "a run's rows": Target(_rows(), (FileFormatError, KeyError, ValueError), 2),
     }
 
@@ -108,6 +121,35 @@ def _checkpoint() -> Callable[[random.Random], object]:
         found.refuse_other(run, "x")
         kept_answers(found.state.watched)
         return found
+
+    return case
+
+
+def _record() -> Callable[[random.Random], object]:
+    """What was read can be told of, too."""
+    whole = record_bytes(record())
+    about = json.loads(whole)
+
+    def case(rng: random.Random) -> object:
+        data = spoil_bytes(whole, rng) if rng.random() < 0.3 else json_bytes(spoil_json(about, rng), rng)
+        found = read_record(data)
+        assert read_record(record_bytes(found)) == found
+        return report_html(found), report_json_bytes(found), known_of(found)
+
+    return case
+
+
+def _settings() -> Callable[[random.Random], object]:
+    whole = settings_file(record().settings)
+    about, link = json.loads(whole), settings_fragment(record().settings)
+
+    def case(rng: random.Random) -> object:
+        if rng.random() < 0.3:
+            return read_fragment(spoil_bytes(link.encode(), rng).decode("utf-8", "replace"))
+        data = spoil_bytes(whole, rng) if rng.random() < 0.3 else json_bytes(spoil_json(about, rng), rng)
+        found = read_settings_file(data, "x")
+        assert read_fragment(settings_fragment(found.values)).values == found.values
+        return train_command(found.values, ["x"], "y")
 
     return case
 

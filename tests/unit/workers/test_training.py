@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from lora_lab.config import TrainConfig
+from lora_lab.evaluation.record import read_record
 from lora_lab.evaluation.watch import Watch
+from lora_lab.formats.peft import RUN_FILE
 from lora_lab.formats.zipping import unpack_adapter
 from lora_lab.train import History
 from lora_lab.workers.protocol import (
@@ -31,6 +33,7 @@ from lora_lab.workers.services.runs import Runs
 from lora_lab.workers.services.watching import Watching
 from lora_lab.workers.storage.folders import FullError, StorageError
 from tests.unit.workers.helpers import SETTINGS, Session, drive, failures, named, pairs
+from tests.unit.workers.services.helpers import fake_device
 
 FILES = {"adapter_model.safetensors": b"weights", "adapter_config.json": b"{}"}
 
@@ -44,7 +47,7 @@ def run_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def plan_run(self: Plans, *_: Any) -> Any:
         memory, adapter = SimpleNamespace(recomputed_layers=0), SimpleNamespace(to_tensors=to_tensors)
-        model = SimpleNamespace(config=SimpleNamespace(vocab_size=384))
+        model = SimpleNamespace(config=SimpleNamespace(vocab_size=384), device=fake_device())
         trainer = SimpleNamespace(steps_done=3, total_steps=3, memory=memory, adapter=adapter, stop=lambda: None,
                                   losses=[2.0, 1.0, 1.7, 1.0, 1.5, 1.0], history=History(), watched={},
                                   config=TrainConfig(steps=3), stopped_early=False, model=model)  # fmt: skip
@@ -55,7 +58,7 @@ def run_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(self: Runs, *_: Any) -> None: ...
 
     async def device(self: Gpu) -> object:
-        return object()
+        return fake_device()
 
     monkeypatch.setattr(Gpu, "device", device)
     monkeypatch.setattr(Plans, "plan_run", plan_run)
@@ -190,7 +193,11 @@ def test_an_adapter_that_cannot_be_kept_is_given_as_a_download(
         await session.send(StartTraining(SETTINGS))
         learned, state, failed = session.page.events[-3:]
         assert isinstance(learned, AdapterLearned) and isinstance(failed, Failed)
-        assert learned.file_name == "ships-3-steps-lora.zip" and unpack_adapter(learned.data) == FILES
+        assert learned.file_name == "ships-3-steps-lora.zip"
+        given = unpack_adapter(learned.data)
+        record = read_record(given.pop(RUN_FILE))
+        assert given == FILES
+        assert record.data.name == "ships.jsonl" and record.steps.loss == (2.0, 1.7, 1.5)
         assert state == TrainingState("error") and failed.where == "training"
         assert "storage for this site is full" in failed.message and "as a download" in failed.message
         assert session.page.all(TrainingDone) == [] and not session.worker.runs.training

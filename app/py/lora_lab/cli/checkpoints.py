@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from lora_lab import __version__
 from lora_lab.cli.files import naming, sync_folder, write_synced
@@ -46,11 +47,12 @@ class CheckpointFile:
     def __init__(self, path: Path, identity: RunIdentity, arithmetic: Arithmetic, kept: int = 0) -> None:
         self.path, self.kept = path, kept
         self._identity, self._arithmetic = identity, arithmetic
+        self.notes: dict[str, Any] = {}  # of the next checkpoint
         self._told = False
 
     def keep(self, state: RunState) -> None:
         """Write the state down. A disk that does not take it is told of once: the run is worth more."""
-        data = checkpoint_bytes(Checkpoint(self._identity, self._arithmetic, state))
+        data = checkpoint_bytes(Checkpoint(self._identity, self._arithmetic, state, dict(self.notes)))
         try:
             if not self.kept and self.path.exists():  # another run's
                 self.path.replace(self.path.with_name(f"{self.path.name}.before"))

@@ -31,6 +31,7 @@ from lora_lab.data.problem_titles import is_about_file
 from lora_lab.data.problems import Problem
 from lora_lab.data.report import DatasetReport
 from lora_lab.data.rows.overlap import find_overlap
+from lora_lab.data.rows.row_table import ReadFile
 from lora_lab.data.tokens.batches import split_indices
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
@@ -85,11 +86,17 @@ def within_context(max_length: int, config: ModelConfig) -> int:
 
 @dataclass(frozen=True)
 class RunRows:
-    """What a run trains on and what it validates on, and questions to ask while it learns."""
+    """What a run trains on and what it validates on, questions to ask while it learns, and the files of the rows.
+
+    The last `mixed` of those that are trained are everyday ones.
+    """
 
     trained: Sequence[Example]
     held: Sequence[Example]
     prompts: tuple[Prompt, ...]
+    files: tuple[ReadFile, ...]
+    validation_files: tuple[ReadFile, ...] = ()
+    mixed: int = 0
 
 
 async def rows_to_train(
@@ -108,7 +115,7 @@ async def rows_to_train(
     if options.val_file is None:
         kept, back = split_indices(dataset.examples, config.validation_fraction, config.seed)
         prompts = choose_prompts(_rows_of(dataset, back), _rows_of(dataset, kept))
-        return RunRows(dataset.examples.subset(kept), dataset.examples.subset(back), prompts)
+        return RunRows(dataset.examples.subset(kept), dataset.examples.subset(back), prompts, table.files)
     other = await _read(held_sources, mapping, options)
     validation = await _encode(other, tokenizer, template, config.max_length, options)
     try:
@@ -125,7 +132,8 @@ async def rows_to_train(
     if not examples:
         raise DatasetError("every row stands in the validation file too; nothing is left to train on")
     say(f"validation: {_rows(len(validation.examples))}")
-    return RunRows(examples, validation.examples, choose_prompts(validation.rows, dataset.rows))
+    prompts = choose_prompts(validation.rows, dataset.rows)
+    return RunRows(examples, validation.examples, prompts, table.files, other.files)
 
 
 def _rows_of(dataset: Dataset, indices: np.ndarray) -> Rows:

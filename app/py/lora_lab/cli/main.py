@@ -1,4 +1,4 @@
-"""The command line: `lora-lab train | generate | logits | data`, the same engine as the page's on a native GPU.
+"""The command line: `lora-lab train | generate | logits | data | report`, the page's engine on a native GPU.
 
 Exit codes: 0 all is well; 1 something expected went wrong and standard error says what; 2 a mistake in the arguments;
 130 Ctrl-C. Standard output holds results only; everything said to a person goes to standard error.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lora_lab import __version__
@@ -22,6 +22,7 @@ from lora_lab.settings import (
     ACCUMULATE,
     ADAPTER,
     BATCH,
+    ELSE,
     EPOCHS,
     MAX_LENGTH,
     ROWS_AT_ONCE,
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("NODEVICE_SELECT", "1")
     try:
         with interrupts.listening():
-            options = make_parser().parse_args(arguments)
+            options = parse(arguments)
             return options.run(options)
     except LoraLabError as error:
         return _fail(str(error))
@@ -78,8 +79,18 @@ def _fail(message: str) -> int:
 # ---------------------------------------------------------------------------------------------------- the arguments
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options that the arguments give, those of a file of settings (--settings) in place of the defaults."""
+    options = make_parser().parse_args(arguments)
+    if getattr(options, "settings", None) is None:
+        return options
+    from lora_lab.cli.settings_option import defaults_of
+
+    return make_parser(defaults_of(options)).parse_args(arguments)
+
+
+def make_parser(train_defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; `train_defaults` take the place of some of `train`'s, by dest."""
     parser = argparse.ArgumentParser(
         prog="lora-lab",
         description="Train LoRA adapters with real gradients on any GPU that speaks Vulkan, Metal or Direct3D 12, "
@@ -99,10 +110,13 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--model", default=BUILT_IN, metavar="MODEL", help=f"{MODEL_HELP}; {built_in}")
         return command
 
-    _add_train_options(add_command("train", _train, "Train a LoRA adapter on a JSONL file."))
+    train = add_command("train", _train, "Train a LoRA adapter on a JSONL file.")
+    _add_train_options(train)
+    train.set_defaults(**(train_defaults or {}))
     _add_generate_options(add_command("generate", _generate, "Answer a prompt, with an adapter or without."))
     _add_logits_options(add_command("logits", _logits, "Write a text's logits to a .npy file."))
     _add_data_commands(commands)
+    _add_report_command(commands)
     return parser
 
 
@@ -136,6 +150,11 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
         "from, what its GGUF says, what was said the last time, what --init-adapter says, else none"
     )
     files.add_argument("--base-model", type=hub_name, metavar="OWNER/NAME", help=base_help)
+    settings_help = (
+        "a file of settings, saved on the page or out of a run's lora-lab-run.json, in place of the defaults; what is "
+        "given beside it counts more"
+    )
+    files.add_argument("--settings", type=path, metavar="FILE", help=settings_help)
     files.add_argument("--log", type=path, metavar="FILE", help="write a JSON line for each step")
     rows = command.add_argument_group("rows")
     rows.add_argument("--skip-bad-rows", action="store_true", help="train on the good rows when some are bad")
@@ -151,6 +170,8 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     for setting in RUN:
         if setting.option is not None:
             add_option(groups.get(setting, run), setting, known=setting in KNOWN)
+    for setting in ELSE:
+        add_option(run, setting)
     file_help = "measure on the rows of these files; rows of --data that stand in them too are left out"
     prompt_help = (
         "ask this while the model learns, in place of prompts of rows held back; may be given several times (see "
@@ -218,6 +239,17 @@ def _add_data_commands(commands: Any) -> None:
     command.add_argument("--repair", action="store_true", help="show rows mended whose slips can be mended")
 
 
+def _add_report_command(commands: Any) -> None:
+    text = "Tell what came of the run that an adapter is of."
+    command = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=_report)
+    adapter_help = "the folder or zip of an adapter that was trained here, or its lora-lab-run.json"
+    command.add_argument("adapter", type=path, metavar="ADAPTER", help=adapter_help)
+    html_help = "write the report as one HTML file that needs nothing else"
+    command.add_argument("--html", type=path, metavar="FILE", help=html_help)
+    command.add_argument("--json", type=path, metavar="FILE", help="write it as JSON")
+
+
 def _add_adapter_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", type=path, metavar="PATH", help=_ADAPTER_HELP)
     add_option(command, STRENGTH)
@@ -267,6 +299,12 @@ def _show_data(options: argparse.Namespace) -> int:
     from lora_lab.cli.data_show import show
 
     return show(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from lora_lab.cli.report import report
+
+    return report(options)
 
 
 def train_config(options: argparse.Namespace) -> TrainConfig:

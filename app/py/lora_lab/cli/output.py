@@ -19,7 +19,7 @@ from lora_lab.cli.files import naming, sync_folder, write_synced
 from lora_lab.cli.interrupt import interrupts
 from lora_lab.cli.terminal import say
 from lora_lab.errors import LoraLabError
-from lora_lab.formats.peft import TEMPLATE_FILE
+from lora_lab.formats.peft import RUN_FILE, TEMPLATE_FILE
 from lora_lab.formats.peft_config import CONFIG_FILE
 
 OTHERS = ("best", "last")  # folders within an adapter's, for the one of a run that is not given out
@@ -82,9 +82,8 @@ def place(out: Path, files: Mapping[str, bytes]) -> None:
             if target.exists():
                 shutil.copytree(target, stage, symlinks=True, dirs_exist_ok=True, copy_function=_link)
             if (stage / CONFIG_FILE).exists() and not (stage / "config.json").exists():
-                (stage / TEMPLATE_FILE).unlink(
-                    missing_ok=True
-                )  # an earlier adapter's: it would be taken for this one's
+                for name in (TEMPLATE_FILE, RUN_FILE):  # an earlier adapter's: it would be taken for this one's
+                    (stage / name).unlink(missing_ok=True)
             for other in OTHERS:
                 if (stage / other / CONFIG_FILE).exists():
                     shutil.rmtree(stage / other)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -19,9 +18,14 @@ from lora_lab.cli.checkpoints import CheckpointFile
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED
 from lora_lab.cli.output import free_name, place, place_somewhere
 from lora_lab.cli.run_log import RunLog
+from lora_lab.cli.run_record import Recorder, Which
 from lora_lab.cli.terminal import GracefulInterrupt, StepBar, say
 from lora_lab.errors import DeviceError, DivergedError, LoraLabError
+from lora_lab.evaluation.neutral import Neutral
+from lora_lab.evaluation.record import record_bytes
+from lora_lab.evaluation.results import Kept
 from lora_lab.evaluation.watch import Watch
+from lora_lab.formats.peft import RUN_FILE
 from lora_lab.train import CheckpointTaken, CheckpointTimes, SampleAnswered, StepDone, ValidationDone
 
 EXIT_ELSEWHERE = 1  # the adapter is kept, but not where it was asked for
@@ -37,6 +41,8 @@ class Running:
     checkpoints: CheckpointFile
     log: RunLog | None
     adapter_files: Callable[[Tensors], dict[str, bytes]]
+    recorder: Recorder
+    neutral: Callable[[Tensors], Awaitable[Neutral | None]]  # what else an adapter changed; ends the run's own memory
 
 
 async def run_and_save(run: Running) -> int:
@@ -58,12 +64,12 @@ async def run_and_save(run: Running) -> int:
         except DeviceError:
             _say_how_to_go_on(run)  # what was learned since was on the device and is gone with it
             raise
-        except (LoraLabError, OSError):
-            await _save(run)  # a run that breaks down keeps what it has learned
+        except (LoraLabError, OSError) as error:
+            await _save(run, error)  # a run that breaks down keeps what it has learned
             _say_how_to_go_on(run)
             raise
         _tell_end(run, None)
-        is_in_place = await _save(run)
+        is_in_place = await _save(run, None)
     if not trainer.is_complete:
         _say_how_to_go_on(run)
         return EXIT_INTERRUPTED if interrupt.asked else 0
@@ -71,26 +77,38 @@ async def run_and_save(run: Running) -> int:
     return 0 if is_in_place else EXIT_ELSEWHERE
 
 
-async def _save(run: Running) -> bool:
-    """Put the adapters into their folders; return whether they are where they were asked for."""
+async def _save(run: Running, error: Exception | None) -> bool:
+    """Put the adapters into their folders; return whether they are where they were asked for. `error` ended the run."""
     out, trainer, best = run.options.out, run.watch.trainer, run.watch.trainer.history.best
     if not trainer.steps_done:
         return True
-    adapters = {"last": await trainer.adapter.to_tensors()}
-    steps = {"last": trainer.steps_done}
+    adapters: dict[Kept, Tensors] = {"last": await trainer.adapter.to_tensors()}
+    steps: dict[Kept, int] = {"last": trainer.steps_done}
     kept = trainer.history.kept(run.options.keep, trainer.steps_done)
     if best is not None and best.step != trainer.steps_done:
         adapters["best"], steps["best"] = best.adapter, best.step
-    files = run.adapter_files(adapters[kept])
-    others = [which for which in adapters if which != kept]
+    is_whole = error is None and trainer.is_complete
+    neutral = await run.neutral(adapters[kept]) if is_whole else None
+    files = await _files(run, adapters[kept], Which(kept, steps[kept]), error, neutral)
+    others: list[Kept] = [which for which in adapters if which != kept]
     for other in others:
-        files |= {f"{other}/{name}": content for name, content in run.adapter_files(adapters[other]).items()}
+        own = await _files(run, adapters[other], Which(other, steps[other]), error)
+        files |= {f"{other}/{name}": content for name, content in own.items()}
     where = place_somewhere(out, files)
     why = ", the one with the lowest validation loss," if kept == "best" else ""
     say(f"The adapter of step {steps[kept]}{why} is in {where}")
     for other in others:
         say(f"The adapter of step {steps[other]}, the {other} one, is in {where / other}")
     return where == out
+
+
+async def _files(
+    run: Running, tensors: Tensors, which: Which, error: Exception | None, neutral: Neutral | None = None
+) -> dict[str, bytes]:
+    """Return an adapter's files, the record of the run among them."""
+    results = run.watch.results(error if isinstance(error, LoraLabError) else None)
+    record = await run.recorder.record(results, which, error, neutral)
+    return {**run.adapter_files(tensors), RUN_FILE: record_bytes(record)}
 
 
 def _say_how_to_go_on(run: Running) -> None:
@@ -104,16 +122,13 @@ async def _keep_last_good(run: Running, error: DivergedError) -> None:
     out, trainer = run.options.out, run.watch.trainer
     where = free_name(out.with_name(f"{out.name}-last-good"))
     if (best := trainer.history.best) is not None and trainer.history.best_improves:
-        _place_and_say(run, where, best.adapter, f"step {best.step}, the best one")
+        place(where, await _files(run, best.adapter, Which("best", best.step), error))
+        say(f"The adapter of step {best.step}, the best one, is in {where}")
     elif error.has_good_step and trainer.steps_done:
         tensors = await trainer.adapter.to_tensors()
-        _place_and_say(run, where, tensors, f"step {trainer.steps_done}, the last good one")
+        place(where, await _files(run, tensors, Which("last", trainer.steps_done), error))
+        say(f"The adapter of step {trainer.steps_done}, the last good one, is in {where}")
     say(f"The run has fallen apart; {out} was not touched")
-
-
-def _place_and_say(run: Running, where: Path, tensors: Tensors, which: str) -> None:
-    place(where, run.adapter_files(tensors))
-    say(f"The adapter of {which}, is in {where}")
 
 
 async def _run_steps(run: Running) -> None:
@@ -124,8 +139,11 @@ async def _run_steps(run: Running) -> None:
         async with aclosing(run.watch.run(times)) as events:
             async for event in events:
                 if isinstance(event, CheckpointTaken):
+                    run.checkpoints.notes = run.recorder.notes()
                     run.checkpoints.keep(event.state)
                     continue
+                if not isinstance(event, SampleAnswered):
+                    run.recorder.note(event)
                 if isinstance(event, StepDone):
                     bar.update(event)
                 elif isinstance(event, ValidationDone):

@@ -15,13 +15,16 @@ from lora_lab.cli.checkpoints import CheckpointFile, checkpoint_path, load_check
 from lora_lab.cli.commands import on_gpu
 from lora_lab.cli.data_check import rows_to_train, within_context
 from lora_lab.cli.models import FoundModel, find_model, open_found
+from lora_lab.cli.neutral import measured, measures_neutral, mixed_with_neutral
 from lora_lab.cli.output import check_out, check_room, prepare_out
 from lora_lab.cli.run_log import RunLog
+from lora_lab.cli.run_record import ModelSaid, Recorder
 from lora_lab.cli.running import Running, run_and_save
 from lora_lab.cli.templates import choose_template, written_template
 from lora_lab.cli.terminal import run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
 from lora_lab.errors import AdapterError
+from lora_lab.evaluation.neutral import Neutral
 from lora_lab.evaluation.prompts import Prompt
 from lora_lab.evaluation.sampler import Sampler, sampler_bytes
 from lora_lab.evaluation.watch import Watch
@@ -87,6 +90,7 @@ async def _train(
     config = replace(config, max_length=within_context(config.max_length, opened.files.config))
     template = choose_template(options.chat_template, opened.files, opened.tokenizer, options.init_adapter)
     rows = await rows_to_train(options, opened.tokenizer, template, config)
+    rows = mixed_with_neutral(options, rows, opened.tokenizer, template, config)
     for words in run_cautions(lora, config, len(rows.trained)):
         say(f"Warning: {words}")
     if options.patience and not rows.held:
@@ -124,6 +128,12 @@ async def _train(
         def adapter_files(tensors: Tensors) -> dict[str, bytes]:
             return write_adapter(tensors, lora, model.config, base, written_template(template, opened.files))
 
+        async def neutral(tensors: Tensors) -> Neutral | None:
+            if not measures_neutral(options, model.device):
+                return None
+            adapter.write(tensors)
+            return await measured(model, adapter, opened.tokenizer, template, trainer)
+
         sampler = None
         if asks:
             assert template is not None
@@ -133,7 +143,9 @@ async def _train(
             trainer, sampler=sampler, prompts=prompts, sample_every=options.sample_every, keep=options.keep,
             patience=options.patience,
         )  # fmt: skip
-        return await run_and_save(Running(options, watch, checkpoints, log, adapter_files))
+        before = stopped.checkpoint.notes if stopped else None
+        recorder = Recorder(options, trainer, rows, ModelSaid(opened.files, base), before)
+        return await run_and_save(Running(options, watch, checkpoints, log, adapter_files, recorder, neutral))
 
 
 async def _checkpoint_file(

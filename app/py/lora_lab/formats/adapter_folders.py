@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 
 from ..errors import AdapterError
 from .mlx_adapter import MLX_WEIGHTS_FILE
-from .peft import CARD_FILE, TEMPLATE_FILE, WEIGHTS_FILE
+from .peft import CARD_FILE, RUN_FILE, TEMPLATE_FILE, WEIGHTS_FILE
 from .peft_config import CONFIG_FILE
 
 WANTED = f"wanted {CONFIG_FILE} and {WEIGHTS_FILE}"
-_BESIDE = (CARD_FILE, TEMPLATE_FILE)  # they make no adapter by themselves
+_BESIDE = (CARD_FILE, TEMPLATE_FILE, RUN_FILE)  # they make no adapter by themselves
 _MAKING = (CONFIG_FILE, WEIGHTS_FILE, "adapter_model.bin", MLX_WEIGHTS_FILE)
 _NAMED = 4
 

@@ -27,6 +27,7 @@ from .tensors import StoredTensor
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 TEMPLATE_FILE = "chat_template.jinja"  # transformers' name; here the template that the adapter was trained with
+RUN_FILE = "lora-lab-run.json"  # the run that an adapter is of (evaluation/record.py); no other program knows it
 MAX_TEMPLATE_BYTES = 1 << 20  # the longest published ones have some 20 kB
 
 KEY_PREFIX = "base_model.model."

@@ -17,6 +17,7 @@ from lora_lab.workers.services.hub import Hub
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.services.plans import Plans
 from lora_lab.workers.services.rows import Rows
+from lora_lab.workers.services.run_table import RunTable
 from lora_lab.workers.services.runs import Runs
 from lora_lab.workers.services.stores import Stores
 from lora_lab.workers.services.trials import Trials
@@ -46,6 +47,7 @@ class TrainWorker:
         )  # fmt: skip
         self.hub = Hub(host, self.gpu, self.stores, self.models, self.datasets, self.runs)
         self.candidates = Candidates(host, self.gpu, self.datasets, self.runs)
+        self.run_table = RunTable(host, self.stores, self.models, self.datasets)
 
         self.models.when_it_leaves(self.times.forget, self.plans.forget, self.datasets.model_leaves)
         self.models.when_it_came(self.stores.tell_storage, self.adapters.tell_adapters, self.datasets.model_came)
@@ -55,7 +57,8 @@ class TrainWorker:
 
         # Runs before trials: a second press on Train is dropped before a trial makes room for it.
         services: list[object] = [self.models, self.adapters, self.datasets, self.rows, self.plans, self.runs]
-        services += [self.trials, self.checkpoints, self.watching, self.hub, self.candidates, Alive(host)]
+        services += [self.trials, self.checkpoints, self.watching, self.hub, self.candidates, self.run_table]
+        services += [Alive(host)]
         self._dispatcher = Dispatcher(host, services)
 
     async def begin(self) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from lora_lab.config import LoraConfig
+from lora_lab.data.rows.row_table import RowTable
 from lora_lab.data.tokens.examples import Examples
 from lora_lab.errors import DeviceError, ModelError
 from lora_lab.formats.peft import expected_shapes, write_adapter
@@ -69,6 +72,11 @@ class FakeModels:
         return self.model
 
 
+def fake_device(**more: Any) -> Any:
+    """Return a device that says what it is: a software one."""
+    return SimpleNamespace(info=SimpleNamespace(name="Fake", backend="Vulkan", is_software=True), **more)
+
+
 class FakeGpu:
     """A GPU that is `found`, or none. What it gives out is a name: whoever gets it has a fake of its own to use it."""
 
@@ -119,6 +127,8 @@ class FakeDataset:
     asks: tuple[str, ...] = ()
     name: str = "ships.jsonl"
     title: str = "ships.jsonl"
+    table: RowTable = field(default_factory=RowTable)
+    validation: None = None
 
     def is_encoded(self, masking: str, chat_format: str) -> bool:
         return masking == self.masking and chat_format == "auto"

@@ -44,6 +44,7 @@ from tests.unit.workers.services.helpers import (
     FakeModels,
     FakeStores,
     adapter_files,
+    fake_device,
     split_of,
 )
 
@@ -60,7 +61,7 @@ class FakeTrainer:
         self._stop = False
         self.losses: list[float] = []
         self.history, self.watched, self.config = History(), {}, TrainConfig(steps=4)
-        self.model = SimpleNamespace(config=SimpleNamespace(vocab_size=384))
+        self.model = SimpleNamespace(config=SimpleNamespace(vocab_size=384), device=fake_device())
         self.stopped_early, self.asked_for = False, {}
 
     async def to_tensors(self) -> dict:
@@ -135,13 +136,14 @@ class Desk:
             self.page, self.gpu, self.stores, self.models, self.adapters, self.datasets, self.plans, FakeCheckpoints(),
             Watching(self.page, self.models),
         )  # fmt: skip
+        self.info = fake_device().info  # it is the device, too
         self.gone, self.next_trainer, self.plainer = False, None, [False]
         self._dispatcher = Dispatcher(self.page, [self.runs])
 
     def lose(self) -> None:
         """The GPU is lost; the next one, if there is to be one, is another object."""
         self.gpu.losses += 1
-        self.gpu.found = None if self.gone else SimpleNamespace()
+        self.gpu.found = None if self.gone else fake_device()
         if self.next_trainer is not None:
             self.plans.trainer = self.next_trainer
 

@@ -6,6 +6,7 @@ A file that cannot be read as text, or not to its end, gives a problem instead o
 from __future__ import annotations
 
 import codecs
+import hashlib
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -55,11 +56,21 @@ codecs.register_error(HALF, _half_character)
 class DataSource:
     """One file of a dataset: a name, its size where known, and its bytes in chunks.
 
-    They are read once; twice where an encoding was chosen and the file may be UTF-8 all the same.
+    They are read once; twice where an encoding was chosen and the file may be UTF-8 all the same. `sha256` is that of
+    all its bytes, in hexadecimal, once they were read to their end; "" until then.
     """
 
     def __init__(self, name: str, chunks: Callable[[], AsyncIterator[bytes]], size_bytes: int = 0) -> None:
-        self.name, self.size_bytes, self.chunks = name, size_bytes, chunks
+        self.name, self.size_bytes, self._chunks = name, size_bytes, chunks
+        self.sha256 = ""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield its bytes."""
+        digest = hashlib.sha256()
+        async for chunk in self._chunks():
+            digest.update(chunk)
+            yield chunk
+        self.sha256 = digest.hexdigest()
 
     @classmethod
     def from_bytes(cls, raw: bytes | bytearray | memoryview | str, name: str = "") -> DataSource:

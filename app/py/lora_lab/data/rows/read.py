@@ -14,7 +14,7 @@ from lora_lab.data.rows.checks import row_warnings
 from lora_lab.data.rows.mapping import KNOWN_COLUMNS, ColumnMapping
 from lora_lab.data.rows.mend import change, mend_row
 from lora_lab.data.rows.row import RawRow, Row
-from lora_lab.data.rows.row_table import RowTable
+from lora_lab.data.rows.row_table import ReadFile, RowTable
 from lora_lab.data.rows.schema import format_of, read_row
 from lora_lab.data.turns import Progress, Turns
 
@@ -40,7 +40,7 @@ async def read_table(
     often, so that a long reading can be cancelled (by cancelling the task). `on_row` is told of every row of the files,
     also of those that the table does not keep.
     """
-    table = RowTable(tuple(source.name for source in sources), mapping, use_mended, encoding)
+    table = RowTable(tuple(source.name for source in sources), (), mapping, use_mended, encoding)
     kept = frozenset(mapping.columns if mapping is not None else ())
     turns = Turns(sum(source.size_bytes for source in sources), on_progress)
     done_bytes = 0
@@ -64,6 +64,7 @@ async def read_table(
         if items is not None and not reading.found and not any(p.severity == "error" for p in stream.problems):
             reading.say(Problem(1, "the file is empty", kind="empty-file", hint=f"wanted is {WANTED}"))
         done_bytes += source.size_bytes
+    table.files = tuple(ReadFile(source.name, source.size_bytes, source.sha256) for source in sources)
     turns.end()
     return table
 

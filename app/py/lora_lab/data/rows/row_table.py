@@ -26,6 +26,15 @@ from lora_lab.data.turns import Turns
 MOST_ASKED = 3
 
 
+@dataclass(frozen=True)
+class ReadFile:
+    """A file that rows came from. `sha256` is that of its bytes; "" where it was not read to its end."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
 @dataclass(repr=False)
 class RowTable:
     """Every row that can be trained on, or could be once mended (`is_mended`), in the files' order.
@@ -36,6 +45,7 @@ class RowTable:
     """
 
     sources: tuple[str, ...] = ()
+    files: tuple[ReadFile, ...] = ()  # the same, once all were read
     mapping: ColumnMapping | None = None
     uses_mended: bool = False
     encoding: str | None = None  # that was chosen for files that are not UTF-8

@@ -63,9 +63,18 @@ class Examples(Sequence[Example]):
         part = slice(self._starts[index], self._starts[index] + self.sizes[index])
         return Example(tokens[part], trained[part])
 
-    def subset(self, indices: np.ndarray) -> Examples:
+    def subset(self, indices: np.ndarray | Sequence[int]) -> Examples:
         """Return the examples of these indices, in this order."""
         return Examples(self._chunks, self._chunk_of[indices], self._starts[indices], self.sizes[indices])
+
+    def followed_by(self, other: Examples) -> Examples:
+        """Return these examples and the other ones behind them."""
+        return Examples(
+            [*self._chunks, *other._chunks],
+            np.concatenate([self._chunk_of, other._chunk_of + len(self._chunks)]),
+            np.concatenate([self._starts, other._starts]),
+            np.concatenate([self.sizes, other.sizes]),
+        )
 
     def cut(self, max_length: int) -> Examples:
         """Return every example cut to at most `max_length` tokens."""

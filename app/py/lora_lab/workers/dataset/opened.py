@@ -15,6 +15,7 @@ from lora_lab.data.rows.schema import Row
 from lora_lab.data.tokens.batches import split_indices
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
+from lora_lab.evaluation.neutral import Encoded, encode_neutral, mix_in, neutral_rows
 from lora_lab.evaluation.prompts import NUM_PROMPTS, Prompt, choose_prompts
 from lora_lab.settings import (
     ALPHA,
@@ -80,13 +81,22 @@ class Choices:
 
 @dataclass(frozen=True)
 class Split:
-    """What a run trains on and what it validates on, as examples and as rows; `rows[i]` is that of `examples[i]`."""
+    """What a run trains on and what it validates on, as examples and as rows; `rows[i]` is that of `examples[i]`.
+
+    The last `mixed` of the examples that are trained are everyday ones (evaluation/neutral.py), without a row here.
+    """
 
     trained: Examples
     held: Examples
     trained_rows: Sequence[Row]
     held_rows: Sequence[Row]
     needs_held: bool = False  # there is a validation file
+    mixed: int = 0
+
+    @property
+    def own(self) -> int:
+        """How many of the trained examples are the dataset's."""
+        return len(self.trained) - self.mixed
 
 
 class TokenizedTable:
@@ -151,6 +161,8 @@ class OpenDataset:
     shown: Choices | None = None  # what the page was last told about
     request: int = 0  # of the command that opened it
     _split: tuple[Dataset, tuple[float, int], tuple[np.ndarray, np.ndarray]] | None = None
+    _reader: Reader | None = None  # that the rows were tokenized with last
+    _neutral: tuple[tuple, Encoded] | None = None  # everyday rows in tokens, and what for
 
     @classmethod
     def of(cls, name: str, title: str, table: RowTable, about: dict[str, Any], request: int = 0) -> OpenDataset:
@@ -198,6 +210,7 @@ class OpenDataset:
 
         Cancelled in between it leaves what was there: training and validation rows are always masked alike.
         """
+        self._reader = reader
         one = next(iter(reader.formats))  # they all mean the same
         missing = [part for part in self.parts if not part.is_encoded(masking, one)]
         total, before = sum(len(part.table) for part in missing), 0
@@ -222,10 +235,24 @@ class OpenDataset:
         cut = self.cut(choices)
         if self.validation is None:
             trained, held = self._held_back(cut, settings)
-            return Split(cut.examples.subset(trained), cut.examples.subset(held), _rows(cut, trained), _rows(cut, held))
+            examples, mixed = self._mixed(cut.examples.subset(trained), settings)
+            return Split(examples, cut.examples.subset(held), _rows(cut, trained), _rows(cut, held), mixed=mixed)
         other = self.validation.rows.cut(choices)
         trained = self._without_overlap(cut)
-        return Split(cut.examples.subset(trained), other.examples, _rows(cut, trained), other.rows, True)
+        examples, mixed = self._mixed(cut.examples.subset(trained), settings)
+        return Split(examples, other.examples, _rows(cut, trained), other.rows, True, mixed)
+
+    def _mixed(self, examples: Examples, settings: TrainSettings) -> tuple[Examples, int]:
+        """Return the examples with everyday ones behind them, as many as the settings say; and how many."""
+        reader = self._reader
+        if not settings.mix_neutral or reader is None:
+            return examples, 0
+        key = (reader, settings.masking, min(settings.max_length, reader.keep))
+        if self._neutral is None or self._neutral[0] != key:
+            rows = neutral_rows("mixed")
+            found = encode_neutral(rows, reader.tokenizer, reader.template, key[2], settings.masking)  # type: ignore[arg-type]
+            self._neutral = key, found
+        return mix_in(examples, self._neutral[1], settings.mix_neutral, settings.seed)
 
     def _held_back(self, cut: Dataset, settings: TrainSettings) -> tuple[np.ndarray, np.ndarray]:
         # Half a million rows take seconds, and every change of any setting asks for the same split again.

@@ -24,7 +24,8 @@ Parts = tuple[ModelFiles, Tokenizer, ChatTemplate | None]
 class OpenedModel:
     """The model that is open: its files, what makes tokens of text, and what it is called on the hub.
 
-    `kept` is its id among the models that were fetched from the hub, "" for any other.
+    `kept` is its id among the models that were fetched from the hub, "" for any other. `source` is what the command
+    line calls it: "" for the built-in one, hf:OWNER/NAME, or a file's name.
     """
 
     files: ModelFiles
@@ -33,6 +34,7 @@ class OpenedModel:
     base_model: str
     title: str
     kept: str = ""
+    source: str = ""
 
     @property
     def hub_id(self) -> str | None:

@@ -16,7 +16,7 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import commands, datasets, events, hub, watching
+from lora_lab.workers.protocol import commands, datasets, events, hub, run_table, watching
 from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     CheckModel,
@@ -133,6 +133,22 @@ from lora_lab.workers.protocol.parts import (
     TrainSettings,
     Where,
 )
+from lora_lab.workers.protocol.run_table import (
+    ComparedRun,
+    CompareRuns,
+    ListRuns,
+    MakeReport,
+    NoteRun,
+    ReportMade,
+    RunList,
+    RunRow,
+    RunsCompared,
+    SettingDifference,
+    SettingsShared,
+    SettingsTaken,
+    ShareSettings,
+    TakeSettings,
+)
 from lora_lab.workers.protocol.watching import (
     RunVerdict,
     SampleAnswered,
@@ -141,8 +157,12 @@ from lora_lab.workers.protocol.watching import (
     TrainingVerdict,
 )
 
-COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *watching.COMMANDS)
-EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *watching.EVENTS)
+COMMANDS: tuple[type[Command], ...] = (
+    *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS, *watching.COMMANDS,
+)  # fmt: skip
+EVENTS: tuple[type[Event], ...] = (
+    *events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS, *watching.EVENTS,
+)  # fmt: skip
 
 __all__ = [
     "COMMANDS",
@@ -169,6 +189,8 @@ __all__ = [
     "Compare",
     "CompareDone",
     "ComparePiece",
+    "CompareRuns",
+    "ComparedRun",
     "CountTokens",
     "DatasetCleared",
     "DatasetProgress",
@@ -193,8 +215,10 @@ __all__ = [
     "ImportAdapter",
     "KeptModel",
     "KeptModels",
+    "ListRuns",
     "Logits",
     "LookAtRepository",
+    "MakeReport",
     "MappingPreviewed",
     "MemoryPart",
     "ModelChecked",
@@ -204,6 +228,7 @@ __all__ = [
     "ModelReleased",
     "NameBaseModel",
     "NamedBlob",
+    "NoteRun",
     "Notice",
     "OpenModel",
     "PauseTraining",
@@ -224,11 +249,15 @@ __all__ = [
     "Reply",
     "ReplyDone",
     "ReplyPiece",
+    "ReportMade",
     "RestoreAdapter",
     "ResumeTraining",
     "RowJump",
     "RowShown",
+    "RunList",
+    "RunRow",
     "RunVerdict",
+    "RunsCompared",
     "SampleAnswer",
     "SampleAnswered",
     "SamplePrompts",
@@ -236,6 +265,10 @@ __all__ = [
     "SaveCleaned",
     "SaveSampleAnswers",
     "SetSamplePrompts",
+    "SettingDifference",
+    "SettingsShared",
+    "SettingsTaken",
+    "ShareSettings",
     "ShowRow",
     "StartTraining",
     "StopFetching",
@@ -244,6 +277,7 @@ __all__ = [
     "StopTraining",
     "StoppedRun",
     "Storage",
+    "TakeSettings",
     "TimeTraining",
     "TrainPhase",
     "TrainSettings",

@@ -53,6 +53,8 @@ class TrainSettings:
     sample_every: int | None = settings.SAMPLE_EVERY.default  # steps; None: as often as costs 5 %; 0: nothing is asked
     keep: str = settings.KEEP.default  # or last: which adapter is given out, where rows are held back
     patience: int = settings.PATIENCE.default  # validations without a lower loss, after which the run ends; 0: never
+    mix_neutral: float = settings.MIX_NEUTRAL.default  # share of the rows of a pass that come with the program
+    neutral: str = settings.NEUTRAL.default  # or on, off: whether it is measured what else changed
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class AdapterInfo:
     sample_answers: tuple[SampleAnswer, ...] = ()
     chat_format: str = ""  # the chat template that it brings, in a word; "" for none: the model's own
     fits: bool | None = None
+    notes: str = ""  # a person's
 
 
 class Message:

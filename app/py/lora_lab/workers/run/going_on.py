@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from lora_lab.config import TrainConfig
 from lora_lab.errors import LoraLabError
+from lora_lab.evaluation.neutral import Neutral
+from lora_lab.evaluation.record import Machine
 from lora_lab.evaluation.results import RunResults
 from lora_lab.evaluation.watch import Watch
-from lora_lab.train import Best, History, RunState, ValidationPoint
+from lora_lab.gpu import Device
+from lora_lab.train import Best, History, RunState, Trainer, ValidationPoint
 from lora_lab.train.history import Matrices, Which
+
+NO_MACHINE = Machine("", "", "browser")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,9 @@ class Learned:
     best_improves: bool = False
     results: RunResults | None = None
     sample_share: float = 0.0
+    machine: Machine = NO_MACHINE
+    rows_at_once: int = 1
+    neutral: Neutral | None = None
 
     @property
     def stopped_early(self) -> bool:
@@ -74,12 +83,19 @@ class Point:
         self.state, self._keep = state, keep
         self.is_new = True  # it has not run yet on any GPU
         self.total_steps = self.recomputed_layers = 0
+        self.config, self.machine = TrainConfig(), NO_MACHINE
         self._losses = 0  # of the GPU since the last checkpoint
 
     @property
     def step(self) -> int:
         """The steps that are done there."""
         return self.state.step if self.state is not None else 0
+
+    def runs_on(self, device: Device, trainer: Trainer) -> None:
+        """From now on it is this trainer that does the run, on this device."""
+        self.total_steps, self.recomputed_layers = trainer.total_steps, trainer.memory.recomputed_layers
+        self.config = trainer.config
+        self.machine = Machine(device.info.name, device.info.backend, "browser")
 
     def take(self, state: RunState) -> None:
         """From now on go on from here."""
@@ -104,11 +120,12 @@ class Point:
             history.restore(self.state.validation, self.state.best)
         return Learned(
             self.step, self.total_steps, tensors, self.curves(), error, self.recomputed_layers, gpu_is_gone,
-            history.best, history.kept(self._keep, self.step), history.best_improves,
+            history.best, history.kept(self._keep, self.step), history.best_improves, machine=self.machine,
+            rows_at_once=self.config.batch,
         )  # fmt: skip
 
 
-async def outcome(watch: Watch, error: LoraLabError | None) -> Learned:
+async def outcome(watch: Watch, error: LoraLabError | None, machine: Machine = NO_MACHINE) -> Learned:
     """Return what has come of a run that has ended, with this error if it has one."""
     trainer, history = watch.trainer, watch.trainer.history
     results = watch.results(error)
@@ -116,5 +133,5 @@ async def outcome(watch: Watch, error: LoraLabError | None) -> Learned:
     return Learned(
         trainer.steps_done, trainer.total_steps, tensors, curves_of(trainer.losses, history.points), error,
         trainer.memory.recomputed_layers, False, history.best, results.kept, history.best_improves, results,
-        watch.sample_share,
+        watch.sample_share, machine, trainer.config.batch,
     )  # fmt: skip

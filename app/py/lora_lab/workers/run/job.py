@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lora_lab.data.tokens.examples import Examples
 from lora_lab.errors import CheckpointError
+from lora_lab.evaluation.closed import from_plain, to_plain
+from lora_lab.evaluation.record import DataFacts
+from lora_lab.evaluation.seen import Seen
 from lora_lab.train import Checkpoint
 from lora_lab.workers.dataset.opened import OpenDataset, Split
 from lora_lab.workers.protocol import Probe, TrainSettings
+from lora_lab.workers.run.run_record import data_facts
 from lora_lab.workers.wire.codec import ProtocolError, from_dict, to_dict
 
 
@@ -23,11 +27,14 @@ class Job:
     dataset: str
     title: str
     probes: tuple[Probe, ...]
+    data: DataFacts | None = None  # None: a checkpoint of a version that did not keep it
+    seen: Seen = field(default_factory=Seen, compare=False)
 
     @classmethod
     def of(cls, dataset: OpenDataset, split: Split, settings: TrainSettings) -> Job:
         """Return a run over the dataset that is open."""
-        return cls(settings, split, dataset.name, dataset.title, dataset.choose_probes(split))
+        data = data_facts(dataset, split, settings)
+        return cls(settings, split, dataset.name, dataset.title, dataset.choose_probes(split), data)
 
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it, beside the rows."""
@@ -36,6 +43,9 @@ class Job:
             "dataset": self.dataset,
             "title": self.title,
             "probes": [to_dict(probe) for probe in self.probes],
+            "mixed": self.split.mixed,
+            "data": to_plain(self.data),
+            **self.seen.notes(),
         }
 
     @classmethod
@@ -47,6 +57,9 @@ class Job:
             probes = tuple(from_dict(Probe, probe) for probe in notes["probes"])
             # As it was split then: how many rows go at once may be reckoned otherwise in another version.
             settings = replace(settings, rows_at_once=int(checkpoint.identity.settings["batch"]))
-            return cls(settings, Split(trained, held, (), ()), str(notes["dataset"]), str(notes["title"]), probes)
+            mixed = int(notes.get("mixed", 0))  # versions without it mixed none in
+            split = Split(trained, held, (), (), mixed=mixed)
+            data = from_plain(DataFacts | None, notes.get("data"), "data")
+            return cls(settings, split, str(notes["dataset"]), str(notes["title"]), probes, data, Seen(notes))
         except (KeyError, TypeError, ValueError, ProtocolError) as error:
             raise CheckpointError(f"The stopped run was kept by another version of this page: {error}") from error

@@ -11,8 +11,8 @@ from lora_lab.workers.protocol import TrainingTimed, TrainSettings
 
 # Settings that change what is learned, and not how long that takes.
 TIMELESS = {"steps": 1, "learning_rate": 1.0, "alpha": 1.0, "schedule": "", "warmup_steps": None, "weight_decay": 0.0,
-            "max_grad_norm": 0.0, "checkpoint_every": None, "sample_every": None, "keep": "",
-            "patience": 0}  # fmt: skip
+            "max_grad_norm": 0.0, "checkpoint_every": None, "sample_every": None, "keep": "", "patience": 0,
+            "neutral": "auto"}  # fmt: skip
 
 
 class RunTimes:

@@ -76,9 +76,10 @@ def run_summary(
 ) -> str:
     """Return one line about a run: how often it goes through the data, how a step is split, what packing saves."""
     rows, held = len(split.trained), len(split.held)
+    mixed = f", {split.mixed:,} of them everyday ones that are mixed in" if split.mixed else ""
     passes = settings.steps * settings.batch / rows
     times = f"{passes:.1f} passes" if passes < 10 else f"{passes:.0f} passes"
-    parts = [f"{_count(settings.steps, 'step')} {_are(settings.steps)} {times} through {_count(rows, 'row')}"]
+    parts = [f"{_count(settings.steps, 'step')} {_are(settings.steps)} {times} through {_count(rows, 'row')}{mixed}"]
     if split.needs_held:
         parts.append(f"it is checked on the {_count(held, 'row')} of the validation file")
     elif held:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lora_lab.config import ModelConfig
 from lora_lab.errors import AdapterError, LoraLabError
+from lora_lab.evaluation.record import RunRecord, take_record
 from lora_lab.formats.adapter_folders import outermost
-from lora_lab.formats.peft import TEMPLATE_FILE, read_adapter
+from lora_lab.formats.peft import RUN_FILE, TEMPLATE_FILE, read_adapter
 from lora_lab.formats.peft_card import with_base_model
 from lora_lab.formats.zipping import pack_adapter, unpack_with_remark
 from lora_lab.model.adapter_files import open_adapter
@@ -29,6 +31,7 @@ from lora_lab.workers.protocol import (
     RestoreAdapter,
     SaveSampleAnswers,
 )
+from lora_lab.workers.run.run_record import known_of
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.services.stores import Stores
 from lora_lab.workers.storage.adapter_shelf import zip_name
@@ -68,7 +71,9 @@ class Adapters:
     async def get_adapter(self, command: GetAdapter) -> None:
         """Send an adapter's files, to be handed to the chat worker."""
         info = await self._stores.shelf.info(command.id)
-        self._host.post(AdapterFiles(info.id, info.name, await self._stores.shelf.files(info.id)))
+        files = await self._stores.shelf.files(info.id)
+        files.pop(RUN_FILE, None)  # the chat has no use for it
+        self._host.post(AdapterFiles(info.id, info.name, files))
 
     @handles(ExportAdapter, "adapter")
     async def export_adapter(self, command: ExportAdapter) -> None:
@@ -85,15 +90,18 @@ class Adapters:
         opened = self._models.need_model("An adapter is checked against the model")
         files, name, remark = await _adapter_files(command.files)
         brought = await open_adapter(files, opened.files.config)
+        kept_files, record, trouble = _with_record(brought.files, files)
+        known: dict[str, Any] = {"dataset": "", "rows": 0, "steps": 0, **(known_of(record) if record else {})}
         info = AdapterInfo(
-            id="", name=name, created_at="", base_model=brought.base_model or opened.base_model, dataset="", rows=0,
-            steps=0, rank=brought.lora.rank, alpha=brought.lora.alpha, targets=brought.lora.targets, size_bytes=0,
+            id="", name=name, created_at="", base_model=brought.base_model or opened.base_model,
+            rank=brought.lora.rank, alpha=brought.lora.alpha, targets=brought.lora.targets, size_bytes=0,
             model_shape=model_shape(opened.files.config), imported=True,
-            chat_format="its own" if TEMPLATE_FILE in brought.files else "",
+            chat_format="its own" if TEMPLATE_FILE in brought.files else "", **known,
         )  # fmt: skip
-        kept = await self._stores.shelf.add(info, brought.files)
+        kept = await self._stores.shelf.add(info, kept_files)
         await self.tell_adapters()
-        self._host.post(AdapterImported(kept, (*([remark] if remark else ()), *brought.remarks)))
+        remarks = (remark, *brought.remarks, trouble)
+        self._host.post(AdapterImported(kept, tuple(one for one in remarks if one)))
 
     @handles(RenameAdapter, "adapter")
     async def rename_adapter(self, command: RenameAdapter) -> None:
@@ -119,6 +127,18 @@ class Adapters:
         """Keep what the validation card showed."""
         await self._stores.shelf.keep_answers(command.id, command.answers)
         await self.tell_adapters()
+
+
+def _with_record(
+    kept: Mapping[str, bytes], came: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], RunRecord | None, str]:
+    """Return an adapter's files with the record of its run, where one came that is good; that; and what is to be said.
+
+    An adapter is kept without a record that is none.
+    """
+    record, trouble = take_record(came)
+    files = {name: data for name, data in kept.items() if name != RUN_FILE}
+    return files | ({RUN_FILE: came[RUN_FILE]} if record else {}), record, trouble
 
 
 async def _adapter_files(files: Sequence[NamedBlob]) -> tuple[dict[str, bytes], str, str | None]:

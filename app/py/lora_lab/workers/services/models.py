@@ -82,10 +82,15 @@ class Models:
         if command.kept is not None:
             record, files = await self._stores.hub_shelf.open(command.kept)
             parts = await self._read(open_files(files, self._host.post))
-            return OpenedModel(*parts, record.base_model, record.title, record.id), files
+            ggufs = [file.name for file in files if file.name.lower().endswith(".gguf")]
+            source = f"hf:{record.repository}@{record.revision}" + (f":{ggufs[0]}" if len(ggufs) == 1 else "")
+            return OpenedModel(*parts, record.base_model, record.title, record.id, source), files
         if command.files is not None:
             opened, tokenizer, template = await self._read(open_files(command.files, self._host.post))
-            named = OpenedModel(opened, tokenizer, template, opened.name, command.title or opened.name)
+            folder, _, name = command.files[0].name.rpartition("/")
+            source = folder.rpartition("/")[2] or (name if len(command.files) == 1 else opened.name)
+            title = command.title or opened.name
+            named = OpenedModel(opened, tokenizer, template, opened.name, title, source=source)
             return named, command.files
         return await self._open_of_site(command.model_id)
 
@@ -104,7 +109,9 @@ class Models:
             parts = await self._read(open_files(files, self._host.post))
         else:  # only the tokenizer is of use then: the weights are not fetched
             parts = await self._read(open_sources(await open_on_site(model), self._host.post))
-        return OpenedModel(*parts, model.base_model or parts[0].name, model.title or parts[0].name), files
+        source = "" if model.id == index.default else model.id  # the default is the one that comes with the program
+        base, title = model.base_model or parts[0].name, model.title or parts[0].name
+        return OpenedModel(*parts, base, title, source=source), files
 
     def _tell_fetched(self, how: Fetched) -> None:
         self._host.post(

@@ -6,13 +6,15 @@ import asyncio
 
 from lora_lab.config import LoraConfig
 from lora_lab.errors import LoraLabError
-from lora_lab.formats.peft import write_adapter
+from lora_lab.evaluation.record import record_bytes
+from lora_lab.formats.peft import RUN_FILE, write_adapter
 from lora_lab.formats.zipping import pack_adapter
 from lora_lab.workers.model.opened import OpenedModel, model_shape
 from lora_lab.workers.protocol import AdapterInfo, AdapterLearned, Failed, Notice, RunVerdict, TrainingDone
 from lora_lab.workers.run.going_on import Learned
 from lora_lab.workers.run.job import Job
 from lora_lab.workers.run.planner import lora_config
+from lora_lab.workers.run.run_record import make_record
 from lora_lab.workers.services.adapters import Adapters
 from lora_lab.workers.services.stores import Stores
 from lora_lab.workers.storage.adapter_shelf import zip_name
@@ -40,6 +42,7 @@ class Results:
         kept: list[AdapterInfo] = []
         for step, tensors in learned.adapters:
             files = write_adapter(tensors, lora, opened.files.config, opened.hub_id, template)
+            files = {**files, RUN_FILE: record_bytes(await make_record(opened, job, learned, step))}
             info = new_info(opened, job, lora, learned, step)
             if not kept:
                 kept.append(await self.keep(info, files))
@@ -89,7 +92,7 @@ def new_info(opened: OpenedModel, job: Job, lora: LoraConfig, learned: Learned, 
         created_at="",
         base_model=opened.base_model,
         dataset=job.dataset,
-        rows=len(job.split.trained),
+        rows=job.split.own,
         steps=step,
         rank=lora.rank,
         alpha=lora.alpha,

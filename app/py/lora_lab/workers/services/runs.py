@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from lora_lab.errors import DatasetError, DeviceError, DivergedError, KernelError, LoraLabError, OutOfMemoryError
 from lora_lab.evaluation.watch import Watch
 from lora_lab.gpu import Device
-from lora_lab.train import CheckpointTaken, CheckpointTimes, Trainer
+from lora_lab.train import CheckpointTaken, CheckpointTimes, SampleAnswered, Trainer
 from lora_lab.train.history import Which
 from lora_lab.workers.dataset.opened import Choices, OpenDataset, Split
 from lora_lab.workers.model.opened import OpenedModel
@@ -31,6 +32,7 @@ from lora_lab.workers.services.checkpoints import Checkpoints, Keeper
 from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.models import Models
+from lora_lab.workers.services.neutral import NeutralCheck
 from lora_lab.workers.services.plans import Plans
 from lora_lab.workers.services.results import Results, done_event
 from lora_lab.workers.services.stores import Stores
@@ -60,10 +62,15 @@ class Runs:
         self._datasets, self._plans, self._checkpoints = datasets, plans, checkpoints
         self._watching = watching
         self._results = Results(host, stores, adapters)
+        self._neutral = NeutralCheck(host, models)
         self.training = False  # from the moment that a run was asked for
         self.getting_ready: asyncio.Future[None] | None = None
         self._trainer: Trainer | None = None
         self._stop_asked = self._pauses = False
+
+    def is_stopping(self) -> bool:
+        """Whether somebody wants the run to end."""
+        return self._stop_asked
 
     @hears(StartTraining, ResumeTraining)
     def asked_for(self, _: StartTraining | ResumeTraining) -> bool:
@@ -218,7 +225,7 @@ class Runs:
     ) -> Learned:
         """Run from `point` on, on this device. Raises what `get_ready` does, and any error that comes of its loss."""
         trainer = self._trainer = (await self._plans.plan_run(job.settings, job.split)).trainer
-        point.total_steps, point.recomputed_layers = trainer.total_steps, trainer.memory.recomputed_layers
+        point.runs_on(device, trainer)
         try:
             await self._get_ready(trainer, job.settings.seed)
             if self._stop_asked and point.step:
@@ -226,8 +233,13 @@ class Runs:
             if not self._stop_asked:
                 await self._go_on(trainer, point, stopped, keeper)
             watch = self._watching.begin(trainer, job)
-            error = await self._run(device, watch, job.settings.checkpoint_every, keeper, point)
-            return await outcome(watch, error)
+            error = await self._run(device, watch, job, keeper, point)
+            learned = await outcome(watch, error, point.machine)
+            if error is not None or not (learned.steps == learned.total_steps or learned.stopped_early):
+                return learned
+            self._watching.end()
+            kept = learned.adapters[0][1]
+            return replace(learned, neutral=await self._neutral.after(trainer, job.settings, kept, self.is_stopping))
         finally:
             self._watching.end()
             self._trainer = None
@@ -307,7 +319,7 @@ class Runs:
             self.getting_ready = None
 
     async def _run(
-        self, device: Device, watch: Watch, checkpoint_every: int | None, keeper: Keeper | None, point: Point
+        self, device: Device, watch: Watch, job: Job, keeper: Keeper | None, point: Point
     ) -> LoraLabError | None:
         """Run to the end; return the error that ended the run early if there was one."""
         if self._stop_asked:
@@ -316,8 +328,11 @@ class Runs:
         self._tell_state("training", trainer.steps_done, trainer.total_steps)
         point.is_new = False
         try:
-            async for event in watch.run(CheckpointTimes(checkpoint_every, 4 * 4 * trainer.adapter.size)):
+            every = job.settings.checkpoint_every
+            async for event in watch.run(CheckpointTimes(every, 4 * 4 * trainer.adapter.size)):
                 if not isinstance(event, CheckpointTaken):
+                    if not isinstance(event, SampleAnswered):
+                        job.seen.note(event)
                     self._watching.tell(event)
                 else:
                     point.take(event.state)  # for a lost GPU; what is stored is for all else

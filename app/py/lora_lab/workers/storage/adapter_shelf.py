@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from lora_lab.errors import AdapterError, LoraLabError
 from lora_lab.formats.json_reader import read_json
-from lora_lab.formats.peft import WEIGHTS_FILE
+from lora_lab.formats.peft import RUN_FILE, WEIGHTS_FILE
 from lora_lab.formats.peft_config import CONFIG_FILE
 from lora_lab.formats.safetensors import read_arrays
 from lora_lab.workers.protocol import AdapterInfo, SampleAnswer
@@ -27,6 +27,7 @@ DELETED = "deleted"
 ADDING = "adding"  # stands in an adapter's folder until all of it does
 OURS = (ABOUT, f"{ABOUT}.new", DELETED, ADDING)
 MAX_NAME_LENGTH = 80
+MAX_NOTES = 10_000
 
 
 class AdapterStore:
@@ -78,6 +79,16 @@ class AdapterStore:
         await self.info(id)
         folder = await self.folder.folder(id)
         return {name: await folder.read(name) for name in await folder.names() if name not in OURS}
+
+    async def record_file(self, id: str) -> dict[str, bytes]:
+        """Return the record of an adapter's run by its name; nothing where it has none."""
+        folder = await self.folder.folder(id)
+        return {RUN_FILE: await folder.read(RUN_FILE)} if RUN_FILE in await folder.names() else {}
+
+    async def keep_notes(self, id: str, notes: str) -> AdapterInfo:
+        """Keep a person's notes with an adapter, cut to MAX_NOTES characters."""
+        async with self._changing:
+            return await self._write_about(replace(await self.info(id), notes=notes[:MAX_NOTES]))
 
     async def rename(self, id: str, name: str) -> AdapterInfo:
         """Give an adapter a name that no other has; an empty one changes nothing."""
