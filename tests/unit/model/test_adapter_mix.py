@@ -141,12 +141,12 @@ def test_what_cannot_be_added_is_refused_by_name(config: ModelConfig) -> None:
     with pytest.raises(AdapterError, match=r"Stars: .*q_proj.lora_A.weight is \(4, 128\); tiny.* needs \(4, 64\)"):
         mix([good, wide], config)
     fused = replace(part(tiny_config("phi3"), LoraConfig(2, 4, ("qkv_proj",)), 1.0, 2), name="Tides")
-    with pytest.raises(AdapterError, match="Tides: it changes qkv_proj; tiny.* has q_proj, k_proj"):
+    with pytest.raises(AdapterError, match=r"Tides: it changes qkv_proj; tiny.* has q_proj, k_proj"):
         mix([good, fused], config)
     some = dict(list(good.tensors.items())[1:])
     with pytest.raises(AdapterError, match=r"adapter 0: .*lora_A.weight is missing"):
         mix([replace(good, tensors=some)], config)
     with pytest.raises(AdapterError, match="no adapter to apply"):
         mix([], config)
-    with pytest.raises(AdapterError, match="adapter 0: strength 1e\\+38 times its scale 2 is more than float32"):
+    with pytest.raises(AdapterError, match=r"adapter 0: strength 1e\+38 times its scale 2 is more than float32"):
         mix([replace(good, strength=1e38), good], config)
