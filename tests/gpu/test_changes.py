@@ -150,7 +150,7 @@ def test_logits_exist_a_few_rows_at_a_time(tiny_models: TinyModels, monkeypatch:
     ("length", "how", "words"),
     [(1, {}, "1 tokens and is looked at from number 1"), (5, {"first": 5}, "5 tokens and is looked at from number 5"),
      (5, {"first": 0}, "from number 0 on"), (5, {"top": 10**6}, "1000000 alternatives"),
-     (3000, {}, "3,000 tokens; .* takes 1 to 2,048")],
+     (3000, {}, "3000 tokens; .* takes 1 to 2048")],
 )  # fmt: skip
 def test_what_cannot_be_looked_at_is_said(tiny: Tiny, length: int, how: dict, words: str) -> None:
     before = tiny.model.device.num_buffers

@@ -34,7 +34,7 @@ class TextPass:
         config, device = model.config, model.device
         if not 0 < length <= config.max_position_embeddings:
             most = config.max_position_embeddings
-            raise LoraLabError(f"the text has {length:,} tokens; {config.name} takes 1 to {most:,}")
+            raise LoraLabError(f"the text has {length} tokens; {config.name} takes 1 to {most}")
         self.model, self.length = model, length
         limit = min(CHUNK_BYTES, device.limits.max_storage_buffer_binding_size) // (4 * config.vocab_size)
         self.chunk_rows = min(length, max(ROWS_ALIGN, min(CHUNK_ROWS, limit) // ROWS_ALIGN * ROWS_ALIGN))
