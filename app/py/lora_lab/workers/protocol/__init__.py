@@ -6,8 +6,9 @@ JavaScript `Blob` or `File` (typed `Any` here; handed on by reference, never cop
 
     page -> train worker    OpenModel, LookAtRepository, ReadDataset, PlanTraining, StartTraining, PauseTraining,
                             adapters ...
-    page -> chat worker     OpenModel, ReleaseModel, ApplyAdapter, Reply, StopReply, Compare
-    worker -> page          events.py, and the events in datasets.py and hub.py
+    page -> chat worker     OpenModel, ReleaseModel, ApplyAdapters, Reply, StopReply, CompareReplies, ShowChanges,
+                            conversations ...
+    worker -> page          events.py, and the events in datasets.py, hub.py, chat.py and conversations.py
 
 The trained adapter travels train worker -> page (`AdapterFiles`) -> chat worker (`ApplyAdapter`): the page only hands
 it on. Before Python runs, worker.js itself may post `boot`, `phase` and `fatal`; they stand here so that the list is
@@ -16,7 +17,23 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import commands, datasets, events, hub
+from lora_lab.workers.protocol import chat, commands, conversations, datasets, events, hub
+from lora_lab.workers.protocol.chat import (
+    AdapterPart,
+    AdaptersApplied,
+    ApplyAdapters,
+    ChangedToken,
+    ChangesEnded,
+    ChangesPart,
+    CheckSampling,
+    ComparedPiece,
+    ComparedReply,
+    CompareReplies,
+    ComparisonEnded,
+    LikelyToken,
+    SamplingChecked,
+    ShowChanges,
+)
 from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     CheckModel,
@@ -44,6 +61,22 @@ from lora_lab.workers.protocol.commands import (
     StopTraining,
     TimeTraining,
     WakeModel,
+)
+from lora_lab.workers.protocol.conversations import (
+    Conversation,
+    ConversationDeleted,
+    ConversationInfo,
+    ConversationKept,
+    ConversationList,
+    ConversationOpened,
+    DeleteConversation,
+    KeepConversation,
+    KeptTurn,
+    ListConversations,
+    OpenConversation,
+    RenameConversation,
+    RestoreConversation,
+    Wording,
 )
 from lora_lab.workers.protocol.datasets import (
     CleanedDone,
@@ -119,6 +152,7 @@ from lora_lab.workers.protocol.hub import (
 )
 from lora_lab.workers.protocol.parts import (
     AdapterInfo,
+    AdapterUse,
     ChatMessage,
     Command,
     Event,
@@ -134,8 +168,10 @@ from lora_lab.workers.protocol.parts import (
     Where,
 )
 
-COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS)
-EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS)
+COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *chat.COMMANDS)
+COMMANDS += conversations.COMMANDS
+EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *chat.EVENTS)
+EVENTS += conversations.EVENTS
 
 __all__ = [
     "COMMANDS",
@@ -148,13 +184,21 @@ __all__ = [
     "AdapterInfo",
     "AdapterLearned",
     "AdapterList",
+    "AdapterPart",
+    "AdapterUse",
+    "AdaptersApplied",
     "ApplyAdapter",
+    "ApplyAdapters",
     "BaseModelNamed",
     "Boot",
     "Busy",
+    "ChangedToken",
+    "ChangesEnded",
+    "ChangesPart",
     "ChatMessage",
     "CheckHubModel",
     "CheckModel",
+    "CheckSampling",
     "CleanedDone",
     "CleanedPiece",
     "ClearDataset",
@@ -162,11 +206,22 @@ __all__ = [
     "Compare",
     "CompareDone",
     "ComparePiece",
+    "CompareReplies",
+    "ComparedPiece",
+    "ComparedReply",
+    "ComparisonEnded",
+    "Conversation",
+    "ConversationDeleted",
+    "ConversationInfo",
+    "ConversationKept",
+    "ConversationList",
+    "ConversationOpened",
     "CountTokens",
     "DatasetCleared",
     "DatasetProgress",
     "DatasetReady",
     "DeleteAdapter",
+    "DeleteConversation",
     "DiscardRun",
     "Event",
     "ExportAdapter",
@@ -184,8 +239,12 @@ __all__ = [
     "HubListed",
     "HubOffer",
     "ImportAdapter",
+    "KeepConversation",
     "KeptModel",
     "KeptModels",
+    "KeptTurn",
+    "LikelyToken",
+    "ListConversations",
     "Logits",
     "LookAtRepository",
     "MappingPreviewed",
@@ -198,6 +257,7 @@ __all__ = [
     "NameBaseModel",
     "NamedBlob",
     "Notice",
+    "OpenConversation",
     "OpenModel",
     "PauseTraining",
     "Phase",
@@ -214,17 +274,21 @@ __all__ = [
     "RemoveAdapter",
     "RemoveKeptModel",
     "RenameAdapter",
+    "RenameConversation",
     "Reply",
     "ReplyDone",
     "ReplyPiece",
     "RestoreAdapter",
+    "RestoreConversation",
     "ResumeTraining",
     "RowJump",
     "RowShown",
     "SampleAnswer",
     "Sampling",
+    "SamplingChecked",
     "SaveCleaned",
     "SaveSampleAnswers",
+    "ShowChanges",
     "ShowRow",
     "StartTraining",
     "StopFetching",
@@ -246,4 +310,5 @@ __all__ = [
     "ValidationPart",
     "WakeModel",
     "Where",
+    "Wording",
 ]
