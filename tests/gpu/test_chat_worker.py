@@ -151,16 +151,15 @@ def test_a_reply_asked_for_again_and_an_edited_turn_compute_only_what_is_new(sta
         for name, (messages, sampling) in cases.items():
             found[name] = await chat.reply(*messages, sampling=sampling)
         assert found["with the same seed"].token_ids == newest.token_ids != found["again"].token_ids
-        if chat.folder != folder:
-            # All of a repeated prompt but its last token, which is what is computed; of an edited one what is the same.
-            for name in ("again", "with the same seed"):
-                assert found[name].cached_tokens == found[name].prompt_tokens - 1, name
-            encode, render = chat.worker.model.tokenizer.encode, chat.worker.model.chat.template.render  # type: ignore
-            for name in ("an edited last turn", "an edited second turn"):
-                kept = cases[name][0][:-1]
-                same = encode(render([vars(turn) for turn in kept], add_generation_prompt=False))
-                assert found[name].cached_tokens >= len(same), name
-                assert found[name].cached_tokens < found[name].prompt_tokens - 1, name
+        # All of a repeated prompt but its last token, which is what is computed; of an edited one what is the same.
+        for name in ("again", "with the same seed"):
+            assert found[name].cached_tokens == found[name].prompt_tokens - 1, name
+        encode, render = chat.worker.model.tokenizer.encode, chat.worker.model.chat.template.render  # type: ignore
+        for name in ("an edited last turn", "an edited second turn"):
+            kept = cases[name][0][:-1]
+            same = encode(render([vars(turn) for turn in kept], add_generation_prompt=False))
+            assert found[name].cached_tokens >= len(same), name
+            assert found[name].cached_tokens < found[name].prompt_tokens - 1, name
         for name, (messages, sampling) in cases.items():
             assert chat.worker.model.chat is not None
             chat.worker.model.chat.plans.cache.clear()
