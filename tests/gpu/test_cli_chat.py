@@ -1,8 +1,9 @@
-"""The command line with several adapters, with two sides, and what adapters change: against the engine, PEFT and torch."""
+"""The command line with several adapters, with two sides, and what adapters change: against PEFT and torch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lora_lab.cli import commands
 from lora_lab.cli import main as cli
 from lora_lab.config import LoraConfig
 from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.formats.peft import expected_shapes, write_adapter
+from lora_lab.gpu import Device
+from lora_lab.model import Model, load_model
 from lora_lab.model.files import open_model
 from tests.gpu.test_changes import LOG_TOLERANCE
 from tests.unit.data.helpers import run
@@ -61,10 +65,30 @@ class Line:
 
 @pytest.fixture
 def line(
-    tiny_model_folder: Path, adapters: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Line:
+    device: Device, tiny_model_folder: Path, adapters: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Line]:  # fmt: skip
+    """Commands on the session's device, whose kernels are compiled, each with a model of its own."""
+    before = device.num_buffers, device.memory_in_use_bytes
+    models: list[Model] = []
+
+    async def opened(_: str | None) -> Device:
+        return device
+
+    async def left_open() -> None: ...
+
+    async def loaded(*arguments: Any, **more: Any) -> Model:
+        models.append(await load_model(*arguments, **more))
+        return models[-1]
+
+    monkeypatch.setattr(commands, "open_device", opened)
+    monkeypatch.setattr(commands, "load_model", loaded)
+    monkeypatch.setattr(device, "close", left_open)
     monkeypatch.chdir(adapters)
-    return Line(tiny_model_folder, capsys)
+    yield Line(tiny_model_folder, capsys)
+    for model in models:
+        model.release()
+    assert (device.num_buffers, device.memory_in_use_bytes) == before
 
 
 def test_two_sides_are_the_two_replies(line: Line) -> None:

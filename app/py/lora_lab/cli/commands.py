@@ -77,4 +77,7 @@ async def _logits(options: argparse.Namespace, found: FoundModel) -> np.ndarray:
         if tuned is None:
             return await logits(model, None, token_ids)
         adapter = Adapter.from_tensors(model.device, model.config, tuned.lora, tuned.tensors)
-        return await logits(model, adapter, token_ids, strength=tuned.strength)
+        try:
+            return await logits(model, adapter, token_ids, strength=tuned.strength)
+        finally:
+            adapter.release()

@@ -80,11 +80,12 @@ async def _changes(
                     chat.close()
             first, ids = len(prompt), [*prompt, *said]
         adapter = Adapter.from_tensors(model.device, model.config, tuned.lora, tuned.tensors)
-        looking = token_changes(
-            model, adapter, ids, first=first, strength=tuned.strength, top=options.alternatives
-        )  # fmt: skip
-        async with aclosing(looking):
-            return tokenizer, [change async for change in looking]
+        try:
+            looking = token_changes(model, adapter, ids, first=first, strength=tuned.strength, top=options.alternatives)
+            async with aclosing(looking):
+                return tokenizer, [change async for change in looking]
+        finally:
+            adapter.release()
 
 
 def _texts(tokenizer: Tokenizer, changes: Sequence[TokenChange]) -> list[str]:

@@ -108,17 +108,20 @@ async def _answer(
         length = len(opened.tokenizer.encode(template.render(messages, add_generation_prompt=True)))
         wanted = min(length + sampling.max_new_tokens, model.config.max_position_embeddings)
         chat = ChatEngine(model, opened.tokenizer, template, context_length=wanted)
-        await chat.prepare()
-        if tuned is not None:
-            await chat.set_adapter(tuned.lora, tuned.tensors)
-        written = Written(chosen)
-        strength = tuned.strength if tuned is not None else 0.0
-        async with aclosing(chat.reply(messages, sampling, adapter_strength=strength)) as pieces:
-            async for piece in pieces:
-                written.add(piece)
-                if not options.json:
-                    print(piece.text, end="", flush=True)
-        written.stats = chat.last_stats
+        try:
+            await chat.prepare()
+            if tuned is not None:
+                await chat.set_adapter(tuned.lora, tuned.tensors)
+            written = Written(chosen)
+            strength = tuned.strength if tuned is not None else 0.0
+            async with aclosing(chat.reply(messages, sampling, adapter_strength=strength)) as pieces:
+                async for piece in pieces:
+                    written.add(piece)
+                    if not options.json:
+                        print(piece.text, end="", flush=True)
+            written.stats = chat.last_stats
+        finally:
+            chat.close()
         print(json.dumps(written.as_json(), ensure_ascii=False) if options.json else "", flush=True)
         _say_speed(written)
 
