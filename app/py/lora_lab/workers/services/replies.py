@@ -115,7 +115,7 @@ class Replies:
         def tell(text: str, done: bool = False) -> None:
             self._host.post(ComparePiece(*place, text, done))  # type: ignore[arg-type]
 
-        strength = self._model.strength if tuned else 0.0
+        strength = 1.0 if tuned else 0.0  # as it was trained, however strongly it is applied in chat
         with given_time_for(self._host, command.probe.messages):
             text, _, _ = await self._write(chat, command.probe.messages, greedy, strength, command.chat_format, tell)
         tell("", True)
