@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import BrowserContext, Worker, expect
+from playwright.sync_api import BrowserContext, Worker
 
 from lora_lab.config import LoraConfig
-from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.formats.peft import expected_shapes, write_adapter
-from lora_lab.model.files import open_model
-from tests.browser.lab import REPLY_MS, START_MS, Lab
+from tests.browser.lab import REPLY_MS, Lab
+from tests.browser.test_brought_adapters import config_of
 
 SAMPLING = {"max_new_tokens": 6, "temperature": 1.0, "top_k": 0, "top_p": 0.95, "min_p": 0.0,
             "repetition_penalty": 1.1, "seed": 5}  # fmt: skip
@@ -61,7 +59,7 @@ def titles(lab: Lab) -> list[str]:
 
 
 def started(lab: Lab) -> Lab:
-    expect(lab.part("gpu-status")).to_have_attribute("data-state", "found", timeout=START_MS)
+    lab.wait_for_model()
     return lab
 
 
@@ -103,7 +101,7 @@ def test_conversations_outlive_the_page_and_other_tabs_hear_of_them(
 
 
 def test_two_sides_and_what_the_adapter_changes(open_lab: Callable[..., Lab], tiny_model_folder: Path) -> None:
-    config = asyncio.run(open_model(sources_from_path(tiny_model_folder))).config
+    config = config_of(tiny_model_folder)
     lora, rng = LoraConfig(rank=2, alpha=4, targets=("q_proj", "v_proj")), np.random.default_rng(0)
     tensors = {key: rng.normal(0, 0.4, shape).astype(np.float32) for key, shape in
                expected_shapes(lora, config).items()}  # fmt: skip

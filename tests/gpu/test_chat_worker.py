@@ -15,7 +15,6 @@ from lora_lab.formats.byte_source import sources_from_path
 from lora_lab.formats.peft import expected_shapes, write_adapter
 from lora_lab.gpu import Device
 from lora_lab.model.files import open_model
-from lora_lab.workers.chat_worker import ChatWorker
 from lora_lab.workers.protocol import (
     AdapterPart,
     AdaptersApplied,
@@ -24,68 +23,22 @@ from lora_lab.workers.protocol import (
     ChangesEnded,
     ChangesPart,
     ChatMessage,
-    Command,
     ComparedPiece,
     ComparedReply,
     CompareReplies,
     ComparisonEnded,
     Failed,
     Notice,
-    OpenModel,
-    Reply,
-    ReplyDone,
-    Sampling,
     ShowChanges,
     StopReply,
 )
+from tests.chat_session import SAMPLING, TALK, Chat
 from tests.tiny_families import write_tiny_family
-from tests.unit.workers.helpers import Page, named
+from tests.unit.workers.helpers import Page
 
-SAMPLING = Sampling(max_new_tokens=12, temperature=1.0, top_p=0.95, repetition_penalty=1.1, seed=5)
-TALK = (ChatMessage("user", "What is the way to the lighthouse?"),)
 SHIPS = LoraConfig(rank=4, alpha=8, targets=("q_proj", "v_proj"))
 STARS = LoraConfig(rank=6, alpha=3, targets=("v_proj", "down_proj"), use_rslora=True)
 TEMPLATE = "{% for message in messages %}{{ '<|im_start|>' + message['content'] + '<|im_end|>' }}{% endfor %}"
-
-
-class Chat:
-    """A worker, its page, and what it answered last."""
-
-    def __init__(self, folder: Path) -> None:
-        self.page, self.folder = Page(), folder
-        self.worker = ChatWorker(self.page)
-        self.turn = 0
-
-    async def send(self, *commands: Command) -> None:
-        for command in commands:
-            await self.worker.answer(command)
-
-    async def open_model(self) -> None:
-        files = [path for path in sorted(self.folder.iterdir()) if path.is_file()]
-        await self.send(OpenModel(files=tuple(named(f"tiny/{path.name}", path.read_bytes()) for path in files)))
-
-    async def reply(self, *messages: ChatMessage, sampling: Sampling = SAMPLING, **how) -> ReplyDone:
-        self.turn += 1
-        await self.send(Reply(self.turn, messages, sampling, **how))
-        assert self.page.all(Failed) == []
-        return self.page.last(ReplyDone)
-
-    async def compare(self, left: tuple, right: tuple, **how) -> list[ComparedReply]:
-        self.turn += 1
-        await self.send(CompareReplies(self.turn, TALK, SAMPLING, left, right, **how))
-        assert self.page.all(Failed) == []
-        assert self.page.last(ComparisonEnded) == ComparisonEnded(self.turn, True)
-        done = {event.side: event for event in self.page.all(ComparedReply) if event.turn == self.turn}
-        return [done["left"], done["right"]]
-
-    async def changes(self, **what) -> list:
-        self.turn += 1
-        await self.send(ShowChanges(self.turn, **what))
-        assert self.page.all(Failed) == []
-        assert self.page.last(ChangesEnded).is_whole
-        parts = [event for event in self.page.all(ChangesPart) if event.request == self.turn]
-        assert parts[-1].done == parts[-1].total
-        return [token for part in parts for token in part.tokens]
 
 
 Start = Callable[..., Page]
@@ -367,6 +320,8 @@ def test_adapters_bring_their_template_also_to_a_comparison(start: Start, config
         base_again, compared = await chat.compare((), (bringing,))
         assert compared.token_ids == tuned.token_ids and base.prompt_tokens == base_again.prompt_tokens
         assert compared.prompt_tokens == tuned.prompt_tokens < base.prompt_tokens
+        base_once_more, off = await chat.compare((), (replace(bringing, strength=0.0),))
+        assert off.adapters == () and off.token_ids == base_once_more.token_ids  # it takes no part: nor does its format
         # It is the first that brings one; where another brings another, that is told.
         await chat.send(ApplyAdapters((plain, bringing)))
         assert (await chat.reply(*TALK)).prompt_tokens == tuned.prompt_tokens and chat.page.all(Notice) == []

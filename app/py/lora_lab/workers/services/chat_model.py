@@ -214,7 +214,7 @@ class ChatModel:
         """Return who answers with these adapters, or as the base model. AdapterError: they are for another model."""
         if self._files is None:
             raise ModelError("The chat has no model yet.")
-        if adapter is None:
+        if adapter is None or not adapter.uses():
             return Side(self._template(chat_format))
         template = self._brought_by(adapter) or self._template(chat_format)
         return Side(template, *adapter.read(self._files.config))
