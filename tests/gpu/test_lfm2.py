@@ -145,7 +145,7 @@ def test_a_convolution_keeps_its_last_inputs_only(device: Device, lfm2: Tiny) ->
 @pytest.mark.usefixtures("ahead")
 def test_several_turns_are_those_without_a_cache(each_device: Device, lfm2: Tiny) -> None:
     """On from the end, back to the middle of a reply and on with other words, the same again, and back too far."""
-    model, prompt = lfm2.model, prompt_of(150, lfm2.model)
+    model, prompt = lfm2.model, prompt_of(100 + GO_BACK, lfm2.model)
 
     def cached(chat: ChatEngine) -> int:
         assert chat.last_stats is not None
@@ -162,7 +162,7 @@ def test_several_turns_are_those_without_a_cache(each_device: Device, lfm2: Tiny
         assert cached(chat) == len(longer) + 3
         assert complete(chat, other, GREEDY) == third
         assert cached(chat) == len(other) - 1
-        far = [*prompt[:100], *prompt_of(5, model)]
+        far = [*prompt[:90], *prompt_of(5, model)]
         fourth = complete(chat, far, GREEDY)
         assert cached(chat) == 0
         assert complete(chat, prompt, GREEDY) == first
@@ -216,15 +216,26 @@ def test_a_convolution_that_looks_ahead_shows(device: Device, lfm2: Tiny) -> Non
 
 @pytest.mark.parametrize("fault", CACHE_FAULTS)
 def test_a_fault_of_the_cache_shows(device: Device, lfm2: Tiny, fault: str) -> None:
-    model, prompt = lfm2.model, prompt_of(90, lfm2.model)
-    wanted = complete_without_a_cache(model, None, prompt, GREEDY)
+    """Of a padded part of a prompt too, once a text goes back to before it."""
+    model, prompt = lfm2.model, prompt_of(GO_BACK + 20, lfm2.model)
+    shorter = [*prompt[:100], *prompt_of(2, model)]
+    wanted = complete_without_a_cache(model, None, shorter, GREEDY)
+
+    def after_the_longer(chat: ChatEngine) -> list[int]:
+        complete(chat, prompt, GREEDY)
+        found = complete(chat, shorter, GREEDY)
+        assert chat.last_stats is not None and chat.last_stats.cached_tokens == 100
+        return found
+
+    with chat_with(model) as chat:
+        assert after_the_longer(chat) == wanted
     with planted(*CACHE_FAULTS[fault]), chat_with(model) as chat:
-        assert complete(chat, prompt, GREEDY) != wanted
+        assert after_the_longer(chat) != wanted
 
 
 def test_going_back_too_far_shows(device: Device, lfm2: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that kept what it no longer has would give another reply."""
-    model, prompt = lfm2.model, prompt_of(150, lfm2.model)
+    model, prompt = lfm2.model, prompt_of(86 + GO_BACK, lfm2.model)
     far = [*prompt[:80], *prompt_of(2, model)]
     wanted = complete_without_a_cache(model, None, far, GREEDY)
     monkeypatch.setattr("lora_lab.generate.kv_cache.KvCache.will_hold", lambda cache, rows: None)

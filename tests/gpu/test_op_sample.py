@@ -218,7 +218,7 @@ def test_the_reference_is_transformers(name: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": 2.0},
-     {"repetition_penalty": 0.0}, {"top_k": -1}, {"max_new_tokens": 0}],
+     {"repetition_penalty": 0.0}, {"top_k": -1}, {"max_new_tokens": 0}, {"seed": -1}, {"seed": 2**32}],
     ids=lambda wrong: "{} {}".format(*next(iter(wrong.items()))),
 )  # fmt: skip
 def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None:

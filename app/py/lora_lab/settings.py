@@ -250,7 +250,7 @@ REPETITION_PENALTY = Setting(
     usual=(1, 1.3), start=1.1,
 )
 REPLY_SEED = Setting(
-    "seed", "Seed", "", "Same seed, same reply", 0, int, bounds=Bounds(0), start=None, empty="random",
+    "seed", "Seed", "", "Same seed, same reply", 0, int, bounds=Bounds(0, 2**32 - 1), start=None, empty="random",
 )
 STRENGTH = Setting(
     "strength", "Strength", "adapter scale", "How strongly the adapter is applied", 1.0, bounds=NOT_NEGATIVE,
@@ -268,6 +268,16 @@ ELSE = (MIX_NEUTRAL, NEUTRAL)
 TRAINING = (*ADAPTER, *RUN, *ROWS, *ELSE)
 SAMPLING = (MAX_NEW_TOKENS, TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, REPLY_SEED)
 # fmt: on
+
+
+def problems(table: tuple[Setting, ...], values: Mapping[str, Any], most: Mapping[str, float]) -> dict[str, str]:
+    """Return what the page says of values that it cannot take, by the settings' names on the page.
+
+    `values` by the settings' names; one that is not among them is not looked at. `most` lowers bounds, by name too.
+    """
+    looked_at = [setting for setting in table if setting.name in values]
+    said = {one.form_name: one.problem(values[one.name], most.get(one.name)) for one in looked_at}
+    return {name: message for name, message in said.items() if message is not None}
 
 
 def cautions(values: Mapping[str, float]) -> tuple[str, ...]:

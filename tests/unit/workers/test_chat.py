@@ -12,9 +12,10 @@ import pytest
 from lora_lab.errors import ModelError
 from lora_lab.generate.chat import Piece, ReplyStats
 from lora_lab.workers.chat_worker import ChatWorker
+from lora_lab.workers.model.adapter_set import AdapterSet
 from lora_lab.workers.protocol import (
     AdapterApplied,
-    ApplyAdapter,
+    AdapterPart,
     ChatMessage,
     Command,
     Compare,
@@ -68,7 +69,7 @@ def chat_with(work: Callable[[ChatWorker, Page, FakeChat], Awaitable[None]]) -> 
     async def main() -> None:
         worker, chat = ChatWorker(page), FakeChat()
         worker.model.chat = chat  # type: ignore[assignment]
-        worker.model.adapter = ApplyAdapter("1", "Ships", {})
+        worker.model.adapter = AdapterSet((AdapterPart("1", "Ships"),))
         await work(worker, page, chat)
 
     asyncio.run(main())

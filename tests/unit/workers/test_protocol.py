@@ -17,6 +17,8 @@ from lora_lab.workers.protocol import (
     OpenModel,
     StartTraining,
     TrainSettings,
+    chat,
+    conversations,
     run_table,
     watching,
 )
@@ -27,7 +29,8 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
 
 
 # The page that uses them is being written: what it uses is taken out here.
-NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in (run_table, watching) for kind in (*part.COMMANDS, *part.EVENTS)}
+AHEAD = (chat, conversations, run_table, watching)
+NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in AHEAD for kind in (*part.COMMANDS, *part.EVENTS)}
 
 
 def test_a_command_survives_the_wire() -> None:

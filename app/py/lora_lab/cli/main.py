@@ -1,4 +1,4 @@
-"""The command line: `lora-lab train | generate | logits | data | report`, the page's engine on a native GPU.
+"""The command line: `lora-lab train | generate | logits | diff | data | report`, the page's engine on a native GPU.
 
 Exit codes: 0 all is well; 1 something expected went wrong and standard error says what; 2 a mistake in the arguments;
 130 Ctrl-C. Standard output holds results only; everything said to a person goes to standard error.
@@ -14,8 +14,9 @@ from typing import Any
 
 from lora_lab import __version__
 from lora_lab.cli.builtin import BUILT_IN
+from lora_lab.cli.chat_arguments import ADAPTER_HELP, add_diff_options, add_generate_options, add_logits_options
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
-from lora_lab.cli.options import add_option, add_row_options, add_template_option, hub_name, number, path
+from lora_lab.cli.options import add_option, add_row_options, hub_name, number, path
 from lora_lab.config import SamplingConfig, TrainConfig
 from lora_lab.errors import LoraLabError
 from lora_lab.settings import (
@@ -30,7 +31,6 @@ from lora_lab.settings import (
     SAMPLING,
     SEED,
     STEPS,
-    STRENGTH,
     SWITCH,
     VALIDATION_FRACTION,
     Bounds,
@@ -41,8 +41,6 @@ MODEL_HELP = (
     "a .gguf file, a Hugging Face folder (config.json, tokenizer.json, *.safetensors), or a model on the Hugging Face "
     "hub, hf:OWNER/NAME[@REVISION][:FILE]"
 )
-
-_ADAPTER_HELP = "a folder or zip of PEFT's or mlx-lm's files, or a GGUF"
 
 # Options whose absence says something: what the others then mean, or that an adapter brings its own.
 KNOWN = (*ADAPTER, EPOCHS, ROWS_AT_ONCE, ACCUMULATE)
@@ -113,8 +111,10 @@ def make_parser(train_defaults: Mapping[str, Any] | None = None) -> argparse.Arg
     train = add_command("train", _train, "Train a LoRA adapter on a JSONL file.")
     _add_train_options(train)
     train.set_defaults(**(train_defaults or {}))
-    _add_generate_options(add_command("generate", _generate, "Answer a prompt, with an adapter or without."))
-    _add_logits_options(add_command("logits", _logits, "Write a text's logits to a .npy file."))
+    add_generate_options(add_command("generate", _generate, "Answer a prompt, with adapters or without, or both."))
+    add_logits_options(add_command("logits", _logits, "Write a text's logits to a .npy file."))
+    text = "Tell what adapters change about a text or a reply: each token's probability with them and without."
+    add_diff_options(add_command("diff", _diff, text))
     _add_data_commands(commands)
     _add_report_command(commands)
     return parser
@@ -137,7 +137,7 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     dry_help = "print the memory and, measured in a few steps, the time that the run takes; train and write nothing"
     files.add_argument("--dry-run", action="store_true", help=dry_help)
     files.add_argument(
-        "--init-adapter", type=path, metavar="PATH", help=f"go on from this adapter, not from zero: {_ADAPTER_HELP}"
+        "--init-adapter", type=path, metavar="PATH", help=f"go on from this adapter, not from zero: {ADAPTER_HELP}"
     )
     resume_help = (
         "go on with a run that was stopped, from its checkpoint (default: the one beside --out), as if it never had "
@@ -179,24 +179,6 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--sample-prompt", action="append", default=[], metavar="TEXT", help=prompt_help)
     validation.add_argument("--val-file", nargs="+", type=path, metavar="FILE", help=file_help)
-
-
-def _add_generate_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--prompt", required=True, metavar="TEXT", help="what the user says")
-    command.add_argument("--system", metavar="TEXT", help="the system message; default: the model's own")
-    add_template_option(command)
-    _add_adapter_options(command)
-    how = command.add_argument_group("sampling")
-    for setting in SAMPLING:
-        add_option(how, setting)
-
-
-def _add_logits_options(command: argparse.ArgumentParser) -> None:
-    text_help = "taken as it is: no template, nothing added; special tokens in it are recognised"
-    command.add_argument("--text", required=True, metavar="TEXT", help=text_help)
-    out_help = "float32, tokens x vocabulary"
-    command.add_argument("--out", required=True, type=path, metavar="FILE.npy", help=out_help)
-    _add_adapter_options(command)
 
 
 def _add_data_commands(commands: Any) -> None:
@@ -250,11 +232,6 @@ def _add_report_command(commands: Any) -> None:
     command.add_argument("--json", type=path, metavar="FILE", help="write it as JSON")
 
 
-def _add_adapter_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--adapter", type=path, metavar="PATH", help=_ADAPTER_HELP)
-    add_option(command, STRENGTH)
-
-
 class _ListGpus(argparse.Action):
     """Like --version: answers and ends, whatever else is missing."""
 
@@ -278,15 +255,21 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from lora_lab.cli.commands import generate
+    from lora_lab.cli.generate import generate
 
-    return generate(options, SamplingConfig(**{setting.name: getattr(options, setting.name) for setting in SAMPLING}))
+    return generate(options, sampling_config(options))
 
 
 def _logits(options: argparse.Namespace) -> int:
     from lora_lab.cli.commands import write_logits
 
     return write_logits(options)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from lora_lab.cli.diff import diff
+
+    return diff(options, sampling_config(options))
 
 
 def _check_data(options: argparse.Namespace) -> int:
@@ -305,6 +288,11 @@ def _report(options: argparse.Namespace) -> int:
     from lora_lab.cli.report import report
 
     return report(options)
+
+
+def sampling_config(options: argparse.Namespace) -> SamplingConfig:
+    """Return how a reply is drawn, as the arguments give it."""
+    return SamplingConfig(**{setting.name: getattr(options, setting.name) for setting in SAMPLING})
 
 
 def train_config(options: argparse.Namespace) -> TrainConfig:

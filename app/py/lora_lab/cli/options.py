@@ -98,7 +98,8 @@ def number(bounds: Bounds, *, whole: bool = False) -> Callable[[str], float]:
         if not whole and (not math.isfinite(value) or value <= bounds.least):
             least = f"{'more than' if bounds.above else 'at least'} {bounds.least:g}"
             raise argparse.ArgumentTypeError(f"{text} must be {least}")
-        raise argparse.ArgumentTypeError(f"{text} must be {'less than' if bounds.below else 'at most'} {bounds.most:g}")
+        most = bounds.most if whole else f"{bounds.most:g}"
+        raise argparse.ArgumentTypeError(f"{text} must be {'less than' if bounds.below else 'at most'} {most}")
 
     return convert
 

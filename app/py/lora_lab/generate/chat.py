@@ -18,7 +18,8 @@ from ..gpu.device import Progress
 from ..model.lora import Adapter
 from ..model.transformer import Model
 from ..ops.step import StepValues
-from ..settings import REPLY_SEED, SAMPLING
+from ..setting_schema import plain
+from ..settings import SAMPLING
 from .plans import GenerationPlans
 from .text_stop import TextStop
 from .tokens import TokenSource
@@ -111,13 +112,18 @@ class ChatEngine:
         many messages.
         """
 
-        def encode(some: Sequence[Mapping[str, str]]) -> list[int]:
-            return list(self.tokenizer.encode(self.template.render(list(some), add_generation_prompt=True)))
-
-        window = fit(messages, lambda one: one["role"], encode, self.context_length, sampling.max_new_tokens)
+        window = self.window(messages, sampling.max_new_tokens)
         async with aclosing(self._complete(window, sampling, adapter_strength)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    def window(self, messages: Sequence[Mapping[str, str]], max_new_tokens: int) -> Window:
+        """Return what `reply` gives the model of a conversation. LoraLabError where its newest turn is too long."""
+
+        def encode(some: Sequence[Mapping[str, str]]) -> list[int]:
+            return list(self.tokenizer.encode(self.template.render(list(some), add_generation_prompt=True)))
+
+        return fit(messages, lambda one: one["role"], encode, self.context_length, max_new_tokens)
 
     async def complete(
         self, prompt: Sequence[int], sampling: SamplingConfig, adapter_strength: float = 1.0
@@ -150,7 +156,7 @@ class ChatEngine:
         seen = np.zeros(self.model.config.vocab_size, np.uint32)
         seen[np.asarray(prompt, np.int64)] = 1
         values = StepValues(
-            strength=strength, seed=sampling.seed & 0xFFFFFFFF, temperature=sampling.temperature, top_k=sampling.top_k,
+            strength=strength, seed=sampling.seed, temperature=sampling.temperature, top_k=sampling.top_k,
             top_p=sampling.top_p, min_p=sampling.min_p, repetition_penalty=sampling.repetition_penalty,
         )  # fmt: skip
         stops = {*self.model.config.eos_token_ids, *sampling.stop_token_ids}
@@ -203,7 +209,8 @@ def _check(sampling: SamplingConfig) -> None:
     problems = []
     for setting in SAMPLING:
         value, bounds = getattr(sampling, setting.name), setting.bounds
-        if setting is not REPLY_SEED and not bounds.hold(value):
-            problems.append(f"{setting.name} is {value}; it must be between {bounds.least:g} and {bounds.most:g}")
+        if not bounds.hold(value):
+            between = f"{plain(bounds.least)} and {plain(bounds.most)}"
+            problems.append(f"{setting.name} is {value}; it must be between {between}")
     if problems:
         raise LoraLabError("; ".join(problems))

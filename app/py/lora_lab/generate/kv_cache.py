@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from ..config import ModelConfig
 from ..gpu.device import Device
 from ..gpu.plan import Buffer, Tensor
+from ..settings import MAX_NEW_TOKENS
 
-GO_BACK = 64  # tokens by which a text may shrink without being computed anew: more than are ever drawn ahead
+# Tokens by which a text may shrink without being computed anew: a reply of usual length, so that it can be asked for
+# again, and more than are ever drawn ahead.
+GO_BACK = MAX_NEW_TOKENS.default + 64
 
 
 class KvCache:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from lora_lab.workers.protocol import Command
 from lora_lab.workers.services.alive import Alive
+from lora_lab.workers.services.changes import Changes
 from lora_lab.workers.services.chat_model import ChatModel
+from lora_lab.workers.services.comparisons import Comparisons
+from lora_lab.workers.services.conversations import Conversations
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.replies import Replies
+from lora_lab.workers.services.sampling_values import SamplingValues
+from lora_lab.workers.services.turns import Turns
 from lora_lab.workers.wire.dispatch import Dispatcher, Host
 from lora_lab.workers.wire.host import serve
 
@@ -17,9 +22,12 @@ class ChatWorker:
     def __init__(self, host: Host) -> None:
         self.gpu = Gpu(host)
         self.model = ChatModel(host, self.gpu)
-        self.replies = Replies(host, self.model)
+        turns = Turns()
+        self.replies = Replies(host, self.model, turns)
         self.gpu.when_lost(self.model.gpu_lost)
-        self._dispatcher = Dispatcher(host, [Alive(host), self.model, self.replies])
+        services = [Alive(host), self.model, self.replies, Comparisons(host, self.model, turns)]
+        services += [Changes(host, self.model, turns), SamplingValues(host), Conversations(host)]
+        self._dispatcher = Dispatcher(host, services)
 
     async def begin(self) -> None:
         """Look for a GPU; the page sends the model when it has it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,10 @@ from lora_lab.errors import LoraLabError
 from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
     AdapterApplied,
+    AdapterPart,
+    AdaptersApplied,
     ApplyAdapter,
+    ApplyAdapters,
     Failed,
     ModelProgress,
     ModelReady,
@@ -112,6 +116,32 @@ def test_an_adapter_is_checked_also_while_the_weights_are_away(
     page, model = service()
     run_alone(page, model, bad)
     assert page.events == [AdapterApplied("2", "Bad")]
+
+
+def test_several_adapters_come_back_with_the_weights(
+    engine: FakeEngine, tiny_model_folder: Path, opened: OpenedModel
+) -> None:
+    page, model = service()
+    ships = AdapterPart("1", "Ships", 0.5, adapter_files(opened))
+    stars = AdapterPart("2", "Stars", 1.5, adapter_files(opened, rank=3))
+    bad = replace(ships, id="3", name="Bad", files={**adapter_files(opened), "adapter_model.safetensors": b"none"})
+    opens = OpenModel(files=files_in(tiny_model_folder))
+    run_alone(page, model, opens, ApplyAdapters((ships, stars)), ReleaseModel(), ApplyAdapters((ships, bad)))
+    assert engine.did == ["load", "adapter of rank 5", "close", "release"]
+    failed = page.last(Failed)
+    assert failed.where == "adapter" and failed.message.startswith("Bad: ")
+    run_alone(page, model, WakeModel())
+    assert engine.did[4:] == ["load", "adapter of rank 5"] and model.strength == 1.0
+    # One alone is itself: its strength is the engine's, and a change of it brings nothing to the GPU.
+    for strength in (0.5, 2.0):
+        run_alone(page, model, ApplyAdapters((replace(ships, files=None, strength=strength),)))
+        assert model.strength == strength
+    assert engine.did[6:] == ["adapter of rank 2"]
+    run_alone(page, model, ApplyAdapters(()))
+    assert engine.did[7:] == ["no adapter"] and page.last(AdaptersApplied) == AdaptersApplied(())
+    # They were for that model.
+    run_alone(page, model, opens, ApplyAdapters((replace(ships, files=None),)))
+    assert "its files are not here" in page.last(Failed).message
 
 
 def test_another_model_drops_the_adapter(engine: FakeEngine, tiny_model_folder: Path, opened: OpenedModel) -> None:

@@ -13,8 +13,10 @@ import pytest
 from lora_lab.config import SamplingConfig
 from lora_lab.errors import DeviceError, ModelError
 from lora_lab.generate.chat import Piece, ReplyStats
+from lora_lab.workers.model.adapter_set import AdapterSet
 from lora_lab.workers.protocol import (
-    ApplyAdapter,
+    AdapterPart,
+    AdapterUse,
     ChatMessage,
     Command,
     Compare,
@@ -32,11 +34,14 @@ from lora_lab.workers.protocol import (
 )
 from lora_lab.workers.services import replies as reply_service
 from lora_lab.workers.services.replies import Replies
+from lora_lab.workers.services.turns import Turns
 from lora_lab.workers.wire.dispatch import Dispatcher
 from tests.unit.workers.helpers import Page
 
 HELLO = (ChatMessage("user", "Hello"),)
 REPLY = Reply(1, HELLO, Sampling())
+SHIPS = AdapterSet((AdapterPart("1", "Ships"),))
+TUNED = {"token_ids": (1, 1), "adapters": (AdapterUse("1", "Ships", 1.0),)}  # of its replies' last events
 COMPARE = Compare("1", 2, Probe("Hello", HELLO, "Ahoy"))
 
 
@@ -45,7 +50,8 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.chat: FakeModel | None = self
-        self.adapter: ApplyAdapter | None = ApplyAdapter("1", "Ships", {})
+        self.adapter: AdapterSet | None = SHIPS
+        self.strength = 1.0
         self.error: Exception | None = None
         self.tokenizer, self.model = self, "weights"
         self.asked: list[tuple[SamplingConfig, float]] = []
@@ -91,7 +97,7 @@ def answer(page: Page, model: FakeModel, *commands: Command) -> None:
     """Have commands answered that come one right after the other."""
 
     async def main() -> None:
-        dispatcher = Dispatcher(page, [Replies(page, model)])
+        dispatcher = Dispatcher(page, [Replies(page, model, Turns())])
         await asyncio.gather(*(dispatcher.answer(command) for command in commands))
 
     asyncio.run(main())
@@ -113,8 +119,10 @@ def test_a_reply_is_written_with_the_adapter_that_is_there(change: dict, has_ada
     ((_, found),) = model.asked
     assert found == strength
     pieces = ["tu", "ned "] if strength else ["ba", "se "]
+    label = (AdapterUse("1", "Ships", strength),) if strength else ()
     assert page.events == [
-        *(ReplyPiece(1, piece) for piece in pieces), ReplyDone(1, "".join(pieces), 3, 2, 8.0, 1.0, "stop"),
+        *(ReplyPiece(1, piece) for piece in pieces),
+        ReplyDone(1, "".join(pieces), 3, 2, 8.0, 1.0, "stop", token_ids=(1, 1), adapters=label),
     ]  # fmt: skip
 
 
@@ -138,13 +146,19 @@ def test_each_reply_and_each_side_says_how_it_is_to_be_written() -> None:
     assert model.templates == [("plain", True), ("auto", False), ("chatml", False), ("chatml", True)]
 
 
-def test_settings_without_a_meaning_are_brought_into_their_range() -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sampling": Sampling(temperature=-3.0, top_p=7.0)},
+         "Temperature is -3; wanted 0 to 5. Top-p is 7; wanted 0.01 to 1."),
+        ({"strength": -1.0}, "Strength is -1; wanted 0 to 2."),
+    ],
+)  # fmt: skip
+def test_settings_without_a_meaning_are_refused_by_name(change: dict, said: str) -> None:
     page, model = Page(), FakeModel()
-    wild = Sampling(0, -1.0, -5, 0.0, 2.0, 0.0)
-    answer(page, model, replace(REPLY, sampling=wild))
-    ((used, _),) = model.asked
-    assert (used.max_new_tokens, used.temperature, used.top_k) == (1, 0.0, 0)
-    assert (used.top_p, used.min_p, used.repetition_penalty) == (1e-6, 1.0, 0.01)
+    answer(page, model, replace(REPLY, **change), replace(REPLY, turn=2))
+    assert page.events[0] == Failed("chat", said) and len(model.asked) == 1
+    assert page.last(ReplyDone).turn == 2  # the next has its turn as ever
 
 
 @pytest.mark.parametrize("losses", [0, 1, 3])
@@ -152,7 +166,11 @@ def test_a_reply_goes_on_after_the_gpu_was_lost(losses: int) -> None:
     page, model = Page(), FakeModel()
     model.losses = losses
     answer(page, model, REPLY)
-    assert page.events == [ReplyPiece(1, "tu"), ReplyPiece(1, "ned "), ReplyDone(1, "tuned ", 3, 2, 8.0, 1.0, "stop")]
+    assert page.events == [
+        ReplyPiece(1, "tu"),
+        ReplyPiece(1, "ned "),
+        ReplyDone(1, "tuned ", 3, 2, 8.0, 1.0, "stop", **TUNED),
+    ]
     assert len(model.asked) == len(model.templates) == losses + 1  # written again each time
 
 
@@ -176,8 +194,8 @@ def test_a_comparison_is_greedy_and_tells_both_answers() -> None:
     assert [(sampling.temperature, strength) for sampling, strength in model.asked] == [(0.0, 0.0), (0.0, 1.0)]
 
 
-@pytest.mark.parametrize("other", [None, ApplyAdapter("9", "Other", {})])
-def test_with_another_adapter_there_is_nothing_to_compare(other: ApplyAdapter | None) -> None:
+@pytest.mark.parametrize("other", [None, AdapterSet((AdapterPart("9", "Other"),))])
+def test_with_another_adapter_there_is_nothing_to_compare(other: AdapterSet | None) -> None:
     page, model = Page(), FakeModel()
     model.adapter = other
     answer(page, model, COMPARE)
@@ -215,7 +233,8 @@ def test_a_stop_without_a_model_is_nothing() -> None:
 
 @pytest.mark.parametrize("use_adapter", [True, False])
 def test_logits_are_those_of_the_text(monkeypatch: pytest.MonkeyPatch, use_adapter: bool) -> None:
-    async def logits(model: object, adapter: object, ids: list[int]) -> np.ndarray:
+    async def logits(model: object, adapter: object, ids: list[int], strength: float) -> np.ndarray:
+        assert strength == 1.0
         assert model == "weights" and (adapter is not None) is use_adapter
         return np.arange(len(ids) * 3, dtype=np.float32).reshape(len(ids), 3)
 

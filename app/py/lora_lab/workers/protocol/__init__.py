@@ -6,8 +6,9 @@ JavaScript `Blob` or `File` (typed `Any` here; handed on by reference, never cop
 
     page -> train worker    OpenModel, LookAtRepository, ReadDataset, PlanTraining, StartTraining, PauseTraining,
                             adapters ...
-    page -> chat worker     OpenModel, ReleaseModel, ApplyAdapter, Reply, StopReply, Compare
-    worker -> page          events.py, and the events in datasets.py, hub.py and watching.py
+    page -> chat worker     OpenModel, ReleaseModel, ApplyAdapters, Reply, StopReply, CompareReplies, ShowChanges,
+                            conversations ...
+    worker -> page          events.py, and the events in datasets.py, hub.py, watching.py, chat.py and conversations.py
 
 The trained adapter travels train worker -> page (`AdapterFiles`) -> chat worker (`ApplyAdapter`): the page only hands
 it on. Before Python runs, worker.js itself may post `boot`, `phase` and `fatal`; they stand here so that the list is
@@ -16,7 +17,23 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import commands, datasets, events, hub, run_table, watching
+from lora_lab.workers.protocol import chat, commands, conversations, datasets, events, hub, run_table, watching
+from lora_lab.workers.protocol.chat import (
+    AdapterPart,
+    AdaptersApplied,
+    ApplyAdapters,
+    ChangedToken,
+    ChangesEnded,
+    ChangesPart,
+    CheckSampling,
+    ComparedPiece,
+    ComparedReply,
+    CompareReplies,
+    ComparisonEnded,
+    LikelyToken,
+    SamplingChecked,
+    ShowChanges,
+)
 from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     CheckModel,
@@ -44,6 +61,22 @@ from lora_lab.workers.protocol.commands import (
     StopTraining,
     TimeTraining,
     WakeModel,
+)
+from lora_lab.workers.protocol.conversations import (
+    Conversation,
+    ConversationDeleted,
+    ConversationInfo,
+    ConversationKept,
+    ConversationList,
+    ConversationOpened,
+    DeleteConversation,
+    KeepConversation,
+    KeptTurn,
+    ListConversations,
+    OpenConversation,
+    RenameConversation,
+    RestoreConversation,
+    Wording,
 )
 from lora_lab.workers.protocol.datasets import (
     CleanedDone,
@@ -119,6 +152,7 @@ from lora_lab.workers.protocol.hub import (
 )
 from lora_lab.workers.protocol.parts import (
     AdapterInfo,
+    AdapterUse,
     ChatMessage,
     Command,
     Event,
@@ -158,10 +192,12 @@ from lora_lab.workers.protocol.watching import (
 )
 
 COMMANDS: tuple[type[Command], ...] = (
-    *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS, *watching.COMMANDS,
+    *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS, *watching.COMMANDS, *chat.COMMANDS,
+    *conversations.COMMANDS,
 )  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
-    *events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS, *watching.EVENTS,
+    *events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS, *watching.EVENTS, *chat.EVENTS,
+    *conversations.EVENTS,
 )  # fmt: skip
 
 __all__ = [
@@ -175,13 +211,21 @@ __all__ = [
     "AdapterInfo",
     "AdapterLearned",
     "AdapterList",
+    "AdapterPart",
+    "AdapterUse",
+    "AdaptersApplied",
     "ApplyAdapter",
+    "ApplyAdapters",
     "BaseModelNamed",
     "Boot",
     "Busy",
+    "ChangedToken",
+    "ChangesEnded",
+    "ChangesPart",
     "ChatMessage",
     "CheckHubModel",
     "CheckModel",
+    "CheckSampling",
     "CleanedDone",
     "CleanedPiece",
     "ClearDataset",
@@ -189,13 +233,24 @@ __all__ = [
     "Compare",
     "CompareDone",
     "ComparePiece",
+    "CompareReplies",
     "CompareRuns",
+    "ComparedPiece",
+    "ComparedReply",
     "ComparedRun",
+    "ComparisonEnded",
+    "Conversation",
+    "ConversationDeleted",
+    "ConversationInfo",
+    "ConversationKept",
+    "ConversationList",
+    "ConversationOpened",
     "CountTokens",
     "DatasetCleared",
     "DatasetProgress",
     "DatasetReady",
     "DeleteAdapter",
+    "DeleteConversation",
     "DiscardRun",
     "Event",
     "ExportAdapter",
@@ -213,8 +268,12 @@ __all__ = [
     "HubListed",
     "HubOffer",
     "ImportAdapter",
+    "KeepConversation",
     "KeptModel",
     "KeptModels",
+    "KeptTurn",
+    "LikelyToken",
+    "ListConversations",
     "ListRuns",
     "Logits",
     "LookAtRepository",
@@ -230,6 +289,7 @@ __all__ = [
     "NamedBlob",
     "NoteRun",
     "Notice",
+    "OpenConversation",
     "OpenModel",
     "PauseTraining",
     "Phase",
@@ -246,11 +306,13 @@ __all__ = [
     "RemoveAdapter",
     "RemoveKeptModel",
     "RenameAdapter",
+    "RenameConversation",
     "Reply",
     "ReplyDone",
     "ReplyPiece",
     "ReportMade",
     "RestoreAdapter",
+    "RestoreConversation",
     "ResumeTraining",
     "RowJump",
     "RowShown",
@@ -262,6 +324,7 @@ __all__ = [
     "SampleAnswered",
     "SamplePrompts",
     "Sampling",
+    "SamplingChecked",
     "SaveCleaned",
     "SaveSampleAnswers",
     "SetSamplePrompts",
@@ -269,6 +332,7 @@ __all__ = [
     "SettingsShared",
     "SettingsTaken",
     "ShareSettings",
+    "ShowChanges",
     "ShowRow",
     "StartTraining",
     "StopFetching",
@@ -292,4 +356,5 @@ __all__ = [
     "ValidationPart",
     "WakeModel",
     "Where",
+    "Wording",
 ]

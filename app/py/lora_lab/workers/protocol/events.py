@@ -8,6 +8,7 @@ from typing import Literal
 from lora_lab.settings import CHAT_FORMAT
 from lora_lab.workers.protocol.parts import (
     AdapterInfo,
+    AdapterUse,
     Event,
     Fact,
     FieldProblem,
@@ -386,6 +387,7 @@ class ReplyDone(Event):
     """A reply is complete. `finish_reason`: stop (end of turn), length, or stopped (by the person).
 
     The oldest `dropped_messages` of the conversation, not counting the system prompt, had no room in the context.
+    `cached_tokens` of the prompt were kept from before. `adapters` wrote it; none: the base model.
     """
 
     turn: int
@@ -396,6 +398,9 @@ class ReplyDone(Event):
     first_token_ms: float
     finish_reason: str
     dropped_messages: int = 0
+    cached_tokens: int = 0
+    token_ids: tuple[int, ...] = ()
+    adapters: tuple[AdapterUse, ...] = ()
 
 
 @dataclass(frozen=True)

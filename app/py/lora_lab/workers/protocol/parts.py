@@ -71,6 +71,15 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class AdapterUse:
+    """An adapter that writes, or has written, and how strongly it is applied: what a reply is labelled with."""
+
+    id: str
+    name: str
+    strength: float
+
+
+@dataclass(frozen=True)
 class ChatMessage:
     """One turn of a conversation; `role` is system, user, assistant, or text for a row without turns."""
 

@@ -13,6 +13,7 @@ from lora_lab.gpu import Device
 from lora_lab.model import Adapter, plan_model
 from lora_lab.model.files import ModelFiles
 from lora_lab.settings import ROWS_AT_ONCE, SWITCH, TARGETS, TRAINING
+from lora_lab.settings import problems as table_problems
 from lora_lab.train import MemoryReport, Trainer, TrainPlans
 from lora_lab.train.schedule import run_layout
 from lora_lab.workers.protocol import FieldProblem, TrainSettings
@@ -26,12 +27,8 @@ ACTIVATION_BUDGET_BYTES = 1 << 30
 def check_settings(settings: TrainSettings, model: ModelConfig) -> list[FieldProblem]:
     """Return everything about the settings that cannot be used, by field."""
     limits = {"max_length": model.max_position_embeddings, "warmup_steps": settings.steps}
-    problems = []
-    for setting in TRAINING:
-        if setting.on_page and setting is not ROWS_AT_ONCE:
-            message = setting.problem(getattr(settings, setting.name), limits.get(setting.name))
-            if message is not None:
-                problems.append(FieldProblem(setting.form_name, message))
+    values = {name: value for name, value in vars(settings).items() if name != ROWS_AT_ONCE.name}
+    problems = [FieldProblem(*found) for found in table_problems(TRAINING, values, limits).items()]
     if settings.targets and not set(settings.targets) <= set(model.linear_names):
         problems = [problem for problem in problems if problem.field != TARGETS.name]
         problems.append(FieldProblem(TARGETS.name, f"Only {', '.join(model.linear_names)} can be chosen."))

@@ -11,16 +11,21 @@ from lora_lab.data.tokens.chat_formats import chosen_template
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.data.tokens.tokenizer import Tokenizer
 from lora_lab.errors import KernelError, LoraLabError, ModelError
-from lora_lab.formats.peft import TEMPLATE_FILE, read_adapter, read_chat_template
+from lora_lab.formats.peft import TEMPLATE_FILE
 from lora_lab.generate import ChatEngine
+from lora_lab.generate.comparison import Side
 from lora_lab.gpu import Device
 from lora_lab.model import Model, load_model
 from lora_lab.model.chat_choice import AUTO, ChatChoice
 from lora_lab.model.files import ModelFiles
+from lora_lab.workers.model.adapter_set import AdapterFiles, AdapterSet
 from lora_lab.workers.model.opened import open_files
 from lora_lab.workers.protocol import (
     AdapterApplied,
+    AdapterPart,
+    AdaptersApplied,
     ApplyAdapter,
+    ApplyAdapters,
     Failed,
     ModelProgress,
     ModelReady,
@@ -48,7 +53,9 @@ class ChatModel:
         self._host, self._gpu = host, gpu
         self.tokenizer: Tokenizer | None = None
         self.chat: ChatEngine | None = None  # the engine, while the weights are on the GPU
-        self.adapter: ApplyAdapter | None = None  # what shall be applied, also while no model is loaded
+        self.adapter: AdapterSet | None = None  # what shall be applied, also while no model is loaded
+        self.strength = 1.0  # of it on the engine, at a reply's strength of 1
+        self.held = AdapterFiles()
         self._files: ModelFiles | None = None
         self._own: ChatTemplate | None = None  # the model's template
         self._brought: ChatTemplate | None = None  # the adapter's
@@ -63,6 +70,7 @@ class ChatModel:
     async def open_model(self, command: OpenModel) -> None:
         """Take the files that the train worker has found good, and bring the weights to the GPU."""
         self._release()
+        self.held.forget()
         if self.adapter is not None:  # it was for another model
             self.adapter = self._brought = None
             self._host.post(AdapterApplied(None))
@@ -120,7 +128,7 @@ class ChatModel:
         self._making = chat
         await chat.prepare(self._progress("kernels"))
         if self.adapter is not None:
-            await self._apply(chat, self.adapter)
+            await self._apply(chat, self.adapter, on=None)
         self.chat, self._making = chat, None
         self._host.post(ModelReady(model.weights_bytes, device.memory_in_use_bytes))
 
@@ -149,36 +157,67 @@ class ChatModel:
         assert self._choice is not None, "a model is open"
         return self._own or self._choice.offer(chat_format).template
 
-    def _take_template(self, adapter: ApplyAdapter) -> None:
-        """Take the template that an adapter brings. One that cannot be used is told of, and none takes its place."""
-        self._brought = None
+    def _brought_by(self, adapter: AdapterSet) -> ChatTemplate | None:
+        """Return the template that adapters bring. One that cannot be used is told of, and none takes its place."""
         if self._files is None:
-            return
+            return None
+        name = adapter.name
         try:
-            source = read_chat_template(adapter.files)
-            if source is not None:
-                self._brought = chosen_template(source, self._files.tokenizer.special_tokens)
+            source, name, said = adapter.chat_template()
+            if said:
+                self._host.post(Notice(said))
+            return chosen_template(source, self._files.tokenizer.special_tokens) if source else None
         except LoraLabError as error:
-            said = f"{adapter.name}: {TEMPLATE_FILE}: {error}. The model's own chat format is used in its place."
+            said = f"{name}: {TEMPLATE_FILE}: {error}. The model's own chat format is used in its place."
             self._host.post(Failed("adapter", said))
+            return None
 
     # --- the adapter ---
 
     @handles(ApplyAdapter, "adapter", exclusive=True)
     async def apply_adapter(self, command: ApplyAdapter) -> None:
         """Use an adapter from now on. The model stays where it is."""
-        if self.chat is not None:
-            await self._apply(self.chat, command)
-        elif self._files is not None:
-            read_adapter(command.files, self._files.config)  # only the check; it is applied when the weights are back
-        self.adapter = command
-        self._take_template(command)
+        part = AdapterPart(command.id, command.name, files=command.files)
+        await self._use(self.held.whole([part]))
         self._host.post(AdapterApplied(command.id, command.name))
 
-    async def _apply(self, chat: ChatEngine, adapter: ApplyAdapter) -> None:
+    @handles(ApplyAdapters, "adapter", exclusive=True)
+    async def apply_adapters(self, command: ApplyAdapters) -> None:
+        """Use these adapters together from now on."""
+        await self._use(self.held.whole(command.adapters))
+        self._host.post(AdaptersApplied(self.adapter.uses() if self.adapter else ()))
+
+    async def _use(self, adapter: AdapterSet | None) -> None:
+        if self.chat is not None:
+            await self._apply(self.chat, adapter, on=self.adapter)
+        elif self._files is not None and adapter is not None:
+            adapter.read(self._files.config)  # only the check; it is applied when the weights are back
+        self.adapter = adapter
+        self._brought = self._brought_by(adapter) if adapter else None
+
+    async def _apply(self, chat: ChatEngine, adapter: AdapterSet | None, on: AdapterSet | None) -> None:
+        """Bring adapters to the engine; `on` are there. Where only the strength of a single one differs, it stays."""
+        if adapter is None:
+            await chat.set_adapter(None)
+            return
         if self._files is None:
             raise ModelError("The chat has no model yet.")
-        await chat.set_adapter(*read_adapter(adapter.files, self._files.config))
+        (first, *others), before = adapter.parts, on.parts if on else ()
+        if not others and len(before) == 1 and (before[0].id, before[0].files) == (first.id, first.files):
+            self.strength = first.strength
+            return
+        lora, tensors, strength = adapter.read(self._files.config)
+        await chat.set_adapter(lora, tensors)
+        self.strength = strength
+
+    def side(self, adapter: AdapterSet | None, chat_format: str) -> Side:
+        """Return who answers with these adapters, or as the base model. AdapterError: they are for another model."""
+        if self._files is None:
+            raise ModelError("The chat has no model yet.")
+        if adapter is None or not adapter.uses():
+            return Side(self._template(chat_format))
+        template = self._brought_by(adapter) or self._template(chat_format)
+        return Side(template, *adapter.read(self._files.config))
 
     @handles(RemoveAdapter, "adapter", exclusive=True)
     async def remove_adapter(self, _: RemoveAdapter) -> None:
