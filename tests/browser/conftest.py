@@ -56,7 +56,9 @@ def browser_without_gpu(playwright: Playwright, chromium_path: str) -> Iterator[
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A fresh profile: nothing stored, nothing cached."""
-    made = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    made = browser.new_context(
+        service_workers="block", viewport={"width": 1440, "height": 900}, reduced_motion="reduce"
+    )
     yield made
     made.close()
 

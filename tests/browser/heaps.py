@@ -107,4 +107,3 @@ class Targets:
             if kind == "page":
                 found |= self.elements()
         return found
-

@@ -15,6 +15,7 @@ from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.hub import Hub
 from lora_lab.workers.services.models import Models
+from lora_lab.workers.services.other_tabs import OtherTabs
 from lora_lab.workers.services.plans import Plans
 from lora_lab.workers.services.rows import Rows
 from lora_lab.workers.services.runs import Runs
@@ -53,6 +54,7 @@ class TrainWorker:
         # Runs before trials: a second press on Train is dropped before a trial makes room for it.
         services: list[object] = [self.models, self.adapters, self.datasets, self.rows, self.plans, self.runs]
         services += [self.trials, self.checkpoints, self.hub, self.candidates, Alive(host)]
+        services += [OtherTabs(self.stores, self.adapters, self.checkpoints)]
         self._dispatcher = Dispatcher(host, services)
 
     async def begin(self) -> None:

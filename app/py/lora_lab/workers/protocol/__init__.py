@@ -16,7 +16,7 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import commands, datasets, events, hub
+from lora_lab.workers.protocol import commands, datasets, events, hub, tabs
 from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     CheckModel,
@@ -133,9 +133,10 @@ from lora_lab.workers.protocol.parts import (
     TrainSettings,
     Where,
 )
+from lora_lab.workers.protocol.tabs import LookAgain
 
-COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS)
-EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS)
+COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *tabs.COMMANDS)
+EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *tabs.EVENTS)
 
 __all__ = [
     "COMMANDS",
@@ -187,6 +188,7 @@ __all__ = [
     "KeptModel",
     "KeptModels",
     "Logits",
+    "LookAgain",
     "LookAtRepository",
     "MappingPreviewed",
     "MemoryPart",
