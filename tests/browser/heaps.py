@@ -107,3 +107,4 @@ class Targets:
             if kind == "page":
                 found |= self.elements()
         return found
+

@@ -93,10 +93,7 @@ def test_the_page_s_store_of_models_is_the_one_that_it_reads() -> None:
     """The one place where JavaScript knows how lora_lab/workers/storage keeps a file."""
     source = WORKER_SOURCE.read_text()
     storage = Path(WORKER_SOURCE.parents[2], "py/lora_lab/workers/storage")
-    assert (
-        'getDirectoryHandle("lora-lab")' in source and 'root.folder("lora-lab")' in (storage / "folders.py").read_text()
-    )
-    downloads = (storage / "downloads.py").read_text()
+    downloads, folders = ((storage / name).read_text() for name in ("downloads.py", "folders.py"))
     assert 'getDirectoryHandle("lora-lab")' in source and 'root.folder("lora-lab")' in folders
     assert 'getDirectoryHandle("models")' in source and 'folder("models")' in downloads
     for ending in ("part", "ok"):
