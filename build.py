@@ -3,7 +3,7 @@
 
 python3 build.py serve [--port N] [--no-model] [--add-model ID=PATH] [--no-hub | --hub URL [ORIGIN ...]]
 python3 build.py build [--no-model] [--add-model ID=PATH] [--no-hub | --hub URL [ORIGIN ...]] [--out DIR]
-python3 build.py test  [lint unit gpu model browser] [--long] [pytest options]
+python3 build.py test  [lint unit gpu model browser firefox] [--long] [pytest options]
 python3 build.py bench [--baseline] [--profile] [--quick] [--host node|native|both] [--model PATH] [--out FILE]
 python3 build.py bench --browser [--port N]
 python3 build.py bench-bundle [--out FILE]

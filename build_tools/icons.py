@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from build_tools.base import ROOT, BuildError, say, write_bytes
 from build_tools.offline import ICONS, PAPER, TOUCH_ICON
 from build_tools.testing import find_browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser  # of the tests' packages, which a build does without
 
 WEB = ROOT / "app" / "web"
 INSET = 0.14  # of the width, around the mark
@@ -32,21 +35,26 @@ def _framed(mark: str, inset: float) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1">{ground}{inner}</svg>'
 
 
-def draw_icons(folder: Path = WEB) -> None:
-    """Write every icon as PNG below `folder`. BuildError where there is no Chromium."""
+def draw(browser: Browser, folder: Path) -> None:
+    """Write every icon as PNG below `folder`."""
+    for name, (size, svg) in drawings().items():
+        page = browser.new_page(viewport={"width": size, "height": size})
+        page.set_content(f"<style>body {{ margin: 0 }} svg {{ display: block; width: 100vw }}</style>{svg}")
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(target, page.screenshot())
+        page.close()
+
+
+def draw_icons() -> None:
+    """Write the icons of app/web/. BuildError where there is no Chromium."""
     from playwright.sync_api import sync_playwright
 
     path = find_browser()
     if path is None:
         raise BuildError("The icons are drawn by Chromium or Chrome, and none was found.")
     with sync_playwright() as playwright:
-        # As the tests start it; what is drawn does not depend on a GPU.
         browser = playwright.chromium.launch(executable_path=path, args=["--headless=new", "--no-sandbox"])
-        for name, (size, svg) in drawings().items():
-            page = browser.new_page(viewport={"width": size, "height": size})
-            page.set_content(f"<style>body {{ margin: 0 }} svg {{ display: block; width: 100vw }}</style>{svg}")
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(target, page.screenshot())
-            say(f"{target.relative_to(ROOT) if target.is_relative_to(ROOT) else os.fspath(target)}: {size} x {size}")
+        draw(browser, WEB)
         browser.close()
+    say(f"{len(drawings())} icons are in {(WEB / 'icons').relative_to(ROOT)}")
