@@ -193,9 +193,7 @@ def find_firefox() -> str | None:
     """Return a Firefox: the one that LORA_LAB_FIREFOX names, or the machine's."""
     if named := os.environ.get("LORA_LAB_FIREFOX"):
         return named
-    return next(filter(None, map(shutil.which, FIREFOXES)), None) or (
-        MAC_FIREFOX if os.path.exists(MAC_FIREFOX) else None
-    )
+    return next(filter(None, map(shutil.which, [*FIREFOXES, MAC_FIREFOX])), None)
 
 
 def has_vulkan_device() -> bool:
@@ -232,8 +230,8 @@ def ensure_system_packages(*, browser: bool, gpu: bool, firefox: bool = False) -
         )
     if "firefox-esr" in missing:
         lines.append(
-            "The firefox tests need Firefox, and none was found. Install it (on Debian: `sudo apt install firefox-esr`), "
-            "or name one in the environment variable LORA_LAB_FIREFOX."
+            "The firefox tests need Firefox, and none was found. Install it (on Debian: `sudo apt install "
+            "firefox-esr`), or name one in the environment variable LORA_LAB_FIREFOX."
         )
     if "libvulkan1" in missing:
         lines.append(

@@ -1,4 +1,4 @@
-"""Without a network in Firefox: after one visit the page opens, trains and chats; an update waits until it is asked for."""
+"""Without a network in Firefox: after one visit the page opens, trains and chats; an update waits to be asked for."""
 
 from __future__ import annotations
 
