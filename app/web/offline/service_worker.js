@@ -66,17 +66,20 @@ async function keepAll() {
 
 async function keep(store, name) {
   const [sha256, size] = SITE.files[name];
-  // The page has just fetched most of them. What a cache on the way holds may be another version's.
+  // The page has just fetched most of them. What a cache on the way holds may be another version's, or an error of before.
+  let found = "";
   for (const cache of ["force-cache", "reload"]) {
     const response = await fetch(addressOf(name), { cache, credentials: "same-origin" });
-    if (!response.ok) throw new Error(`${name}: the server answered ${response.status}`);
     const bytes = await response.arrayBuffer();
-    if (bytes.byteLength !== size || await digest(bytes) !== sha256) continue;
-    const headers = { "Content-Type": response.headers.get("Content-Type") ?? "application/octet-stream",
-      "Content-Length": String(size), "Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff" };
-    return store.put(keyOf(sha256), new Response(bytes, { headers }));
+    found = `${bytes.byteLength} bytes of another content`;
+    if (!response.ok) found = `an answer ${response.status}`;
+    else if (bytes.byteLength === size && await digest(bytes) === sha256) {
+      const headers = { "Content-Type": response.headers.get("Content-Type") ?? "application/octet-stream",
+        "Content-Length": String(size), "Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff" };
+      return store.put(keyOf(sha256), new Response(bytes, { headers }));
+    }
   }
-  throw new Error(`${name}: what the server sends is not this version's (sha256 ${sha256})`);
+  throw new Error(`${name}: found ${found}, wanted the ${size} bytes with the sha256 ${sha256}`);
 }
 
 /** The browser has thrown some away: until all are back it is as if none were kept, or versions could be mixed. */
@@ -114,7 +117,7 @@ async function answerFile(event, name) {
   const { request } = event;
   const kept = await isWhole() ? await (await caches.open(STORE)).match(keyOf(SITE.files[name][0])) : null;
   if (!kept) {
-    event.waitUntil(mend());
+    if (request.mode === "navigate") event.waitUntil(mend()); // once for each opening of the page
     return fetch(request);
   }
   if (request.headers.has("Range")) return answerPart(await kept.blob(), kept.headers.get("Content-Type"), request);
