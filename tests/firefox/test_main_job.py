@@ -70,9 +70,9 @@ def test_the_chat_says_what_peft_would_with_the_adapter_that_was_downloaded(
     path = trained.download(trained.part("export-adapter").click, tmp_path)
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "adapter")
-    assert words(tuned) != words(base)
     assert words(tuned) == words(said_by_peft(tiny_model_folder, tmp_path / "adapter"))
-    assert words(base) == words(said_by_peft(tiny_model_folder, None))
+    # The controls: without the adapter both say something else.
+    assert words(tuned) not in (words(base), words(said_by_peft(tiny_model_folder, None)))
 
 
 def words(reply: str) -> str:

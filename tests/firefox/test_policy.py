@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.browser.devices import before_workers
@@ -34,16 +33,16 @@ def attempts_in(page: Page, kind: str, other: Elsewhere, own: str) -> dict[str, 
     return found
 
 
-@pytest.mark.parametrize("kind", ["train", "chat"])
-def test_a_worker_of_ours_is_refused_all_of_it(context: BrowserContext, site_url: str, kind: str) -> None:
+def test_our_workers_are_refused_all_of_it(context: BrowserContext, site_url: str) -> None:
     before_workers(context, LISTEN)
     lab = Lab(context, site_url + "?model=tiny")
     lab.wait_for_model()
     with elsewhere() as other:
-        found = attempts_in(lab.page, kind, other, site_url)
-        assert found.pop("fetch of the site itself") == "done"
-        assert len(found) == 16
-        assert {name: what for name, what in found.items() if not what.startswith("refused: ")} == {}
+        for kind in ("train", "chat"):
+            found = attempts_in(lab.page, kind, other, site_url)
+            assert found.pop("fetch of the site itself") == "done"
+            assert len(found) == 16
+            assert {name: what for name, what in found.items() if not what.startswith("refused: ")} == {}, kind
         assert other.asked == []
 
 
