@@ -3,12 +3,13 @@
 
 python3 build.py serve [--port N] [--no-model] [--add-model ID=PATH] [--no-hub | --hub URL [ORIGIN ...]]
 python3 build.py build [--no-model] [--add-model ID=PATH] [--no-hub | --hub URL [ORIGIN ...]] [--out DIR]
-python3 build.py test  [lint unit gpu model browser] [--long] [pytest options]
+python3 build.py test  [lint unit gpu model browser firefox] [--long] [pytest options]
 python3 build.py bench [--baseline] [--profile] [--quick] [--host node|native|both] [--model PATH] [--out FILE]
 python3 build.py bench --browser [--port N]
 python3 build.py bench-bundle [--out FILE]
 python3 build.py bench-docs RESULT.json
 python3 build.py settings-docs
+python3 build.py icons
 python3 build.py lock [--upgrade]
 python3 build.py clean [--all]
 """
@@ -68,6 +69,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     commands.add_parser("test", help=f"run the tests; tiers: {' '.join(TIERS)}; --long: long ones; others: pytest's")
     add_bench_commands(commands)
     commands.add_parser("settings-docs", help="write docs/settings.md from the table of settings")
+    commands.add_parser("icons", help="draw the application's icons from app/web/icon.svg (after `build.py test`)")
     one = commands.add_parser("lock", help="write build_tools/locks/: what pip installs, with version and sha256")
     one.add_argument("--upgrade", action="store_true", help="take the newest that pyproject.toml allows")
     one = commands.add_parser("clean", help="remove the built site and what was built on the way")
@@ -155,6 +157,11 @@ def run(arguments: list[str]) -> int:
     ensure_venv()
     if parsed.command == "test":
         return run_tests(rest)
+    if parsed.command == "icons":
+        from build_tools.icons import draw_icons
+
+        draw_icons()
+        return 0
     if parsed.command == "lock":
         from build_tools.locks import write_locks
 

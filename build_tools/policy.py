@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from build_tools.hub import HubSite
 
+SERVICE_WORKER = "sw.js"  # at the top of the site: what it answers for is what lies below its own address
+
 # Features of a browser that the page has no use for. WebGPU, storage and the clipboard are not among them.
 UNUSED_FEATURES = (
     "accelerometer", "bluetooth", "camera", "display-capture", "geolocation", "gyroscope", "hid", "magnetometer",
@@ -22,9 +24,11 @@ def page_policy(hub: HubSite | None) -> str:
         [
             "default-src 'none'",
             "script-src 'self' 'wasm-unsafe-eval'",
-            # Not 'self': a worker that is started by its address would have no policy where the host sends none. (Who
-            # adds a service worker needs its address here, and has to see that nothing else can be started by one.)
-            "worker-src blob:",
+            # 'self' is for the service worker, and for Firefox, which holds what a worker imports against this. One of
+            # our workers started by its address would have no policy where the host sends none: Trusted Types keep
+            # that from happening (app/web/begin.js, app/web/worker/worker.js).
+            "worker-src 'self' blob:",
+            "manifest-src 'self'",
             " ".join(["connect-src 'self'", *hosts]),
             "style-src 'self'",
             "font-src 'self'",
@@ -54,12 +58,23 @@ def site_headers(hub: HubSite | None) -> dict[str, str]:
 
 
 def headers_file(hub: HubSite | None) -> bytes:
-    """Return the file `_headers`: one block, for every address of the site."""
-    lines = [f"  {name}: {value}" for name, value in site_headers(hub).items()]
-    return "\n".join(["/*", *lines, ""]).encode()
+    """Return the file `_headers`: a block for every address of the site, and one for what must not be a stale copy."""
+    blocks = {"/*": site_headers(hub), f"/{SERVICE_WORKER}": {"Cache-Control": "no-cache"}}
+    lines: list[str] = []
+    for where, headers in blocks.items():
+        lines += [where, *(f"  {name}: {value}" for name, value in headers.items())]
+    return "\n".join([*lines, ""]).encode()
 
 
-def read_headers(text: str) -> list[tuple[str, str]]:
-    """Return the headers in a `_headers` file of ours."""
-    lines = [line.strip().partition(": ") for line in text.splitlines()[1:]]
-    return [(name, value) for name, colon, value in lines if colon]
+def read_headers(text: str, name: str) -> list[tuple[str, str]]:
+    """Return what a `_headers` file of ours says of the site's file `name`."""
+    found: list[tuple[str, str]] = []
+    applies = False
+    for line in text.splitlines():
+        if line.startswith("/"):
+            applies = line in ("/*", f"/{name}")
+            continue
+        header, colon, value = line.strip().partition(": ")
+        if applies and colon:
+            found.append((header, value))
+    return found

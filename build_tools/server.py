@@ -161,14 +161,15 @@ class SiteHandler(BaseHTTPRequestHandler):
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", tag)
         # Kept by the browser, but asked about each time: a rebuilt site shows at once, a large model is not sent twice.
-        self.send_header("Cache-Control", "no-cache")
-        for name, value in self._site_headers():
+        headers = {"Cache-Control": "no-cache", **dict(self._site_headers(path))}
+        for name, value in headers.items():
             self.send_header(name, value)
 
-    def _site_headers(self) -> list[tuple[str, str]]:
+    def _site_headers(self, path: Path) -> list[tuple[str, str]]:
         if self.server.with_headers:
             with contextlib.suppress(OSError):  # not built yet, or another folder than a site
-                return read_headers((self.server.folder / "_headers").read_text())
+                inside = path.relative_to(self.server.folder).as_posix()
+                return read_headers((self.server.folder / "_headers").read_text(), inside)
         return [("X-Content-Type-Options", "nosniff")]
 
     def _file(self) -> Path | None:

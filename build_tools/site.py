@@ -30,7 +30,8 @@ from build_tools.base import (
 from build_tools.environment import ensure_node_modules
 from build_tools.fetch import Fetcher
 from build_tools.hub import HubSite
-from build_tools.policy import headers_file, page_policy
+from build_tools.offline import MANIFEST, service_worker, web_manifest
+from build_tools.policy import SERVICE_WORKER, headers_file, page_policy, site_headers
 from build_tools.sbom import SBOM, make_sbom
 
 WEB = ROOT / "app" / "web"
@@ -38,6 +39,7 @@ BENCH = ROOT / "bench"
 SAMPLES = ROOT / "app" / "samples"
 # The worker's own library; those of the page stand in app/web/vendor.json.
 WORKER_VENDOR = {"@huggingface/tokenizers": ["dist/tokenizers.min.mjs", "LICENSE"]}
+INDEX = "models/index.json"
 MODEL_FILE_SUFFIXES = {".json", ".safetensors", ".jinja", ".gguf"}
 
 
@@ -113,11 +115,15 @@ def build_site(
     for model_id, path in added_models or []:
         title = path.stem if path.is_file() else path.name
         site.add_model(model_id, model_files(path), {"title": title, "license": None, "base_model": None}, hashes)
-    site.files["models/index.json"] = _json({**site.models, "hub": hub.url if hub else None})
+    site.files[INDEX] = _json({**site.models, "hub": hub.url if hub else None})
     site.add_tree(SAMPLES, "samples/")
     site.add_tree(WEB, "assets/", leave_out=("templates", "vendor.json"))
+    del site.files["assets/offline/service_worker.js"]  # it stands at the top, with the list of files
     _add_vendor(site, node_modules)
     _add_pages(site, hub)
+    site.files[MANIFEST] = web_manifest()
+    kept = {name: content for name, content in site.files.items() if not name.startswith("models/") or name == INDEX}
+    site.files[SERVICE_WORKER] = service_worker(kept, site.models, site_headers(hub), hashes)
     _add_bench(site)
     site.files["_headers"] = headers_file(hub)
     site.files[".nojekyll"] = b""  # GitHub Pages would drop files whose names begin with an underscore

@@ -19,17 +19,20 @@ from build_tools.parts import MODEL
 from build_tools.site import build_site
 
 # In the order in which they run. `lint` is ruff, mypy and import-linter, the others are pytest's markers.
-TIERS = ("lint", "unit", "gpu", "model", "browser")
+TIERS = ("lint", "unit", "gpu", "model", "browser", "firefox")
 # Where a tier's tests may stand, so that no tier waits for the imports of another one's files.
 TIER_FOLDERS = {
     "unit": ("tests/unit",),
     "gpu": ("tests/gpu",),
     "model": ("tests/model", "tests/gpu"),
     "browser": ("tests/browser",),
+    "firefox": ("tests/firefox",),
 }
 # So many processes run a tier's tests. A browser's spend much of their time waiting; the real model uses all there is.
 PROCESSES = {"unit": 2, "gpu": 2, "browser": 2}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FIREFOXES = ("firefox-esr", "firefox")
+MAC_FIREFOX = "/Applications/Firefox.app/Contents/MacOS/firefox"
 MAC_BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -70,8 +73,11 @@ def run_tests(arguments: list[str]) -> int:
         environment["LORA_LAB_NODE_MODULES"] = str(ensure_node_modules(development=True))
         with Fetcher(CACHE / "parts", FileHashes(CACHE / "hashes.json")) as fetcher:
             environment["LORA_LAB_MODELS"] = str(fetcher.obtain(MODEL).parent)
-    if {"gpu", "model", "browser"} & set(tiers):
-        ensure_system_packages(browser="browser" in tiers, gpu=bool({"gpu", "model"} & set(tiers)))
+    if {"gpu", "model", "browser", "firefox"} & set(tiers):
+        gpu = bool({"gpu", "model", "firefox"} & set(tiers))
+        ensure_system_packages(browser="browser" in tiers, gpu=gpu, firefox="firefox" in tiers)
+    if "firefox" in tiers:
+        environment["LORA_LAB_FIREFOX"] = find_firefox() or ""
     if "browser" in tiers:
         environment["LORA_LAB_CHROMIUM"] = find_browser() or ""
         if processes("browser", pytest_arguments):
@@ -183,6 +189,13 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None) or next(filter(os.path.exists, MAC_BROWSERS), None)
 
 
+def find_firefox() -> str | None:
+    """Return a Firefox: the one that LORA_LAB_FIREFOX names, or the machine's."""
+    if named := os.environ.get("LORA_LAB_FIREFOX"):
+        return named
+    return next(filter(None, map(shutil.which, [*FIREFOXES, MAC_FIREFOX])), None)
+
+
 def has_vulkan_device() -> bool:
     """Say whether a Vulkan driver is installed, a software one included. Other systems than Linux have their own."""
     if not sys.platform.startswith("linux") or os.environ.get("VK_ICD_FILENAMES") or os.environ.get("VK_DRIVER_FILES"):
@@ -190,11 +203,13 @@ def has_vulkan_device() -> bool:
     return any(path for folder in VULKAN_FOLDERS for path in Path(folder).glob("*.json"))
 
 
-def ensure_system_packages(*, browser: bool, gpu: bool) -> None:
-    """Install Chromium and a software Vulkan device through apt where they are missing and we are root."""
+def ensure_system_packages(*, browser: bool, gpu: bool, firefox: bool = False) -> None:
+    """Install browsers and a software Vulkan device through apt where they are missing and we are root."""
     missing = []
     if browser and find_browser() is None:
         missing.append("chromium")
+    if firefox and find_firefox() is None:
+        missing.append("firefox-esr")
     if gpu and not has_vulkan_device():
         missing += ["mesa-vulkan-drivers", "libvulkan1"]
     if not missing:
@@ -213,9 +228,14 @@ def ensure_system_packages(*, browser: bool, gpu: bool) -> None:
             "The browser tests need Chromium or Chrome, and none was found. Install one (on Debian: "
             "`sudo apt install chromium`), or name one in the environment variable LORA_LAB_CHROMIUM."
         )
+    if "firefox-esr" in missing:
+        lines.append(
+            "The firefox tests need Firefox, and none was found. Install it (on Debian: `sudo apt install "
+            "firefox-esr`), or name one in the environment variable LORA_LAB_FIREFOX."
+        )
     if "libvulkan1" in missing:
         lines.append(
-            "The gpu and model tests need a Vulkan device, and no driver was found. A software one will do "
+            "The gpu, model and firefox tests need a Vulkan device, and no driver was found. A software one will do "
             "(on Debian and Ubuntu: `sudo apt install mesa-vulkan-drivers`)."
         )
     lines.append("Or run the tiers that need neither: python3 build.py test lint unit")

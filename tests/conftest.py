@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -22,6 +23,7 @@ from tests.hub_server import HubServer
 from tests.tiny_model import write_base_model, write_tiny_model
 
 TESTS = Path(__file__).parent
+SHIPS = [("lost", "Ada"), ("old", "Wren"), ("red", "Pear")]
 
 
 def pytest_configure() -> None:
@@ -102,3 +104,16 @@ def site_url(site_folder: Path) -> Iterator[str]:
         yield server.url
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def ships(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty short rows with a pattern that the tiny model learns in a few steps."""
+    rows = []
+    for number in range(60):
+        word, name = SHIPS[number % 3]
+        answer = f"The ship is {word}, and the name of it is {name}."
+        rows.append({"prompt": f"What is ship {number}?", "completion": answer})
+    path = tmp_path_factory.mktemp("data") / "ships.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

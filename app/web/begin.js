@@ -8,8 +8,12 @@ const address = (kind) => {
   const line = new Blob([`import(${JSON.stringify(url)}).catch(${failed});`], { type: "text/javascript" });
   return `${URL.createObjectURL(line)}#kind=${kind}`;
 };
-// Where the browser has Trusted Types, a worker's address comes from here or is refused.
-const addresses = window.trustedTypes?.createPolicy("lora-lab", { createScriptURL: address }) ?? { createScriptURL: address };
+const createScriptURL = (kind) => (kind === "offline" ? new URL("../sw.js", import.meta.url).href : address(kind));
+// Where the browser has Trusted Types, a worker's address comes from here or is refused: nobody can make this policy again.
+const addresses = window.trustedTypes?.createPolicy("lora-lab", { createScriptURL }) ?? { createScriptURL };
+
+/** The address of the service worker. */
+export const offlineScript = () => addresses.createScriptURL("offline");
 
 /** When the first worker was started, in ms since the navigation began. */
 export const begunMs = performance.now();

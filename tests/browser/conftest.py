@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
@@ -18,8 +16,6 @@ HEADLESS = ["--headless=new", "--no-sandbox", *(f"--{flag}" for flag in QUIET)]
 SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-vulkan=swiftshader"]
 # What a browser itself asks its maker: the kinds of a form's fields, hints, translations. No page has a say in it.
 SPEAKING = ["AutofillServerCommunication", "MediaRouter", "OptimizationHints", "Translate"]
-
-SHIPS = [("lost", "Ada"), ("old", "Wren"), ("red", "Pear")]
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +52,9 @@ def browser_without_gpu(playwright: Playwright, chromium_path: str) -> Iterator[
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A fresh profile: nothing stored, nothing cached."""
-    made = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    made = browser.new_context(
+        service_workers="block", viewport={"width": 1440, "height": 900}, reduced_motion="reduce"
+    )
     yield made
     made.close()
 
@@ -72,16 +70,3 @@ def open_lab(context: BrowserContext, site_url: str) -> Iterator[Callable[[str],
 
     yield open_page
     assert [error for lab in opened for error in lab.errors] == []
-
-
-@pytest.fixture(scope="session")
-def ships(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty short rows with a pattern that the tiny model learns in a few steps."""
-    rows = []
-    for number in range(60):
-        word, name = SHIPS[number % 3]
-        answer = f"The ship is {word}, and the name of it is {name}."
-        rows.append({"prompt": f"What is ship {number}?", "completion": answer})
-    path = tmp_path_factory.mktemp("data") / "ships.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path

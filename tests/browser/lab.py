@@ -14,6 +14,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, Request, expect
 START_MS = 120_000
 TRAIN_MS = 240_000
 REPLY_MS = 90_000
+ABORTED = ("net::ERR_ABORTED", "NS_BINDING_ABORTED", "NS_ERROR_ABORT")  # the page was left or reloaded meanwhile
 
 
 class Lab:
@@ -28,7 +29,7 @@ class Lab:
         self.page.goto(url)
 
     def _note_failure(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # the page was left or reloaded meanwhile
+        if request.failure not in ABORTED:
             self.errors.append(f"{request.url}: {request.failure}")
 
     def part(self, testid: str) -> Locator:

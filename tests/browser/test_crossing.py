@@ -96,7 +96,7 @@ def test_replacing_a_dataset_whose_tokens_are_counted_leaves_the_panel_free(open
 
 
 def test_the_chat_s_gpu_is_lost_and_the_run_goes_on(browser: Browser, site_url: str, ships: Path) -> None:
-    context = browser.new_context()
+    context = browser.new_context(service_workers="block")
     keep_devices(context)
     lab = Lab(context, site_url + "?model=tiny")
     lab.wait_for_model()

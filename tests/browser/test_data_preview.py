@@ -30,7 +30,9 @@ def oracle(boxes: Path, tiny_model_folder: Path) -> Oracle:
 
 @pytest.fixture(scope="module")
 def profile(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    made = browser.new_context(
+        service_workers="block", viewport={"width": 1440, "height": 900}, reduced_motion="reduce"
+    )
     yield made
     made.close()
 

@@ -103,7 +103,8 @@ def a_whole_run(lab: Lab, folder: Path) -> None:
     archive = lab.download(lab.part("export-adapter").click, folder)
     lab.drop(archive, on="adapter-input")
     expect(item).to_have_count(2, timeout=START_MS)
-    lab.page.reload()
+    expect(lab.part("offline-status")).to_have_attribute("data-state", "kept", timeout=START_MS)
+    lab.page.reload()  # by way of the service worker
     lab.wait_for_model()
     item.first.locator("[data-action=use]").click()
     expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)
@@ -118,7 +119,7 @@ def test_a_whole_run_tells_nobody_of_the_data(
     assert leaks(recorded.requests) == []
     assert strangers(recorded.requests, site_url, site_folder) == []
     asked = {urlsplit(request.address).path.rpartition("/")[2] for request in recorded.requests}
-    assert {"main.js", "worker.js", "model.safetensors"} <= asked  # the page's own requests and the workers'
+    assert {"main.js", "worker.js", "model.safetensors", "sw.js"} <= asked  # the page's own requests and the workers'
     assert lab.errors == []
 
 

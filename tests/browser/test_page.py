@@ -265,7 +265,7 @@ def test_keys_alone_are_enough(open_lab: OpenLab) -> None:
 def test_without_a_gpu_the_page_says_what_to_do_and_still_reads_data(
     browser_without_gpu: Browser, site_url: str, has_webgpu: bool
 ) -> None:
-    context = browser_without_gpu.new_context()
+    context = browser_without_gpu.new_context(service_workers="block")
     if not has_webgpu:
         context.add_init_script("delete Navigator.prototype.gpu")
         before_workers(context, "delete WorkerNavigator.prototype.gpu;\n")
@@ -283,7 +283,7 @@ def test_without_a_gpu_the_page_says_what_to_do_and_still_reads_data(
 
 
 def test_a_gpu_that_is_lost_while_nothing_goes_on_comes_back(browser: Browser, site_url: str) -> None:
-    context = browser.new_context()
+    context = browser.new_context(service_workers="block")
     keep_devices(context)
     lab = Lab(context, site_url + "?model=tiny")
     lab.wait_for_model()
@@ -298,7 +298,7 @@ def test_a_gpu_that_is_lost_while_nothing_goes_on_comes_back(browser: Browser, s
 
 
 def test_where_nothing_can_be_stored_the_page_says_so_and_works(browser: Browser, site_url: str) -> None:
-    context = browser.new_context()
+    context = browser.new_context(service_workers="block")
     refusal = "Promise.reject(new DOMException('switched off', 'SecurityError'))"
     before_workers(context, f"navigator.storage.getDirectory = () => {refusal};\n")
     lab = Lab(context, site_url + "?model=tiny")

@@ -26,7 +26,7 @@ def other() -> Iterator[Elsewhere]:
 
 @pytest.fixture
 def context(browser_as_it_comes: Browser) -> Iterator[BrowserContext]:
-    made = browser_as_it_comes.new_context(reduced_motion="reduce")
+    made = browser_as_it_comes.new_context(service_workers="block", reduced_motion="reduce")
     yield made
     made.close()
 
@@ -125,7 +125,7 @@ def test_the_policy_as_a_header_of_every_file(context: BrowserContext, site_fold
         lab.page.on("response", lambda response: heads.update({response.url: response.headers}))
         lab.page.reload()
         lab.wait_for_model()
-        wanted = dict(read_headers((site_folder / "_headers").read_text()))
+        wanted = dict(read_headers((site_folder / "_headers").read_text(), "index.html"))
         assert "frame-ancestors 'none'" in wanted["Content-Security-Policy"]
         for url in (server.url + "?model=tiny", server.url + "assets/worker/worker.js?kind=chat"):
             assert {name: heads[url].get(name.lower()) for name in wanted} == wanted

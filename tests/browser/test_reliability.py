@@ -148,7 +148,7 @@ def test_python_s_own_death_is_told_as_what_it_is(open_lab: OpenLab) -> None:
 
 
 def test_a_server_that_is_gone_does_nothing_to_a_run(browser: Browser, site_url: str, ships: Path) -> None:
-    context = browser.new_context()
+    context = browser.new_context(service_workers="block")
     lab = Lab(context, site_url + "?model=tiny")
     lab.wait_for_model()
     learn(lab, ships, 12)
@@ -169,7 +169,7 @@ def test_a_server_that_is_gone_does_nothing_to_a_run(browser: Browser, site_url:
 
 
 def test_a_gpu_process_that_crashes_interrupts_run_and_chat(browser: Browser, site_url: str, ships: Path) -> None:
-    context = browser.new_context()
+    context = browser.new_context(service_workers="block")
     lab = Lab(context, site_url + "?model=tiny")
     lab.wait_for_model()
     learn(lab, ships, 60)
@@ -195,7 +195,7 @@ def test_a_run_after_a_loss_has_the_losses_of_one_without(browser: Browser, site
     """The control is the same run, undisturbed; every loss is the same number."""
     curves = []
     for loses in (True, False):
-        context = browser.new_context()
+        context = browser.new_context(service_workers="block")
         keep_devices(context)
         lab = Lab(context, site_url + "?model=tiny")
         lab.wait_for_model()
@@ -213,7 +213,7 @@ def test_a_run_after_a_loss_has_the_losses_of_one_without(browser: Browser, site
 def test_where_no_adapter_comes_any_more_the_page_says_how_to_go_on(
     browser: Browser, site_url: str, ships: Path
 ) -> None:
-    context = browser.new_context()
+    context = browser.new_context(service_workers="block")
     keep_devices(context)
     lab = Lab(context, site_url + "?model=tiny")
     lab.wait_for_model()
@@ -238,7 +238,7 @@ def test_where_no_adapter_comes_any_more_the_page_says_how_to_go_on(
 def test_a_reply_goes_on_after_a_loss(browser: Browser, site_url: str) -> None:
     replies = []
     for loses in (True, False):
-        context = browser.new_context()
+        context = browser.new_context(service_workers="block")
         keep_devices(context)
         lab = Lab(context, site_url + "?model=tiny")
         lab.wait_for_model()
@@ -281,7 +281,7 @@ def test_the_report_holds_what_helps_and_no_word_of_the_data(context: BrowserCon
 
 
 def test_the_report_names_an_error_s_kernel(browser: Browser, site_url: str, ships: Path) -> None:
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    context = browser.new_context(service_workers="block", permissions=["clipboard-read", "clipboard-write"])
     before_workers(
         context,
         """

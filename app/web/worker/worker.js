@@ -12,6 +12,10 @@ import { settledCall } from "./calls.js";
 import * as gpu from "./gpu.js";
 import { startPython } from "./python.js";
 
+// Where the browser has Trusted Types: the names that the page's policy allows are taken, so that nothing in here can
+// call an address trusted and start another worker by it, which would have no policy.
+for (const name of ["lora-lab", "dompurify"]) self.trustedTypes?.createPolicy(name, {});
+
 const KINDS = ["train", "chat"];
 const PHASES = ["runtime", "packages", "program"];
 const kind = new URL(import.meta.url).searchParams.get("kind");

@@ -24,7 +24,8 @@ def test_nothing_is_allowed_but_what_is_named(hub: HubSite | None) -> None:
     found = directives(page_policy(hub))
     assert found["default-src"] == ["'none'"]
     assert found["script-src"] == ["'self'", "'wasm-unsafe-eval'"]
-    assert found["worker-src"] == ["blob:"]  # a worker by its address might have no policy
+    assert found["worker-src"] == ["'self'", "blob:"]
+    assert found["trusted-types"] == ["lora-lab", "dompurify"]  # what keeps a worker from being started by its address
     assert found["require-trusted-types-for"] == ["'script'"]
     assert found["connect-src"] == ["'self'", *(hub.context()["origins"] if hub else [])]
     everything = " ".join(page_policy(hub).split())
@@ -47,6 +48,14 @@ def test_every_worker_is_started_so_that_it_inherits_it() -> None:
     assert all(argument.startswith("addresses.createScriptURL(") for _, argument in started)
 
 
+def test_no_worker_can_call_an_address_trusted() -> None:
+    """Every name that the policy allows is taken, in the page by what uses it, in a worker by the worker itself."""
+    worker = (ROOT / "app/web/worker/worker.js").read_text()
+    taken = re.search(r"for \(const name of (\[.*\])\) self\.trustedTypes\?\.createPolicy\(name, \{\}\);", worker)
+    assert taken is not None
+    assert re.findall(r'"([^"]+)"', taken[1]) == directives(page_policy(None))["trusted-types"]
+
+
 def test_markup_comes_from_dompurify_alone() -> None:
     sinks = re.compile(r"(?:innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment)\b.*")
     found = [sink for path in sorted((ROOT / "app/web").rglob("*.js")) for sink in sinks.findall(path.read_text())]
@@ -54,12 +63,14 @@ def test_markup_comes_from_dompurify_alone() -> None:
 
 
 def test_hosts_that_take_headers_get_the_same_and_more(dist: Path) -> None:
-    written = dict(read_headers((dist / "_headers").read_text()))
+    text = (dist / "_headers").read_text()
+    written = dict(read_headers(text, "index.html"))
     assert written == site_headers(None)
+    assert dict(read_headers(text, "sw.js")) == {**site_headers(None), "Cache-Control": "no-cache"}
     assert written["Content-Security-Policy"] == f"{page_policy(None)}; frame-ancestors 'none'"
     assert headers_file(HubSite()) != headers_file(None)
-    for line in headers_file(HubSite()).decode().splitlines()[1:]:
-        assert re.fullmatch(r"  [A-Z][\w-]+: \S.*", line)
+    for line in headers_file(HubSite()).decode().splitlines():
+        assert re.fullmatch(r"/\S+|  [A-Z][\w-]+: \S.*", line)
         assert len(line) < 2000  # what the hosts allow
 
 
@@ -67,8 +78,9 @@ def test_hosts_that_take_headers_get_the_same_and_more(dist: Path) -> None:
 def test_the_project_s_own_server_can_send_them(dist: Path, with_headers: bool) -> None:
     with SiteServer(dist, port=0, with_headers=with_headers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        for name in ("index.html", "assets/worker/worker.js"):
+        for name in ("index.html", "assets/worker/worker.js", "sw.js"):
             with urllib.request.urlopen(server.url + name) as response:
+                assert response.headers.get_all("Cache-Control") == ["no-cache"]
                 assert response.headers["X-Content-Type-Options"] == "nosniff"
                 assert (response.headers["Content-Security-Policy"] is not None) is with_headers
         server.shutdown()

@@ -306,6 +306,7 @@ def test_counting_a_report(tmp_path: Path) -> None:
     [
         (["tests/unit/build_tools/test_site.py"], ["unit"]),
         (["tests/unit", "tests/gpu"], ["unit", "gpu", "model"]),
+        (["tests/firefox/test_main_job.py"], ["firefox"]),
         (["tests"], []),
         ([], []),
     ],

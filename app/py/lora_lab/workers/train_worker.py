@@ -15,6 +15,7 @@ from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.hub import Hub
 from lora_lab.workers.services.models import Models
+from lora_lab.workers.services.other_tabs import OtherTabs
 from lora_lab.workers.services.plans import Plans
 from lora_lab.workers.services.rows import Rows
 from lora_lab.workers.services.run_table import RunTable
@@ -58,7 +59,7 @@ class TrainWorker:
         # Runs before trials: a second press on Train is dropped before a trial makes room for it.
         services: list[object] = [self.models, self.adapters, self.datasets, self.rows, self.plans, self.runs]
         services += [self.trials, self.checkpoints, self.watching, self.hub, self.candidates, self.run_table]
-        services += [Alive(host)]
+        services += [OtherTabs(self.stores, self.adapters, self.checkpoints), Alive(host)]
         self._dispatcher = Dispatcher(host, services)
 
     async def begin(self) -> None:

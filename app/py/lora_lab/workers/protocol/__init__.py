@@ -17,7 +17,7 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import chat, commands, conversations, datasets, events, hub, run_table, watching
+from lora_lab.workers.protocol import chat, commands, conversations, datasets, events, hub, run_table, tabs, watching
 from lora_lab.workers.protocol.chat import (
     AdapterPart,
     AdaptersApplied,
@@ -183,6 +183,7 @@ from lora_lab.workers.protocol.run_table import (
     ShareSettings,
     TakeSettings,
 )
+from lora_lab.workers.protocol.tabs import LookAgain
 from lora_lab.workers.protocol.watching import (
     RunVerdict,
     SampleAnswered,
@@ -193,11 +194,11 @@ from lora_lab.workers.protocol.watching import (
 
 COMMANDS: tuple[type[Command], ...] = (
     *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS, *watching.COMMANDS, *chat.COMMANDS,
-    *conversations.COMMANDS,
+    *conversations.COMMANDS, *tabs.COMMANDS,
 )  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
     *events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS, *watching.EVENTS, *chat.EVENTS,
-    *conversations.EVENTS,
+    *conversations.EVENTS, *tabs.EVENTS,
 )  # fmt: skip
 
 __all__ = [
@@ -276,6 +277,7 @@ __all__ = [
     "ListConversations",
     "ListRuns",
     "Logits",
+    "LookAgain",
     "LookAtRepository",
     "MakeReport",
     "MappingPreviewed",
