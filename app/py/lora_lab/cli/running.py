@@ -103,7 +103,7 @@ async def _keep_last_good(run: Running, error: DivergedError) -> None:
     run.checkpoints.forget()
     out, trainer = run.options.out, run.watch.trainer
     where = free_name(out.with_name(f"{out.name}-last-good"))
-    if (best := trainer.history.best) is not None and trainer.history.best_improves:
+    if (best := trainer.history.best) is not None and trainer.history.outlives(error):
         _place_and_say(run, where, best.adapter, f"step {best.step}, the best one")
     elif error.has_good_step and trainer.steps_done:
         tensors = await trainer.adapter.to_tensors()
