@@ -84,31 +84,12 @@ def test_it_answers_rows_held_back_every_n_steps(lab: Lab, tiny_model_folder: Pa
 
 @pytest.fixture
 def overfit(tmp_path: Path) -> tuple[Path, Path]:
-    """Rows whose answers are by lot, and others of the kind: what is learned of the ones is wrong for the others."""
-    words = [
-        "north",
-        "south",
-        "east",
-        "west",
-        "red",
-        "blue",
-        "green",
-        "white",
-        "one",
-        "two",
-        "three",
-        "four",
-        "ship",
-        "lamp",
-        "rock",
-        "tide",
-    ]
-    random = torch.Generator().manual_seed(1)
-    draw = lambda: " ".join(words[int(i)] for i in torch.randint(len(words), (12,), generator=random))  # noqa: E731
-    paths = []
-    for name, count in (("rows", 6), ("held", 6)):
+    """Rows that are answered in some words, and rows in others: what is learned of the ones is wrong for the others."""
+    random, paths = torch.Generator().manual_seed(1), []
+    for name, words in (("rows", "north south east west red blue"), ("held", "ship lamp tide rock green wall")):
+        drawn = [[words.split()[int(i)] for i in torch.randint(6, (10,), generator=random)] for _ in range(6)]
+        rows = [{"prompt": f"{n}?", "completion": " ".join(answer)} for n, answer in enumerate(drawn)]
         paths.append(tmp_path / f"{name}.jsonl")
-        rows = [{"prompt": f"{name} {n}?", "completion": draw()} for n in range(count)]
         paths[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
     return paths[0], paths[1]
 
@@ -126,49 +107,52 @@ def losses_with(lab: Lab, model: Path, adapter: Path, held: Path, tmp_path: Path
     return lines(folder, "validation_loss")[0]["validation_loss"]
 
 
-@pytest.mark.parametrize("keep", ["best", "last"])
 def test_both_adapters_are_kept_and_each_is_the_one_that_it_is_called(
-    lab: Lab, tiny_model_folder: Path, overfit: tuple[Path, Path], tmp_path: Path, keep: str
+    lab: Lab, tiny_model_folder: Path, overfit: tuple[Path, Path], tmp_path: Path
 ) -> None:
     rows, held = overfit
-    more = ("--val-file", str(held), "--steps", "60", "--lr", "0.02", "--sample-every", "0", "--keep", keep)
+    more = ("--val-file", str(held), "--steps", "40", "--lr", "0.02", "--sample-every", "0")
+    out = tmp_path / "out"
     said = lab(command(tiny_model_folder, rows, tmp_path, *more))
     measured = {line["step"]: line["validation_loss"] for line in lines(tmp_path, "validation_loss")}
     best = min((loss, step) for step, loss in measured.items() if step)[1]
-    other = "last" if keep == "best" else "best"
-    steps = {"best": best, "last": 60}
-    assert best < 60
-    out = tmp_path / "out"
+    assert 0 < best < 40
     assert {path.name for path in out.iterdir()} == {
-        "adapter_model.safetensors", "adapter_config.json", "README.md", RUN_FILE, other
+        "adapter_model.safetensors", "adapter_config.json", "README.md", RUN_FILE, "last"
     }  # fmt: skip
-    for adapter, which in ((out, keep), (out / other, other)):
-        loss = losses_with(lab, tiny_model_folder, adapter, held, tmp_path)
-        assert loss == pytest.approx(measured[steps[which]], rel=1e-5)
-        base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
-        PeftModel.from_pretrained(base, str(adapter))
-        record = read_record((adapter / RUN_FILE).read_bytes())
-        assert (record.outcome.kept, record.outcome.kept_step) == (which, steps[which])
-        assert record.validation_kept is not None and record.validation_kept.step == steps[which]
-        assert record.outcome.verdict is not None and record.outcome.verdict.kind == "worse"
     end = log_end(tmp_path / "log.jsonl")
-    assert (end["kept"], end["kept_step"], end["best_step"]) == (keep, steps[keep], best)
-    assert f"The adapter of step {steps[other]}, the {other} one, is in {out / other}" in said
-    assert end["verdict"]["kind"] == "worse" and f"Warning: {end['verdict']['words']}" in said
+    assert (end["kept"], end["kept_step"], end["best_step"]) == ("best", best, best)
+    assert f"The adapter of step {best}, the one with the lowest validation loss, is in {out}\n" in said
+    assert f"The adapter of step 40, the last one, is in {out / 'last'}" in said
+    for adapter, step in ((out, best), (out / "last", 40)):
+        assert losses_with(lab, tiny_model_folder, adapter, held, tmp_path) == pytest.approx(measured[step], rel=1e-5)
+        PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model_folder), str(adapter))
+        record = read_record((adapter / RUN_FILE).read_bytes())
+        which = "best" if step == best else "last"
+        assert (record.outcome.kept, record.outcome.kept_step, record.outcome.best_step) == (which, step, best)
+        assert record.validation_kept is not None and record.validation_kept.step == step
+        assert record.validation_kept.loss == pytest.approx(measured[step], rel=1e-6)
+    found = files(out)
+    lab(command(tiny_model_folder, rows, tmp_path, *more, "--keep", "last"))  # over it: the other way round
+    weights = "adapter_model.safetensors"
+    assert files(out)[weights] == found[f"last/{weights}"]
+    assert files(out)[f"best/{weights}"] == found[weights] != found[f"last/{weights}"]
+    assert not (out / "last").exists()
+    assert log_end(tmp_path / "log.jsonl")["kept_step"] == 40
     # A run whose last step is its best one leaves no other behind, not that of before either.
     lab(command(tiny_model_folder, rows, tmp_path, "--steps", "1", "--sample-every", "0"))
-    assert not (out / other).exists() and (out / "adapter_config.json").exists()
+    assert set(files(out)) == {weights, "adapter_config.json", "README.md"}
 
 
 def test_patience_ends_a_run_and_says_so(
     lab: Lab, tiny_model_folder: Path, overfit: tuple[Path, Path], tmp_path: Path
 ) -> None:
     rows, held = overfit
-    more = ("--val-file", str(held), "--steps", "60", "--lr", "0.02", "--sample-every", "0", "--patience", "2")
+    more = ("--val-file", str(held), "--steps", "40", "--lr", "0.02", "--sample-every", "0", "--patience", "2")
     said = lab(command(tiny_model_folder, rows, tmp_path, *more))
     end = log_end(tmp_path / "log.jsonl")
-    assert end["stopped_early"] and end["step"] < 60 and end["step"] - end["best_step"] == 12
-    assert f"Ended early, after step {end['step']} of 60: the validation loss has not fallen below the " in said
+    assert end["stopped_early"] and end["step"] < 40 and end["step"] - end["best_step"] == 8
+    assert f"Ended early, after step {end['step']} of 40: the validation loss has not fallen below the " in said
     assert not (tmp_path / "out.checkpoint").exists()
     assert "--resume" not in said
 
