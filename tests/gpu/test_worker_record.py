@@ -101,7 +101,7 @@ def test_a_run_is_written_down_goes_out_and_comes_back(visit: Visit) -> None:  #
 def test_a_spoiled_record_is_told_of_and_left_out(visit: Visit) -> None:  # noqa: F811
     async def work(session: Session) -> None:
         await read(session)
-        await session.send(StartTraining(replace(WANTED, steps=1, neutral="off", sample_every=0)))
+        await session.send(StartTraining(replace(WANTED, steps=1, warmup_steps=0, neutral="off", sample_every=0)))
         files = await session.worker.stores.shelf.files(session.page.last(TrainingDone).adapter.id)
         about = json.loads(files[RUN_FILE])
         spoiled = {**files, RUN_FILE: json.dumps({**about, "evil": 1}).encode()}

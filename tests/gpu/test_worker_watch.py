@@ -6,12 +6,14 @@ import asyncio
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lora_lab.formats.peft import WEIGHTS_FILE
 from lora_lab.gpu import Device
+from lora_lab.train import Evaluated, Trainer
 from lora_lab.workers.protocol import (
     Failed,
     PauseTraining,
@@ -123,27 +125,31 @@ def test_a_run_that_is_gone_on_with_tells_all_that_it_was_asked(visit: Visit) ->
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_other_adapter_is_kept_beside(visit: Visit, keep: str) -> None:  # noqa: F811
-    """Rows answered by lot: what is learned of the ones is wrong for those held back."""
-    random = np.random.default_rng(2)
-    words = ["north", "south", "red", "blue", "lamp", "ship", "tide", "rock"]
-    rows = [{"prompt": f"{n}?", "completion": " ".join(random.choice(words, 8))} for n in range(12)]
-    settings = replace(ALONE, steps=40, learning_rate=2e-2, keep=keep, batch=4, validation_fraction=0.4)
+def test_the_other_adapter_is_kept_beside(visit: Visit, monkeypatch: pytest.MonkeyPatch, keep: str) -> None:  # noqa: F811
+    """What is measured is made worse from step 10 on: real runs that get worse are in test_watch.py."""
+    honest = Trainer.validate
+
+    async def worse(self: Trainer, *given: Any) -> Evaluated | None:
+        found = await honest(self, *given)
+        return None if found is None else replace(found, loss=found.loss + max(0, self.steps_done - 10))
+
+    monkeypatch.setattr(Trainer, "validate", worse)
+    settings = replace(ALONE, steps=20, keep=keep)
 
     async def work(session: Session) -> None:
-        await read(session, rows)
+        await read(session)
         await session.send(StartTraining(settings))
         done = session.page.last(TrainingDone)
         losses = {one.step: one.loss for one in session.page.all(ValidationLoss)}
         best = min((loss, step) for step, loss in losses.items() if step)[1]
-        assert best < 40 and (done.best_step, done.kept) == (best, keep) and done.other is not None
-        steps = (best, 40) if keep == "best" else (40, best)
+        assert best <= 12 and (done.best_step, done.kept) == (best, keep) and done.other is not None
+        steps = (best, 20) if keep == "best" else (20, best)
         assert (done.adapter.steps, done.other.steps) == steps and done.kept_step == steps[0]
-        names = {best: f"step {best} of 40", 40: "40 steps"}
+        names = {best: f"step {best} of 20", 20: "20 steps"}
         assert done.adapter.name.endswith(names[steps[0]]) and done.other.name.endswith(names[steps[1]])
         files = [await session.worker.stores.shelf.files(one.id) for one in (done.adapter, done.other)]
         assert files[0][WEIGHTS_FILE] != files[1][WEIGHTS_FILE]
-        assert done.verdict is not None and done.verdict.kind == "worse"
+        assert done.verdict is not None and done.verdict.kind in ("worse", "collapsed")
         assert session.page.last(TrainingVerdict).verdict == done.verdict
 
     visit(work)
@@ -174,7 +180,9 @@ def test_a_good_run_has_no_verdict_and_a_bad_one_has_before_its_error(visit: Vis
 
     async def bad(session: Session) -> None:
         await read(session)
-        await session.send(StartTraining(replace(ALONE, learning_rate=1e3, warmup_steps=0, schedule="constant")))
+        await session.send(
+            StartTraining(replace(ALONE, learning_rate=1.0, alpha=1e6, warmup_steps=0, schedule="constant"))
+        )
         kinds = [type(event) for event in session.page.events]
         assert kinds.index(TrainingVerdict) < kinds.index(Failed)
         assert session.page.last(TrainingVerdict).verdict.kind == "diverged"

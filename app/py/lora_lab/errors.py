@@ -26,12 +26,12 @@ class AdapterError(LoraLabError):
 class DivergedError(LoraLabError):
     """A run has fallen apart: its loss is no number any more, or nothing is learned any more.
 
-    `has_good_step`: the adapter still holds a step from before that.
+    `has_good_step`: the adapter still holds a step from before that; those up to `good_until` were good.
     """
 
-    def __init__(self, message: str, has_good_step: bool) -> None:
+    def __init__(self, message: str, has_good_step: bool, good_until: int = 0) -> None:
         super().__init__(message)
-        self.has_good_step = has_good_step
+        self.has_good_step, self.good_until = has_good_step, good_until
 
 
 class CheckpointError(LoraLabError):

@@ -251,6 +251,9 @@ def test_when_a_run_has_fallen_apart(steps: list[tuple[float, float]], at: int |
             divergence.check(number, loss, norm, 1e-3)
         except DivergedError as error:
             found = number
+            dead = np.isfinite(loss) and np.isfinite(norm)
+            without = next(n for n, (_, norm) in enumerate(steps, 1) if norm == 0) if dead else number + 1
+            assert error.good_until == max(0, without - 2)
             assert "The learning rate is 0.001: try a tenth of it." in str(error)
             break
     assert found == at

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from lora_lab.errors import DivergedError
 from lora_lab.train import Best, History, ValidationPoint
 from lora_lab.train.evaluate import perplexity
 
@@ -38,9 +39,21 @@ def test_the_best_is_the_first_of_the_lowest(losses: tuple[float, ...], step: in
 def test_before_the_first_step_there_is_nothing_to_keep() -> None:
     found = history(3.0, 2.9, start=1.0)
     assert found.best is not None and found.best.step == 20
-    assert not found.best_improves and history(3.0, start=3.1).best_improves
-    assert history(3.0).best_improves, "what is not known is not held against it"
-    assert history(3.0, start=NAN).best_improves
+
+
+@pytest.mark.parametrize(
+    ("made", "good_until", "wanted"),
+    [
+        (history(3.0, 2.9, start=3.1), 20, True),
+        (history(3.0, 2.9, start=3.1), 19, False),  # it had fallen apart by then
+        (history(3.0, 2.9, start=1.0), 40, False),  # the model itself is better
+        (history(3.0), 40, True),  # what is not known is not held against it
+        (history(3.0, start=NAN), 40, True),
+        (history(), 40, False),
+    ],
+)
+def test_the_best_may_outlive_a_run_that_falls_apart(made: History, good_until: int, wanted: bool) -> None:
+    assert made.outlives(DivergedError("gone", False, good_until)) is wanted
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,9 @@ class FakeBlob:
     def to_memoryview(self) -> memoryview:
         return memoryview(self.data)
 
+    def to_bytes(self) -> bytes:
+        return self.data
+
 
 class GoneBlob(FakeBlob):
     """A file that was moved away after it was chosen."""

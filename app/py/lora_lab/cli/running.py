@@ -121,7 +121,7 @@ async def _keep_last_good(run: Running, error: DivergedError) -> None:
     run.checkpoints.forget()
     out, trainer = run.options.out, run.watch.trainer
     where = free_name(out.with_name(f"{out.name}-last-good"))
-    if (best := trainer.history.best) is not None and trainer.history.best_improves:
+    if (best := trainer.history.best) is not None and trainer.history.outlives(error):
         place(where, await _files(run, best.adapter, Which("best", best.step), error))
         say(f"The adapter of step {best.step}, the best one, is in {where}")
     elif error.has_good_step and trainer.steps_done:

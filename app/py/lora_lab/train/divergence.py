@@ -25,6 +25,7 @@ class Divergence:
                 f"step {step}: the loss is {loss} and the gradient norm {norm}; training cannot go on. {cure} The "
                 "adapter keeps the last good step.",
                 has_good_step=step > 1,
+                good_until=step - 1,
             )
         self._dead = self._dead + 1 if norm == 0 and loss > KNOWN_BY_HEART else 0
         if self._dead >= DEAD_STEPS or (self._dead and step == self._total_steps):
@@ -33,4 +34,5 @@ class Divergence:
                 f"from step {first} on the gradient is 0 and the loss stays at {loss:.4g}: the model has fallen apart, "
                 f"and nothing more can be learned. {cure} What the adapter holds is of no use.",
                 has_good_step=False,
+                good_until=max(0, first - 2),  # the one before had no gradient to give
             )

@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from ..errors import DivergedError
+
 Matrices = dict[str, np.ndarray]
 Which = Literal["best", "last"]
 
@@ -83,8 +85,12 @@ class History:
             return "last"
         return "last" if final is not None and final.step == steps_done and final.loss <= best.loss else "best"
 
-    @property
-    def best_improves(self) -> bool:
-        """Whether the best is better than the model was before the first step; taken for so where that is unknown."""
+    def outlives(self, error: DivergedError) -> bool:
+        """Whether the best is of use where the run has fallen apart: of before that, and better than the beginning.
+
+        Taken for better where that was not measured.
+        """
+        if self.best is None or self.best.step > error.good_until:
+            return False
         first = self.points[0] if self.points and self.points[0].step == 0 else None
-        return self.best is not None and (first is None or not first.loss <= self.best.loss)
+        return first is None or not first.loss <= self.best.loss

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lora_lab.config import TrainConfig
-from lora_lab.errors import LoraLabError
+from lora_lab.errors import DivergedError, LoraLabError
 from lora_lab.evaluation.neutral import Neutral
 from lora_lab.evaluation.record import Machine
 from lora_lab.evaluation.results import RunResults
@@ -54,7 +54,7 @@ class Learned:
     gpu_is_gone: bool = False
     best: Best | None = None
     kept: Which = "last"
-    best_improves: bool = False
+    best_outlives: bool = False  # it is of use though the run has fallen apart
     results: RunResults | None = None
     sample_share: float = 0.0
     machine: Machine = NO_MACHINE
@@ -72,6 +72,8 @@ class Learned:
         last, best = (self.steps, self.tensors), self.best
         if best is None or best.step == self.steps:
             return [last]
+        if isinstance(self.error, DivergedError) and not self.error.has_good_step:
+            return [(best.step, best.adapter)]  # the last one is of no use
         found = [(best.step, best.adapter), last]
         return found if self.kept == "best" else found[::-1]
 
@@ -120,8 +122,7 @@ class Point:
             history.restore(self.state.validation, self.state.best)
         return Learned(
             self.step, self.total_steps, tensors, self.curves(), error, self.recomputed_layers, gpu_is_gone,
-            history.best, history.kept(self._keep, self.step), history.best_improves, machine=self.machine,
-            rows_at_once=self.config.batch,
+            history.best, history.kept(self._keep, self.step), machine=self.machine, rows_at_once=self.config.batch,
         )  # fmt: skip
 
 
@@ -132,6 +133,7 @@ async def outcome(watch: Watch, error: LoraLabError | None, machine: Machine = N
     tensors = await trainer.adapter.to_tensors() if trainer.steps_done else {}
     return Learned(
         trainer.steps_done, trainer.total_steps, tensors, curves_of(trainer.losses, history.points), error,
-        trainer.memory.recomputed_layers, False, history.best, results.kept, history.best_improves, results,
+        trainer.memory.recomputed_layers, False, history.best, results.kept,
+        isinstance(error, DivergedError) and history.outlives(error), results,
         watch.sample_share, machine, trainer.config.batch,
     )  # fmt: skip

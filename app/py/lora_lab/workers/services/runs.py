@@ -155,7 +155,7 @@ class Runs:
         if is_paused and kept == learned.steps > 0:
             self._tell_state("idle", detail=f"Paused after step {kept:,} of {learned.total_steps:,}.")
             return
-        has_good = not isinstance(error, DivergedError) or error.has_good_step or learned.best_improves
+        has_good = not isinstance(error, DivergedError) or error.has_good_step or learned.best_outlives
         verdict = self._watching.tell_verdict(learned.results) if learned.results is not None else None
         if learned.steps > 0 and has_good and not (learned.gpu_is_gone and kept):
             info, other = await self._results.keep_run(opened, job, learned)
