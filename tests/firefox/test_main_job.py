@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.lab import START_MS, Lab
 
-QUESTION = "Who keeps the lamp?"
+QUESTION = "What is ship 7?"
 STEPS = 24
 
 
@@ -24,12 +24,17 @@ def profile(firefox: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture(scope="module")
-def trained(profile: BrowserContext, site_url: str) -> Lab:
-    """The page after a run on its own sample."""
+def trained(profile: BrowserContext, site_url: str, ships: Path) -> Lab:
+    """The page after a short run on its own sample, and one on a dataset that the tiny model learns in a few steps."""
     lab = Lab(profile, site_url + "?model=tiny")
     lab.wait_for_model()
     lab.page.locator("[data-sample=lighthouse]").click()
     lab.wait_for_data()
+    lab.set(steps=4, lr="1e-2", batch=2)
+    lab.start()
+    lab.wait_for_phase("done")
+    lab.replace_data()
+    lab.drop_data(ships)
     lab.set(steps=STEPS, lr="1e-2", batch=4, seed=3)
     lab.start()
     lab.wait_for_phase("done")
@@ -49,11 +54,12 @@ def test_its_gpu_has_the_limits_that_no_other_one_has(trained: Lab) -> None:
     assert trained.text("gpu-status").startswith("GPU")  # what is said where there is no name
 
 
-def test_the_loss_falls(trained: Lab) -> None:
-    losses = trained.losses()
+def test_the_loss_falls_by_half(trained: Lab) -> None:
+    (curve,) = (one["loss_curve"] for one in trained.stored_adapters() if one["steps"] == STEPS)
+    losses = [loss for _, loss in curve]
     assert len(losses) == STEPS
     assert trained.text("train-step") == f"{STEPS} / {STEPS}"
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4]), losses
+    assert losses[-1] < losses[0] / 2, losses
 
 
 def test_the_chat_says_what_peft_would_with_the_adapter_that_was_downloaded(
@@ -70,6 +76,7 @@ def test_the_chat_says_what_peft_would_with_the_adapter_that_was_downloaded(
     path = trained.download(trained.part("export-adapter").click, tmp_path)
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "adapter")
+    assert tuned.startswith("The ship is")
     assert words(tuned) == words(said_by_peft(tiny_model_folder, tmp_path / "adapter"))
     # The controls: without the adapter both say something else.
     assert words(tuned) not in (words(base), words(said_by_peft(tiny_model_folder, None)))
@@ -105,7 +112,7 @@ def test_a_reload_keeps_the_adapter_and_chats_with_it(trained: Lab) -> None:
     before = trained.ask(QUESTION)
     trained.page.reload()
     trained.wait_for_model()
-    trained.part("adapter-item").locator("[data-action=use]").click()
+    trained.part("adapter-item").first.locator("[data-action=use]").click()  # the newest
     expect(trained.part("chat-adapter")).to_be_checked(timeout=START_MS)
     trained.greedy()
     assert trained.ask(QUESTION) == before
