@@ -71,7 +71,7 @@ def test_a_script_is_valid_and_its_options_are_accepted(script: Path) -> None:
     assert subprocess.run([bash, "-n", script], capture_output=True, text=True).stderr == ""
     train, generate = parsed(script, "train"), parsed(script, "generate")
     assert train.model == generate.model
-    assert train.out == generate.adapter
+    assert [train.out] == generate.adapter
     assert train.out.is_relative_to("examples/out")  # which git ignores
     # What git ignores is what the scripts write: nothing else of them would turn up in a commit.
     assert "/examples/out/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
