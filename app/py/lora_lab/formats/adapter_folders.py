@@ -9,9 +9,10 @@ from ..errors import AdapterError
 from .mlx_adapter import MLX_WEIGHTS_FILE
 from .peft import CARD_FILE, TEMPLATE_FILE, WEIGHTS_FILE
 from .peft_config import CONFIG_FILE
+from .run_record import RECORD_FILE
 
 WANTED = f"wanted {CONFIG_FILE} and {WEIGHTS_FILE}"
-_BESIDE = (CARD_FILE, TEMPLATE_FILE)  # they make no adapter by themselves
+_BESIDE = (CARD_FILE, TEMPLATE_FILE, RECORD_FILE)  # they make no adapter by themselves
 _MAKING = (CONFIG_FILE, WEIGHTS_FILE, "adapter_model.bin", MLX_WEIGHTS_FILE)
 _NAMED = 4
 
