@@ -95,8 +95,11 @@ def _tokens(
         if bytes_are_tokens and len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             types[number] = _BYTE
     for added in found.get("added_tokens") or []:
-        tokens[added["id"]] = added["content"]
-        types[added["id"]] = _CONTROL if added.get("special") else _USER_DEFINED
+        number, special = added["id"], bool(added.get("special"))
+        # llama.cpp cuts user-defined tokens out of the text as it was typed.
+        spelled = bytes_are_tokens and not special
+        tokens[number] = added["content"].replace(SPACE, " ") if spelled else added["content"]
+        types[number] = _CONTROL if special else _USER_DEFINED
     unknown = found["model"].get("unk_token")
     if bytes_are_tokens and unknown in vocab:
         types[vocab[unknown]] = _UNKNOWN
