@@ -27,20 +27,26 @@ _TRIED = (
 
 @dataclass(frozen=True)
 class TemplateParts:
-    """What stands around the words of a conversation. `head` stands first where there is no system message."""
+    """What stands around the words of a conversation. `head` stands first where there is no system message.
+
+    `opens_turn`: the system message stands inside the first question's turn, before which nothing is written then.
+    """
 
     head: str
     system: tuple[str, str] | None
     user: tuple[str, str]
     assistant: tuple[str, str]
     answer: str  # begins the answer
+    opens_turn: bool = False
 
     def render(self, messages: Messages) -> str:
         """Return the text of a conversation whose answer is to follow, as the Go template gives it."""
         text = "" if messages[0]["role"] == "system" else self.head
+        is_open = False
         for message in messages:
             before, after = getattr(self, message["role"])
-            text += before + message["content"] + after
+            text += ("" if is_open else before) + message["content"] + after
+            is_open = message["role"] == "system" and self.opens_turn
         return text + self.answer
 
     def as_go(self) -> str:
@@ -50,8 +56,15 @@ class TemplateParts:
         for role in _ROLES:
             around = getattr(self, role)
             if around is not None:
-                cases += f'{{{{ {word} eq .Role "{role}" }}}}{_go(around[0])}{{{{ .Content }}}}{_go(around[1])}'
+                before, after = map(_go, around)
+                if self.opens_turn and role == "user":
+                    before = f"{{{{ if not $open }}}}{before}{{{{ end }}}}{{{{ $open = false }}}}"
+                if self.opens_turn and role == "system":
+                    after += "{{ $open = true }}"
+                cases += f'{{{{ {word} eq .Role "{role}" }}}}{before}{{{{ .Content }}}}{after}'
                 word = "else if"
+        if self.opens_turn:
+            head = "{{ $open := false }}" + head
         return f"{head}{{{{ range .Messages }}}}{cases}{{{{ end }}}}{{{{ end }}}}{_go(self.answer)}"
 
 
@@ -98,7 +111,9 @@ def _cut(template: ChatTemplate, bos: str | None) -> TemplateParts:
 
     plain, asked, turns = said("u"), said("u", answer=True), said("uav")
     answered = said("ua")
-    user_after, assistant_after = plain[1], answered[2]
+    # What only stands at a text's very end, as an end-of-text token, is no part of a turn.
+    user_after = _common([plain[1], asked[1], turns[1]])
+    assistant_after = _common([answered[2], turns[2]])
     answer = _after(asked[1], user_after)
     assistant_before = _after(turns[1], user_after)
     user_before = _after(turns[2], assistant_after)
@@ -106,15 +121,23 @@ def _cut(template: ChatTemplate, bos: str | None) -> TemplateParts:
         raise _refusal("a first question is written unlike the others")
     head = plain[0].removesuffix(user_before)
     system: tuple[str, str] | None
+    opens_turn = False
     try:
         first = said("su")
     except LoraLabError:
         system = None  # a template that refuses or moves a system message
     else:
-        if not first[1].endswith(user_before):
-            raise _refusal("a question behind a system message is written unlike the others")
-        system = first[0], first[1].removesuffix(user_before)
-    return TemplateParts(head, system, (user_before, user_after), (assistant_before, assistant_after), answer)
+        opens_turn = not first[1].endswith(user_before)
+        system = first[0], first[1] if opens_turn else first[1].removesuffix(user_before)
+    around = (user_before, user_after), (assistant_before, assistant_after)
+    return TemplateParts(head, system, *around, answer, opens_turn)
+
+
+def _common(texts: Sequence[str]) -> str:
+    """Return what all of them begin with."""
+    shortest = min(texts, key=len)
+    differing = (at for at, sign in enumerate(shortest) if any(text[at] != sign for text in texts))
+    return shortest[: next(differing, len(shortest))]
 
 
 def _after(text: str, start: str) -> str:
