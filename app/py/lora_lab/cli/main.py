@@ -1,4 +1,4 @@
-"""The command line: `lora-lab train | generate | logits | data`, the same engine as the page's on a native GPU.
+"""The command line, `lora-lab train | generate | logits | export | push | data`: the page's engine on a native GPU.
 
 Exit codes: 0 all is well; 1 something expected went wrong and standard error says what; 2 a mistake in the arguments;
 130 Ctrl-C. Standard output holds results only; everything said to a person goes to standard error.
@@ -14,6 +14,7 @@ from typing import Any
 
 from lora_lab import __version__
 from lora_lab.cli.builtin import BUILT_IN
+from lora_lab.cli.export_options import ADAPTER_HELP, add_export_options, add_push_options
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
 from lora_lab.cli.options import add_option, add_row_options, add_template_option, hub_name, number, path
 from lora_lab.config import SamplingConfig, TrainConfig
@@ -40,8 +41,6 @@ MODEL_HELP = (
     "a .gguf file, a Hugging Face folder (config.json, tokenizer.json, *.safetensors), or a model on the Hugging Face "
     "hub, hf:OWNER/NAME[@REVISION][:FILE]"
 )
-
-_ADAPTER_HELP = "a folder or zip of PEFT's or mlx-lm's files, or a GGUF"
 
 # Options whose absence says something: what the others then mean, or that an adapter brings its own.
 KNOWN = (*ADAPTER, EPOCHS, ROWS_AT_ONCE, ACCUMULATE)
@@ -102,6 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train_options(add_command("train", _train, "Train a LoRA adapter on a JSONL file."))
     _add_generate_options(add_command("generate", _generate, "Answer a prompt, with an adapter or without."))
     _add_logits_options(add_command("logits", _logits, "Write a text's logits to a .npy file."))
+    add_export_options(add_command("export", _export, "Write an adapter for another program, alone or merged."))
+    add_push_options(add_command("push", _push, "Put an adapter on the Hugging Face hub."))
     _add_data_commands(commands)
     return parser
 
@@ -123,7 +124,7 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     dry_help = "print the memory and, measured in a few steps, the time that the run takes; train and write nothing"
     files.add_argument("--dry-run", action="store_true", help=dry_help)
     files.add_argument(
-        "--init-adapter", type=path, metavar="PATH", help=f"go on from this adapter, not from zero: {_ADAPTER_HELP}"
+        "--init-adapter", type=path, metavar="PATH", help=f"go on from this adapter, not from zero: {ADAPTER_HELP}"
     )
     resume_help = (
         "go on with a run that was stopped, from its checkpoint (default: the one beside --out), as if it never had "
@@ -214,7 +215,7 @@ def _add_data_commands(commands: Any) -> None:
 
 
 def _add_adapter_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--adapter", type=path, metavar="PATH", help=_ADAPTER_HELP)
+    command.add_argument("--adapter", type=path, metavar="PATH", help=ADAPTER_HELP)
     add_option(command, STRENGTH)
 
 
@@ -250,6 +251,18 @@ def _logits(options: argparse.Namespace) -> int:
     from lora_lab.cli.commands import write_logits
 
     return write_logits(options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from lora_lab.cli.export import export
+
+    return export(options)
+
+
+def _push(options: argparse.Namespace) -> int:
+    from lora_lab.cli.push import push
+
+    return push(options)
 
 
 def _check_data(options: argparse.Namespace) -> int:

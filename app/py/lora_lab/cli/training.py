@@ -19,6 +19,7 @@ from lora_lab.cli.interrupt import EXIT_INTERRUPTED
 from lora_lab.cli.models import FoundModel, find_model, open_found
 from lora_lab.cli.output import check_out, check_room, free_name, place, place_somewhere, prepare_out
 from lora_lab.cli.run_log import RunLog
+from lora_lab.cli.run_record import data_of, record_of
 from lora_lab.cli.templates import choose_template, written_template
 from lora_lab.cli.terminal import GracefulInterrupt, StepBar, run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
@@ -92,6 +93,7 @@ async def _train(
     for words in run_cautions(lora, config, len(examples)):
         say(f"Warning: {words}")
 
+    data = () if options.dry_run else data_of(options.data)
     async with on_gpu(opened.files, options.gpu) as model:
         if initial is None:
             adapter = Adapter.create(model.device, model.config, lora, config.seed)
@@ -120,7 +122,7 @@ async def _train(
 
         async def adapter_files() -> dict[str, bytes]:
             tensors, own = await adapter.to_tensors(), written_template(template, opened.files)
-            return write_adapter(tensors, lora, model.config, base, own)
+            return write_adapter(tensors, lora, model.config, base, own, record_of(base, data, lora, trainer))
 
         return await _run_and_save(Running(options, trainer, checkpoints, log, adapter_files))
 
