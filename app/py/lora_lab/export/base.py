@@ -63,7 +63,12 @@ class Base:
 
 async def open_base(sources: Sequence[ByteSource]) -> Base:
     """Open a model as `open_model` does, and read its small files. ModelError names every problem."""
-    files = await open_model(sources)
+    return await open_base_of(await open_model(sources))
+
+
+async def open_base_of(files: ModelFiles) -> Base:
+    """The same for a model that is open."""
+    sources = files.sources
     ggufs = [source for source in sources if source.name.lower().endswith(".gguf")]
     try:
         if ggufs or len(sources) == 1:

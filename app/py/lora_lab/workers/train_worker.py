@@ -12,6 +12,7 @@ from lora_lab.workers.services.alive import Alive
 from lora_lab.workers.services.candidates import Candidates
 from lora_lab.workers.services.checkpoints import Checkpoints
 from lora_lab.workers.services.datasets import Datasets
+from lora_lab.workers.services.exports import Exports
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.hub import Hub
 from lora_lab.workers.services.models import Models
@@ -52,7 +53,14 @@ class TrainWorker:
 
         # Runs before trials: a second press on Train is dropped before a trial makes room for it.
         services: list[object] = [self.models, self.adapters, self.datasets, self.rows, self.plans, self.runs]
-        services += [self.trials, self.checkpoints, self.hub, self.candidates, Alive(host)]
+        services += [
+            Exports(host, self.stores, self.models),
+            self.trials,
+            self.checkpoints,
+            self.hub,
+            self.candidates,
+            Alive(host),
+        ]
         self._dispatcher = Dispatcher(host, services)
 
     async def begin(self) -> None:

@@ -16,7 +16,7 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import commands, datasets, events, hub
+from lora_lab.workers.protocol import commands, datasets, events, exporting, hub
 from lora_lab.workers.protocol.commands import (
     ApplyAdapter,
     CheckModel,
@@ -103,6 +103,15 @@ from lora_lab.workers.protocol.events import (
     TrainingTimed,
     ValidationLoss,
 )
+from lora_lab.workers.protocol.exporting import (
+    DropExport,
+    ExportEnded,
+    ExportKind,
+    ExportProgress,
+    ExportTo,
+    ExportWritten,
+    StopExport,
+)
 from lora_lab.workers.protocol.hub import (
     CheckHubModel,
     FetchEnded,
@@ -134,8 +143,10 @@ from lora_lab.workers.protocol.parts import (
     Where,
 )
 
-COMMANDS: tuple[type[Command], ...] = (*commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS)
-EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS)
+COMMANDS: tuple[type[Command], ...] = (
+    *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *exporting.COMMANDS
+)  # fmt: skip
+EVENTS: tuple[type[Event], ...] = (*events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *exporting.EVENTS)
 
 __all__ = [
     "COMMANDS",
@@ -168,8 +179,14 @@ __all__ = [
     "DatasetReady",
     "DeleteAdapter",
     "DiscardRun",
+    "DropExport",
     "Event",
     "ExportAdapter",
+    "ExportEnded",
+    "ExportKind",
+    "ExportProgress",
+    "ExportTo",
+    "ExportWritten",
     "Fact",
     "Failed",
     "Fatal",
@@ -227,6 +244,7 @@ __all__ = [
     "SaveSampleAnswers",
     "ShowRow",
     "StartTraining",
+    "StopExport",
     "StopFetching",
     "StopReading",
     "StopReply",
