@@ -181,7 +181,7 @@ def _lost(
     again = family_of(config).read_gguf(settings, config.eos_token_ids, config.name)
     if again is None:
         return settings.problems, ()
-    same = {"architecture": config.architecture, "bos_token_id": config.bos_token_id}
+    same: dict[str, Any] = {"architecture": config.architecture, "bos_token_id": config.bos_token_id}
     if _rope_factors(config):  # they stand in tensors
         same["rope_scaling"] = config.rope_scaling
     again = replace(again, **same)
