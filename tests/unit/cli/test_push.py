@@ -49,7 +49,7 @@ def test_the_hub_holds_the_adapter_with_card_and_template(
     assert push(adapter, tiny_model_folder, "--private", "--message", "Ships") == 0
     files = hub.repositories["owner/ships"]
     base = open_path(tiny_model_folder)
-    lora, tensors = adapter_for(base.config)
+    _, tensors = adapter_for(base.config)
     found = read_adapter(files, base.config)[1]
     assert all(np.array_equal(found[key], values) for key, values in tensors.items())
     assert b'base_model: "o/base"' in files["README.md"]
