@@ -25,6 +25,7 @@ class UploadHub:
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.private: set[str] = set()
         self.messages: list[str] = []
+        self.requests: list[str] = []
         self.storage: dict[str, bytes] = {}
         self.fail: dict[str, int] = {}  # a piece of a path: the status that is answered, every time
 
@@ -64,6 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body, path = self._body(), self.path.split("?")[0]
+        self.hub.requests.append(path)
         for piece, status in self.hub.fail.items():
             if piece in path:
                 return self._json(status, {"error": "no"})
@@ -97,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.hub.repositories:
             return self._json(409, {"error": "You already created this model repo", **url})
         self.hub.repositories[name] = {}
-        if wanted.get("private"):
+        if wanted.get("private") or wanted.get("visibility") == "private":
             self.hub.private.add(name)
         return self._json(200, {**url, "name": name, "id": name})
 

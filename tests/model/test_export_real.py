@@ -46,9 +46,7 @@ def engine_tokens(path: Path, prompt: list[int], lora: object, tensors: dict) ->
     device = run(open_device())
     model = load(device, path)
     tokenizer = load_tokenizer(model.files.tokenizer)
-    template = ChatTemplate(
-        model.files.tokenizer.chat_template or "{{ messages }}", model.files.tokenizer.special_tokens
-    )
+    template = ChatTemplate("{{ messages }}")  # nothing is rendered here
     found = run(both())
     model.release()
     run(device.close())

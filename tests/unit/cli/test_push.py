@@ -46,7 +46,7 @@ def push(adapter: Path, model: Path, *more: str) -> int:
 def test_the_hub_holds_the_adapter_with_card_and_template(
     hub: UploadHub, adapter: Path, tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert push(adapter, tiny_model_folder, "--private", "--message", "Ships") == 0
+    assert push(adapter, tiny_model_folder, "--private", "--message", "Ships") == 0, hub.requests
     files = hub.repositories["owner/ships"]
     base = open_path(tiny_model_folder)
     _, tensors = adapter_for(base.config)

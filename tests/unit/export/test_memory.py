@@ -25,27 +25,28 @@ SMALL = {**LARGE, "num_hidden_layers": 2, "vocab_size": 4096}
 
 # Measures what is merged and how much the process has grown by then, above what it had when all was opened.
 SCRIPT = """
-import asyncio, json, resource, sys
+import asyncio, json, sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {package!r}]
 from tests.export_cases import Disk, adapter_for, open_path
 from lora_lab.export import plan_export, write_files
 from lora_lab.export.plan import Going
 
-def now(): return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def status(name):
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name + ":"))
+    return int(line.split()[1]) * 1024
 
 base = open_path(Path({model!r}))
 lora, tensors = adapter_for(base.config, rank=16)
-before, told = now(), []
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+before, told = status("VmRSS"), []
 
 async def go():
     planned = await plan_export(base, Going(lora, tensors), {kind!r}, {form!r})
     return await write_files(planned.files, Disk(Path({out!r})), lambda done, total: told.append(done / total))
 
 size = asyncio.run(go())
-print(json.dumps({{"size": size, "grown": peak() - before, "told": len(told), "last": told[-1]}}))
+print(json.dumps({{"size": size, "grown": status("VmHWM") - before, "told": len(told), "last": told[-1]}}))
 """
 
 
@@ -58,9 +59,8 @@ def write_model(folder: Path, dimensions: dict[str, int]) -> Path:
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (dimensions["vocab_size"], c)}
     for layer in range(dimensions["num_hidden_layers"]):
         at = f"model.layers.{layer}."
-        shapes |= {
-            f"{at}self_attn.{name}_proj.weight": (out, c) for name, out in (("q", c), ("k", kv), ("v", kv), ("o", c))
-        }
+        attention = {"q": c, "k": kv, "v": kv, "o": c}
+        shapes |= {f"{at}self_attn.{name}_proj.weight": (out, c) for name, out in attention.items()}
         shapes |= {f"{at}mlp.{name}_proj.weight": (i, c) for name in ("gate", "up")}
         shapes[f"{at}mlp.down_proj.weight"] = (c, i)
         shapes |= {f"{at}{name}.weight": (c,) for name in ("input_layernorm", "post_attention_layernorm")}

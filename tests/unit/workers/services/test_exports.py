@@ -52,8 +52,9 @@ class Shelf:
     async def keep(self) -> str:
         config = self.opened.files.config
         info = AdapterInfo(
-            id="", name="Ships", created_at="", base_model="owner/name", dataset="ships.jsonl", rows=20, steps=7, rank=5,
-            alpha=10, targets=self.lora.targets, size_bytes=0, model_shape=model_shape(config), learning_rate=1e-3,
+            id="", name="Ships", created_at="", base_model="owner/name", dataset="ships.jsonl", rows=20, steps=7,
+            rank=5, alpha=10, targets=self.lora.targets, size_bytes=0, model_shape=model_shape(config),
+            learning_rate=1e-3,
             final_loss=1.5, loss_curve=((1, 3.0), (7, 1.5)),
         )  # fmt: skip
         kept = await self.stores.shelf.add(info, write_adapter(self.tensors, self.lora, config, None))
