@@ -71,6 +71,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json(status, {"error": "no"})
         if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             return self._json(401, {"error": "Invalid username or password."})
+        if path == "/api/validate-yaml":
+            card = json.loads(body)["content"]
+            errors = [] if card.startswith("---\n") else [{"message": "no front matter"}]
+            return self._json(200, {"errors": errors, "warnings": []})
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         parts = path.strip("/").split("/")
