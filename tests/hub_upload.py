@@ -1,6 +1,7 @@
 """A hub on this machine that takes uploads, as huggingface_hub makes them: a repository, what goes how, LFS, a commit.
 
 POST /api/repos/create                              409 where it is there already
+POST /api/validate-yaml                             whether a card has a front matter
 POST /api/models/OWNER/NAME/preupload/REVISION      "lfs" for .safetensors, "regular" for the others
 POST /OWNER/NAME.git/info/lfs/objects/batch         where to put what is large, by its sha256
 PUT  /storage/SHA256                                refused where the bytes are not those

@@ -116,6 +116,7 @@ def test_the_folder_is_an_adapter_that_peft_loads(trained: Path, tiny_model_fold
         "adapter_model.safetensors",
         "adapter_config.json",
         "README.md",
+        "lora-lab-run.json",
     }
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["peft_type"]) == (8, 16, "LORA")
