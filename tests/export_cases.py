@@ -16,6 +16,7 @@ from lora_lab.export.plan import Going
 from lora_lab.formats.byte_source import sources_from_path
 from tests.converted_gguf import convert
 from tests.tiny_families import FAMILIES, IN_GGUF, write_tiny_family
+from tests.tiny_gguf import write_tiny_gguf
 from tests.tiny_model import write_tiny_model
 
 NAMES = ("llama", *FAMILIES)
@@ -28,6 +29,23 @@ LIKE_LLAMA_CPP: dict[str, dict[str, Any]] = {
 # A rank and a scale that no default has, and by which greedy answers change.
 LORA = {"rank": 5, "alpha": 10}
 B_STD = 0.15
+
+
+# As llama.cpp mixes them: inside a layer, and where rows are no multiple of 256.
+MIXTURE = {
+    "model.embed_tokens.weight": "q6_k",
+    "model.layers.0.self_attn.q_proj.weight": "q4_k",
+    "model.layers.0.self_attn.v_proj.weight": "q6_k",
+    "model.layers.0.self_attn.o_proj.weight": "q5_0",
+    "model.layers.1.mlp.down_proj.weight": "q3_k",
+    "model.layers.1.mlp.up_proj.weight": "iq4_xs",
+}
+
+
+def write_mixed(root: Path) -> Path:
+    """Write a Llama whose tensors are of many forms, and return its GGUF."""
+    folder = write_tiny_model(root / "folder", hidden=256, intermediate=512, head_dim=64)
+    return write_tiny_gguf(folder, root / "mixed.gguf", form="q4_1", forms=MIXTURE)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from lora_lab.config import LoraConfig, SamplingConfig
+from lora_lab.export import FORMS
 from lora_lab.formats.gguf_adapter import write_gguf_adapter
 from lora_lab.formats.gguf_model import GgufNames
 from lora_lab.gpu import Device
 from lora_lab.model.families import FAMILIES, family_of, gguf_architectures
 from tests.engine_runs import load, run
-from tests.export_cases import NAMES, Case, adapter_for, export, make_case
+from tests.export_cases import NAMES, Case, adapter_for, export, make_case, open_path, write_mixed
 from tests.gpu.test_tiny_chat import chat_with, complete
 from tests.llama_cpp import Job
 from tests.llama_cpp import complete as complete_with_llama_cpp
@@ -113,3 +114,17 @@ def test_one_permutation_the_other_way_shows(ran: dict[str, Ran], family: str) -
     found = ran[family].llama_cpp["adapter swapped"]
     assert isinstance(found, list), found
     assert found != ran[family].engine["adapter"]
+
+
+def test_llama_cpp_loads_every_form(tmp_path: Path, node_modules: Path) -> None:
+    """What it computes with is rounded there once more, to 8 bits, so that tokens need not be ours."""
+    base = open_path(write_mixed(tmp_path))
+    lora, tensors = adapter_for(base.config)
+    for form in FORMS["gguf"]:
+        export(base, lora, tensors, "gguf", form, tmp_path, file_name=f"{form}.gguf")
+    (tmp_path / "broken.gguf").write_bytes((tmp_path / "q8_0.gguf").read_bytes()[:-4096])
+    prompt = list(range(10, 30))
+    jobs = [Job(tmp_path / f"{form}.gguf", prompt) for form in (*FORMS["gguf"], "broken")]
+    *found, broken = complete_with_llama_cpp(node_modules, jobs)
+    assert [len(one) for one in found if isinstance(one, list)] == [COUNT] * len(FORMS["gguf"]), found
+    assert isinstance(broken, str)  # the control: a file that is cut off

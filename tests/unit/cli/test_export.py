@@ -135,7 +135,7 @@ def test_only_what_is_merged_can_be_measured(
     assert "--measure: mlx is not merged" in capsys.readouterr().err
 
 
-def test_a_read_only_card_is_no_matter(adapter: Path, tiny_model_folder: Path) -> None:
+def test_one_make_goes_on_as_another(adapter: Path, tiny_model_folder: Path) -> None:
     """What came from mlx-lm goes to llama.cpp."""
     first, second = adapter.parent / "mlx", adapter.parent / "a.gguf"
     assert run("export", adapter, "--to", "mlx", "--model", tiny_model_folder, "--out", first) == 0

@@ -17,29 +17,16 @@ from lora_lab.formats.gguf import read_gguf
 from lora_lab.formats.tensors import StoredTensor
 from lora_lab.model.families import FAMILIES
 from lora_lab.model.files import open_model
-from tests.export_cases import NAMES, adapter_for, export, open_path
+from tests.export_cases import NAMES, adapter_for, export, open_path, write_mixed
 from tests.tiny_families import write_tiny_family
 from tests.tiny_gguf import write_tiny_gguf
 from tests.tiny_model import write_tiny_model
 from tests.unit.export.conftest import Cases
 
-# As llama.cpp mixes them: inside a layer, and where rows are no multiple of 256.
-MIXTURE = {
-    "model.embed_tokens.weight": "q6_k",
-    "model.layers.0.self_attn.q_proj.weight": "q4_k",
-    "model.layers.0.self_attn.v_proj.weight": "q6_k",
-    "model.layers.0.self_attn.o_proj.weight": "q5_0",
-    "model.layers.1.mlp.down_proj.weight": "q3_k",
-    "model.layers.1.mlp.up_proj.weight": "iq4_xs",
-}
-
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama whose tensors are of many forms."""
-    root = tmp_path_factory.mktemp("mixed")
-    folder = write_tiny_model(root / "folder", hidden=256, intermediate=512, head_dim=64)
-    return write_tiny_gguf(folder, root / "mixed.gguf", form="q4_1", forms=MIXTURE)
+    return write_mixed(tmp_path_factory.mktemp("mixed"))
 
 
 def stored(path: Path) -> dict[str, StoredTensor]:

@@ -11,7 +11,7 @@ from lora_lab.data.tokens.chat_formats import FORMATS
 from lora_lab.data.tokens.template import ChatTemplate
 from lora_lab.errors import LoraLabError
 from lora_lab.export.ollama import find_parts
-from tests.export_cases import adapter_for, export
+from tests.export_cases import adapter_for, export, open_path
 from tests.tiny_model import CHAT_TEMPLATE, DEFAULT_SYSTEM_PROMPT
 from tests.unit.export.conftest import Cases
 
@@ -138,11 +138,10 @@ def test_the_folder_holds_stops_system_and_commands(cases: Cases, tmp_path: Path
     assert 'SYSTEM """Say "yes".\nAlways."""' in modelfile
     assert "ollama create my-model -f Modelfile" in (tmp_path / "README.md").read_text()
     assert planned.remarks == ()
+    assert open_path(tmp_path).config.num_layers == 3  # it comes back as a model
 
 
 def test_a_model_without_a_template_is_said_to_be_continued(base_model_folder: Path, tmp_path: Path) -> None:
-    from tests.export_cases import open_path
-
     base = open_path(base_model_folder)
     planned = export(base, *adapter_for(base.config), "ollama", None, tmp_path)
     assert "no chat template" in planned.remarks[0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lora_lab.config import LoraConfig
+from lora_lab.errors import LoraLabError
 from lora_lab.export import sink
 from lora_lab.formats.peft import read_adapter, write_adapter
 from lora_lab.formats.run_record import RECORD_FILE, read_record
@@ -165,12 +166,11 @@ def test_a_form_that_is_none_is_told(opened: OpenedModel) -> None:
 
 
 def test_a_file_of_another_length_than_was_said_is_no_file() -> None:
-    async def pieces() -> object:
+    async def pieces() -> AsyncIterator[bytes]:
         yield b"abc"
 
     folder = MemoryFolder()
-    wrong = sink.NewFile("x", 4, pieces)  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="x has 3 bytes; wanted 4"):
+    wrong = sink.NewFile("x", 4, pieces)
+    with pytest.raises(LoraLabError, match="x has 3 bytes; wanted 4"):
         asyncio.run(sink.write_files([wrong], export_sink.FolderSink(folder)))
     assert folder.files == {}
-    assert LoraConfig().rank == 16

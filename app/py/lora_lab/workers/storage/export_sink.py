@@ -13,7 +13,6 @@ from lora_lab.workers.protocol import NamedBlob
 from lora_lab.workers.storage.folders import (
     Folder,
     FullError,
-    MemoryFolder,
     OpfsFolder,
     StorageError,
     StreamWriter,
@@ -108,6 +107,3 @@ async def empty(folder: Folder) -> None:
     """Delete all that earlier exports have left."""
     for name in await folder.names():
         await folder.delete(name)
-
-
-__all__ = ["EXPORTS", "FolderSink", "MemoryFolder", "empty"]
