@@ -19,7 +19,6 @@ from .base import Base
 from .gguf_model import SAME, merged_gguf
 from .hf_folder import merged_folder
 from .merge import Adapted
-from .ollama import ollama_files
 from .sink import NewFile
 
 # What goes out: (one file or a folder, its forms, the first is what is taken where none is said).
@@ -96,6 +95,8 @@ async def plan_export(
     requantised = form != "f32"
     if kind == "gguf":
         return Export((merged,), remarks, requantised)
+    from .ollama import ollama_files  # it brings jinja2, which nothing else here needs
+
     others, more = ollama_files(base, going.template, GGUF_NAME, system)
     return Export((*others, merged), (*remarks, *more), requantised)
 
