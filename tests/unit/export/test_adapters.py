@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,6 @@ def test_values_that_f16_does_not_reach_are_refused(cases: Cases, tmp_path: Path
 
 def test_mlx_computes_the_same(cases: Cases, tmp_path: Path) -> None:
     """y = x W^T + scale (x a) b, by mlx-lm's own formula on its own files."""
-    import json
-
     from safetensors.numpy import load_file
 
     base = cases["lfm2"].base("folder")
@@ -147,6 +146,19 @@ def test_peft_loads_what_goes_out(cases: Cases, tmp_path: Path) -> None:
     found = {key.replace(".default.", "."): value for key, value in loaded.state_dict().items() if ".lora_" in key}
     assert found.keys() == tensors.keys()
     assert all(np.array_equal(found[key].numpy(), tensors[key]) for key in tensors)
+
+
+def test_a_record_of_the_longer_form_is_read_and_goes_on_as_it_came() -> None:
+    said = {
+        "program": "lora-lab 0.2.0", "model": {"hub_id": "owner/name"}, "settings": {"rank": 8, "targets": ["q_proj"]},
+        "data": {"files": [{"name": "a.jsonl", "sha256": "cd" * 32}], "rows": 20, "held_rows": 2},
+        "outcome": {"steps": 3}, "steps": {"loss": [3.0, 2.0, 1.0]}, "validation": {"loss": [2.5, 1.5]},
+    }  # fmt: skip
+    record = read_record(json.dumps(said).encode())
+    assert record == RunRecord(
+        "0.2.0", "owner/name", (RunData("a.jsonl", "cd" * 32),), 20, 2, 3, {"rank": 8}, 3.0, 1.0, 1.5
+    )
+    assert json.loads(record.to_bytes()) == said
 
 
 @pytest.mark.parametrize(

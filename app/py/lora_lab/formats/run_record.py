@@ -35,10 +35,13 @@ class RunRecord:
     first_loss: float | None = None
     last_loss: float | None = None
     validation_loss: float | None = None  # on the held-back rows, the last that was measured
+    raw: bytes = field(default=b"", compare=False, repr=False)  # of a file that was read: it goes on as it came
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        said = {key: value for key, value in asdict(self).items() if value not in (None, "", (), {})}
+        if self.raw:
+            return self.raw
+        said = {key: value for key, value in asdict(self).items() if key != "raw" and value not in (None, "", (), {})}
         return (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -52,6 +55,8 @@ def read_record(data: bytes) -> RunRecord:
         raise AdapterError(f"{RECORD_FILE} is not JSON: {error}") from error
     if not isinstance(said, dict):
         raise AdapterError(f"{RECORD_FILE} holds {str(said)[:40]!r}; wanted an object")
+    if isinstance(said.get("outcome"), dict):
+        return _of_longer_form(said, data)
     kinds = {"lora_lab": str, "base_model": str, "data": list, "settings": dict}
     found: dict[str, Any] = {}
     for one in fields(RunRecord):
@@ -64,4 +69,50 @@ def read_record(data: bytes) -> RunRecord:
         found[one.name] = value
     data_files = [one for one in found.get("data", []) if isinstance(one, dict)]
     found["data"] = tuple(RunData(str(one.get("name", "")), str(one.get("sha256", ""))) for one in data_files)
-    return RunRecord(**found)
+    return RunRecord(**found, raw=data)
+
+
+def _of_longer_form(said: dict[str, Any], data: bytes) -> RunRecord:
+    """Return what a card says of a record with model, data, outcome and curves in parts of their own.
+
+    What is of another kind than wanted is passed over: the card then says less, and the file goes on as it came.
+    """
+    facts, model, outcome = _part(said, "data"), _part(said, "model"), _part(said, "outcome")
+    files = facts.get("files")
+    listed = [one for one in files if isinstance(one, dict)] if isinstance(files, list) else []
+    losses, validations = _numbers(_part(said, "steps"), "loss"), _numbers(_part(said, "validation"), "loss")
+    plain = {name: value for name, value in _part(said, "settings").items() if isinstance(value, str | int | float)}
+    return RunRecord(
+        lora_lab=_text(said, "program").removeprefix("lora-lab "),
+        base_model=_text(model, "hub_id") or None,
+        data=tuple(RunData(_text(one, "name"), _text(one, "sha256")) for one in listed),
+        rows=_count(facts, "rows"),
+        validation_rows=_count(facts, "held_rows") or None,
+        steps=_count(outcome, "steps"),
+        settings=plain,
+        first_loss=losses[0] if losses else None,
+        last_loss=losses[-1] if losses else None,
+        validation_loss=validations[-1] if validations else None,
+        raw=data,
+    )
+
+
+def _part(said: dict[str, Any], name: str) -> dict[str, Any]:
+    found = said.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _text(said: dict[str, Any], name: str) -> str:
+    found = said.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def _count(said: dict[str, Any], name: str) -> int | None:
+    found = said.get(name)
+    return found if type(found) is int else None
+
+
+def _numbers(said: dict[str, Any], name: str) -> list[float]:
+    found = said.get(name)
+    values = found if isinstance(found, list) else []
+    return [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
