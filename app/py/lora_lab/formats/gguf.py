@@ -6,7 +6,7 @@ Only the header is read here; it is parsed from a growing prefix of the file, wh
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -51,6 +51,8 @@ class GgufFile:
     metadata: dict[str, Any]
     # By GGUF's own names ("blk.0.attn_q.weight"), in the file's order. Shapes are row-major, [out, in].
     tensors: dict[str, StoredTensor]
+    # Where each entry of the metadata begins and ends in the file, its key included.
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def scalars(self) -> dict[str, str | bool | int | float]:
@@ -176,18 +178,20 @@ async def read_gguf(source: ByteSource) -> GgufFile:
         raise cursor.fail(f"{entry_count} entries and {tensor_count} tensors in {source.size_bytes} bytes")
 
     metadata: dict[str, Any] = {}
+    spans: dict[str, tuple[int, int]] = {}
     while len(metadata) < entry_count:
+        begin = cursor.position
         key, value = await _with_enough_bytes(cursor, _read_entry)
         if key in metadata:
             raise FileFormatError(f"{source.name}: the key {key} stands twice")
-        metadata[key] = value
+        metadata[key], spans[key] = value, (begin, cursor.position)
     described: dict[str, tuple[tuple[int, ...], int, int]] = {}
     while len(described) < tensor_count:
         name, shape, type_number, offset = await _with_enough_bytes(cursor, _read_description)
         if name in described:
             raise FileFormatError(f"{source.name}: the tensor {name} stands twice")
         described[name] = (shape, type_number, offset)
-    return GgufFile(source, version, metadata, _place_tensors(source, metadata, described, cursor.position))
+    return GgufFile(source, version, metadata, _place_tensors(source, metadata, described, cursor.position), spans)
 
 
 def _read_entry(cursor: _Cursor) -> tuple[str, Any]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from ..config import LoraConfig, ModelConfig
 from ..errors import AdapterError
 from .adapter_fit import Place, other_model, settle
+from .adapter_names import peft_places
 from .byte_source import BytesSource, FileFormatError
 from .gguf import read_gguf
 from .gguf_model import GgufNames
-from .tensors import FORMS, StoredTensor, unpermute_rows
+from .gguf_writer import NewTensor, entry, header, padding
+from .quantize import quantize
+from .tensors import FORMS, StoredTensor, permute_rows, unpermute_rows
 
 # One way to write each number, and none of thousands of digits.
 _TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.([\w.]+)\.weight\.lora_([ab])")
@@ -75,6 +78,34 @@ async def read_gguf_adapter(
     found = {place: await _matrix(tensor, place, permuted) for place, tensor in tensors.items()}
     assert isinstance(alpha, int | float), "looked at above"
     return LoraConfig(rank=rank, alpha=int(alpha) if float(alpha).is_integer() else alpha, targets=targets), found
+
+
+def write_gguf_adapter(
+    tensors: Mapping[str, np.ndarray], lora: LoraConfig, architecture: str, names: GgufNames, form: str = "f32"
+) -> bytes:
+    """Return llama.cpp's file of an adapter. `tensors` are float32 under PEFT's keys; `form` is "f32" or "f16".
+
+    GGUF knows no rsLoRA: the alpha that is written gives the same scale, alpha / r.
+    """
+    entries = [
+        entry("general.type", "adapter"),
+        entry("general.architecture", architecture),
+        entry("adapter.type", "lora"),
+        entry("adapter.lora.alpha", float(lora.scale * lora.rank)),
+        entry("general.file_type", 1 if form == "f16" else 0),
+    ]
+    own = {module: name for name, module in names.layer.items()}
+    news, data = [], []
+    for key, (layer, module, half) in sorted(peft_places(tensors)[0].items(), key=lambda item: item[1]):
+        values, heads = tensors[key], names.permuted.get(own[module])
+        if half == "B" and heads is not None:
+            values = permute_rows(values, heads)
+        news.append(NewTensor(f"blk.{layer}.{own[module]}.weight.lora_{half.lower()}", values.shape, form))
+        if form == "f16" and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            raise AdapterError(f"{key} holds values that f16 does not reach; wanted f32")
+        raw = quantize(form, values).tobytes()
+        data += [raw, bytes(padding(len(raw)))]
+    return b"".join([header(entries, news), *data])
 
 
 async def _matrix(tensor: StoredTensor, place: Place, permuted: dict[str, int]) -> np.ndarray:

@@ -15,6 +15,7 @@ from .rope_scaling import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS
 from .tensors import StoredTensor
 
 # One way to write each number, and none of thousands of digits.
+_HF_LAYER_TENSOR = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,5})\.([\w.]+)\.(weight|bias)")
 _LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.([\w.]+)\.(weight|bias)")
 
 
@@ -102,6 +103,25 @@ def _is_whole_numbers(found: Any) -> bool:
     return isinstance(found, list) and all(type(value) is int for value in found)
 
 
+def hf_name(name: str, names: GgufNames) -> tuple[str, int | None]:
+    """Return what Hugging Face calls a tensor of GGUF, and the number of heads its rows are interleaved by, or None.
+
+    A name that the family does not have stays as it is.
+    """
+    match = _LAYER_TENSOR.fullmatch(name)
+    if match and match[2] in names.layer:
+        return f"model.layers.{match[1]}.{names.layer[match[2]]}.{match[3]}", names.permuted.get(match[2])
+    return names.whole.get(name, name), None
+
+
+def gguf_name(name: str, names: GgufNames) -> tuple[str, int | None]:
+    """The inverse: what GGUF calls a tensor of Hugging Face's. KeyError when the family has none of that name."""
+    if match := _HF_LAYER_TENSOR.fullmatch(name):
+        own = {module: key for key, module in names.layer.items()}[match[2]]
+        return f"blk.{match[1]}.{own}.{match[3]}", names.permuted.get(own)
+    return {module: key for key, module in names.whole.items()}[name], None
+
+
 def rename_tensors(gguf: GgufFile, names: GgufNames) -> tuple[dict[str, StoredTensor], list[str]]:
     """Return the tensors under Hugging Face's names, in the file's order, and every name that two of them would have.
 
@@ -113,13 +133,10 @@ def rename_tensors(gguf: GgufFile, names: GgufNames) -> tuple[dict[str, StoredTe
     for name, tensor in gguf.tensors.items():
         if name in (ROPE_FACTORS, LONG_FACTORS, SHORT_FACTORS):
             continue
-        new_name, permutation = names.whole.get(name, name), None
+        new_name, permutation = hf_name(name, names)
         match = _LAYER_TENSOR.fullmatch(name)
-        if match and match[2] in names.layer:
-            new_name = f"model.layers.{match[1]}.{names.layer[match[2]]}.{match[3]}"
-            permutation = names.permuted.get(match[2])
-            if match[2] in names.convolutions and len(tensor.shape) == 2:
-                tensor = replace(tensor, shape=(tensor.shape[0], 1, tensor.shape[1]))
+        if match and match[2] in names.convolutions and len(tensor.shape) == 2:
+            tensor = replace(tensor, shape=(tensor.shape[0], 1, tensor.shape[1]))
         if new_name in renamed:
             problems.append(f"{old_names[new_name]} and {name} are both {new_name}; wanted one of them")
             continue

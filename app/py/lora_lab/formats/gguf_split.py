@@ -43,7 +43,7 @@ async def read_parts(sources: Sequence[ByteSource]) -> GgufFile:
         problems.append(f"the {len(files)} parts hold {len(tensors)} tensors; split.tensors.count says {wanted}")
     if problems:
         raise FileFormatError("\n".join(problems))
-    return GgufFile(files[0].source, files[0].version, files[0].metadata, tensors)
+    return GgufFile(files[0].source, files[0].version, files[0].metadata, tensors, files[0].spans)
 
 
 def _number(file: GgufFile, key: str, default: int) -> int:

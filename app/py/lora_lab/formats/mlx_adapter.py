@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..config import LoraConfig, ModelConfig
 from ..errors import AdapterError
 from . import safetensors
 from .adapter_fit import Place, other_model, settle
-from .adapter_names import mlx_places
+from .adapter_names import mlx_places, peft_places
 from .byte_source import FileFormatError
 from .json_reader import JsonError, read_json
 from .peft_config import CONFIG_FILE
@@ -50,6 +51,32 @@ def read_mlx(
         place: np.ascontiguousarray(safetensors.decode(weights, stored[name]).T) for name, place in places.items()
     }
     return LoraConfig(rank=found_rank, alpha=_plain(scale * found_rank), targets=targets), tensors, remarks
+
+
+def write_mlx(
+    tensors: Mapping[str, np.ndarray], lora: LoraConfig, model: ModelConfig, base_model_name: str | None
+) -> dict[str, bytes]:
+    """Return mlx-lm's two files of an adapter. `tensors` are float32 under PEFT's keys.
+
+    mlx-lm multiplies by `scale` as it stands, so that rsLoRA needs no word of its own.
+    """
+    turned = {}
+    for name, (layer, module, half) in peft_places(tensors)[0].items():
+        turned[f"model.layers.{layer}.{module}.lora_{half.lower()}"] = np.ascontiguousarray(tensors[name].T)
+    kinds = [linear.module for index in range(model.num_layers) for group in model.layer_linears(index)
+             for linear in group if linear.name in lora.targets]  # fmt: skip
+    config = {
+        "fine_tune_type": "lora",
+        "model": base_model_name,
+        "num_layers": model.num_layers,
+        "lora_parameters": {
+            "rank": lora.rank, "scale": lora.scale, "dropout": 0.0, "keys": sorted(set(kinds), key=kinds.index)
+        },
+    }  # fmt: skip
+    return {
+        MLX_WEIGHTS_FILE: safetensors.write(turned, {"format": "mlx"}),
+        CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
+    }
 
 
 def _read_config(data: bytes | None) -> tuple[float | None, int | None, list[str], tuple[str, ...]]:

@@ -23,11 +23,11 @@ from .adapter_names import peft_name, peft_places
 from .byte_source import FileFormatError
 from .peft_card import CARD_FILE, model_card
 from .peft_config import CONFIG_FILE, read_adapter_config
+from .run_record import RUN_FILE, RunRecord
 from .tensors import StoredTensor
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 TEMPLATE_FILE = "chat_template.jinja"  # transformers' name; here the template that the adapter was trained with
-RUN_FILE = "lora-lab-run.json"  # the run that an adapter is of (evaluation/record.py); no other program knows it
 MAX_TEMPLATE_BYTES = 1 << 20  # the longest published ones have some 20 kB
 
 KEY_PREFIX = "base_model.model."
@@ -59,9 +59,10 @@ def expected_shapes(lora: LoraConfig, model: ModelConfig) -> dict[str, tuple[int
 
 def write_adapter(
     tensors: Mapping[str, np.ndarray], lora: LoraConfig, model: ModelConfig, base_model_name: str | None,
-    chat_template: str | None = None,
+    chat_template: str | None = None, record: RunRecord | None = None, licence: str | None = None,
 ) -> dict[str, bytes]:  # fmt: skip
-    """Return the three files of an adapter directory by name; a fourth is its chat template, where it has its own.
+    """Return the three files of an adapter directory by name; a fourth is its chat template, where it has its own, a
+    fifth the run's record, where there is one. `licence` is the base model's, for the card.
 
     `tensors` are float32 under PEFT's keys; `base_model_name` is OWNER/NAME on the hub, None where it is not known:
     never a file's name or a path, which mean something on one machine only. AdapterError when the tensors are not
@@ -73,8 +74,10 @@ def write_adapter(
     files = {
         WEIGHTS_FILE: safetensors.write(tensors, {"format": "pt"}),
         CONFIG_FILE: (json.dumps(adapter_config(lora, base_model_name), indent=2) + "\n").encode(),
-        CARD_FILE: model_card(lora, base_model_name).encode(),
+        CARD_FILE: model_card(lora, base_model_name, record, licence).encode(),
     }
+    if record is not None:
+        files[RUN_FILE] = record.to_bytes()
     return files if chat_template is None else {**files, TEMPLATE_FILE: chat_template.encode()}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from ..config import LoraConfig
 from .json_reader import read_json
 from .peft_config import CONFIG_FILE
+from .run_record import RunRecord
 
 CARD_FILE = "README.md"
 
@@ -18,10 +19,15 @@ adapter was trained on, or the path of its folder, in the place of BASE_MODEL; o
 """
 
 
-def model_card(lora: LoraConfig, base_model_name: str | None) -> str:
-    """Return README.md for an adapter of a model that is called so on the hub, or by no name that is known."""
+def model_card(
+    lora: LoraConfig, base_model_name: str | None, record: RunRecord | None = None, licence: str | None = None
+) -> str:
+    """Return README.md for an adapter of a model that is called so on the hub, or by no name that is known.
+
+    `licence` is the base model's; `record` says how the adapter was trained.
+    """
     model = f"`{base_model_name}`" if base_model_name else "the base model"
-    front_matter = "\n".join(_front_matter(base_model_name))
+    front_matter = "\n".join(_front_matter(base_model_name, licence))
     return f"""---
 {front_matter}
 ---
@@ -36,7 +42,7 @@ A LoRA adapter for {model}, trained with LoRA Lab.
 | alpha | {lora.alpha:g} |
 | scale | {lora.scale:g} ({"alpha / sqrt(rank)" if lora.use_rslora else "alpha / rank"}) |
 | layers | {", ".join(lora.targets)} |
-
+{_trained(record, licence)}
 ## How to load it
 
 Save this folder, then:
@@ -67,8 +73,68 @@ def with_base_model(files: Mapping[str, bytes], base_model_name: str) -> dict[st
     return {**files, CONFIG_FILE: named.encode()}
 
 
-def _front_matter(base_model_name: str | None) -> list[str]:
+def merged_card(lora: LoraConfig, base_model_name: str | None, licence: str | None, record: RunRecord | None) -> str:
+    """Return README.md for a model that an adapter was merged into."""
+    model = f"`{base_model_name}`" if base_model_name else "a base model"
+    lines = [f"base_model: {json.dumps(base_model_name)}", "base_model_relation: finetune"] if base_model_name else []
+    if licence:
+        lines.append(f"license: {json.dumps(licence)}")
+    front_matter = "\n".join([*lines, "library_name: transformers", "pipeline_tag: text-generation"])
+    return f"""---
+{front_matter}
+---
+
+# {model}, merged with a LoRA adapter
+
+The adapter (rank {lora.rank}, scale {lora.scale:g}, layers {", ".join(lora.targets)}) was trained with LoRA Lab and is
+part of these weights: nothing but this folder is needed.
+{_trained(record, licence)}
+## How to load it
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
+```
+"""
+
+
+def _trained(record: RunRecord | None, licence: str | None) -> str:
+    """Return the section on the training, and what the licence is; an empty line where nothing is known."""
+    lines = []
+    if record is not None:
+        files = ", ".join(f"`{one.name}`" + (f" (sha256 `{one.sha256}`)" if one.sha256 else "") for one in record.data)
+        rows = f"{record.rows:,} rows" if record.rows is not None else ""
+        held = f"{record.validation_rows:,} more held back" if record.validation_rows else ""
+        losses = [
+            f"{name} {value:.4f}"
+            for name, value in (("first step", record.first_loss), ("last step", record.last_loss),
+                                ("held-back rows", record.validation_loss))
+            if value is not None
+        ]  # fmt: skip
+        settings = ", ".join(f"{name} {_short(value)}" for name, value in record.settings.items() if value is not None)
+        found = (
+            ("data", "; ".join(part for part in (files, rows, held) if part)),
+            ("steps", f"{record.steps:,}" if record.steps is not None else ""),
+            ("loss", ", ".join(losses)),
+            ("settings", settings),
+            ("trained with", f"LoRA Lab {record.lora_lab}" if record.lora_lab else ""),
+        )
+        lines = [f"| {name} | {value.replace('|', ' ')} |" for name, value in found if value]
+    if licence:
+        lines.append(f"| licence of the base model | {licence} |")
+    return "\n".join(["", "## Training", "", "| | |", "|---|---|", *lines, ""]) if lines else ""
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _front_matter(base_model_name: str | None, licence: str | None = None) -> list[str]:
     lines = ["library_name: peft", "pipeline_tag: text-generation", "tags:", "- lora"]
+    if licence:
+        lines = [f"license: {json.dumps(licence)}", *lines]
     if base_model_name:
         lines = [f"base_model: {json.dumps(base_model_name)}", *lines]
         lines.append(f"- {json.dumps('base_model:adapter:' + base_model_name)}")

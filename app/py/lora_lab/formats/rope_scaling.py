@@ -152,6 +152,29 @@ def read_gguf_rope(metadata: dict[str, Any], prefix: str) -> tuple[dict[str, Any
     return found, []
 
 
+def write_gguf_rope(scaling: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the settings that say a linear, YaRN or longrope scaling in GGUF, without the architecture's prefix.
+
+    Llama 3's stands in a tensor (`llama3_factors`), longrope's lists in two.
+    """
+    kind = (scaling or {}).get("rope_type")
+    if scaling is None or kind == "llama3":
+        return {}
+    said = {"rope.scaling.type": kind}
+    if kind == "linear":
+        return {**said, "rope.scaling.factor": float(scaling["factor"])}
+    said["rope.scaling.original_context_length"] = int(scaling["original_max_position_embeddings"])
+    if kind == "longrope":
+        return {**said, "rope.scaling.attn_factor": float(scaling["attention_factor"])}
+    return {
+        **said,
+        "rope.scaling.factor": float(scaling["factor"]),
+        "rope.scaling.yarn_beta_fast": float(scaling["beta_fast"]),
+        "rope.scaling.yarn_beta_slow": float(scaling["beta_slow"]),
+        "rope.scaling.yarn_attn_factor": float(scaling["attention_factor"]),
+    }
+
+
 def _shown(value: Any) -> str:
     return "an array" if isinstance(value, list | np.ndarray) else repr(value)
 

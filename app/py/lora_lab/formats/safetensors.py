@@ -78,28 +78,45 @@ def read_arrays(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[str
     return arrays, metadata
 
 
+def lay_out(
+    entries: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, list[str]]:
+    """Return a file's beginning, up to the data, and the order in which the tensors' data follow, without gaps.
+
+    `entries`: form ("f32", "f16", "bf16", ...) and shape by name. The order is the `safetensors` package's.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    order = sorted(entries, key=lambda name: (-DTYPE_SIZES[entries[name][0].upper()], name))
+    offset = 0
+    for name in order:
+        form, shape = entries[name]
+        end = offset + prod(shape) * DTYPE_SIZES[form.upper()]
+        header[name] = {"dtype": form.upper(), "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the data starts at a multiple of 8
+    return len(text).to_bytes(8, "little") + text, order
+
+
 def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
     """Return a safetensors file, laid out as the `safetensors` package does: by the size of the types, then by name.
 
     FileFormatError for arrays of other types than float32, int32, int64 and uint8.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    chunks: list[memoryview] = []
-    offset = 0
     types = {np.dtype(dtype): name for name, dtype in _ARRAY_DTYPES.items()}
-    for name, tensor in sorted(tensors.items(), key=lambda item: (-np.asarray(item[1]).itemsize, item[0])):
+    entries = {}
+    for name, tensor in tensors.items():
         array = np.asarray(tensor)
         if array.dtype not in types:
             raise FileFormatError(f"{name} is {array.dtype}; wanted float32, int32, int64 or uint8")
+        entries[name] = (types[array.dtype], array.shape)
+    head, order = lay_out(entries, metadata)
+    chunks = []
+    for name in order:
+        array = np.asarray(tensors[name])
         flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
-        chunk = memoryview(flat.view(np.uint8))
-        end = offset + flat.nbytes
-        header[name] = {"dtype": types[array.dtype], "shape": list(array.shape), "data_offsets": [offset, end]}
-        offset = end
-        chunks.append(chunk)
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the data starts at a multiple of 8
-    return b"".join([len(text).to_bytes(8, "little"), text, *chunks])
+        chunks.append(memoryview(flat.view(np.uint8)))
+    return b"".join([head, *chunks])
 
 
 def _header_length(name: str, size_bytes: int, first_bytes: bytes) -> int:

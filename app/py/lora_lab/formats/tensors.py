@@ -100,3 +100,12 @@ def unpermute_rows(raw_rows: np.ndarray, num_heads: int) -> np.ndarray:
         raise FileFormatError(f"{rows} rows cannot be {num_heads} heads of an even size")
     by_head = raw_rows.reshape(num_heads, rows // num_heads // 2, 2, -1)
     return np.ascontiguousarray(by_head.swapaxes(1, 2)).reshape(raw_rows.shape)
+
+
+def permute_rows(raw_rows: np.ndarray, num_heads: int) -> np.ndarray:
+    """The inverse of `unpermute_rows`: the rows of a q or k weight, or of its adapter's B, as llama.cpp has them."""
+    rows = raw_rows.shape[0]
+    if num_heads < 1 or rows % (2 * num_heads):
+        raise FileFormatError(f"{rows} rows cannot be {num_heads} heads of an even size")
+    by_head = raw_rows.reshape(num_heads, 2, rows // num_heads // 2, -1)
+    return np.ascontiguousarray(by_head.swapaxes(1, 2)).reshape(raw_rows.shape)

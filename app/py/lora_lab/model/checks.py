@@ -31,6 +31,16 @@ def needed_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def gain_names(config: ModelConfig) -> set[str]:
+    """Return the names of the norms' gains, to which some families' files add 1 and others do not."""
+    family = family_of(config)
+    gains = {family.FINAL_NORM}
+    for index in range(config.num_layers):
+        vectors = family.block_vectors(config, index)
+        gains |= {f"model.layers.{index}.{name}" for name in vectors if "norm" in name}
+    return gains
+
+
 def with_gains(tensors: Mapping[str, StoredTensor], config: ModelConfig, add_one: bool) -> dict[str, StoredTensor]:
     """Return the tensors, norms' gains becoming when they are read what the kernels multiply by.
 
@@ -38,11 +48,7 @@ def with_gains(tensors: Mapping[str, StoredTensor], config: ModelConfig, add_one
     """
     family, found = family_of(config), dict(tensors)
     if add_one:
-        gains = [family.FINAL_NORM]
-        for index in range(config.num_layers):
-            vectors = family.block_vectors(config, index)
-            gains += [f"model.layers.{index}.{name}" for name in vectors if "norm" in name]
-        found |= {name: replace(found[name], plus=1.0) for name in gains}
+        found |= {name: replace(found[name], plus=1.0) for name in gain_names(config)}
     if config.logit_scale != 1.0:
         found[family.FINAL_NORM] = replace(found[family.FINAL_NORM], times=config.logit_scale)
     return found

@@ -43,7 +43,8 @@ async def open_model(files: Sequence[ByteSource]) -> ModelFiles:
         configs = [source for source in files if base_name(source) == "config.json"]
         if configs and ggufs:
             raise ModelError(f"both config.json and {ggufs[0].name} are there; wanted a folder or one .gguf file")
-        return await _open_gguf(ggufs) if ggufs else await open_folder(files)
+        opened = await _open_gguf(ggufs) if ggufs else await open_folder(files)
+        return replace(opened, sources=tuple(files))
     except FileFormatError as error:
         raise ModelError(str(error)) from error
 

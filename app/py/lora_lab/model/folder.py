@@ -29,7 +29,7 @@ MAX_TEXT_BYTES = {"tokenizer.json": 256 << 20, "chat_template.jinja": 1 << 20}
 
 async def open_folder(files: Sequence[ByteSource]) -> ModelFiles:
     """Open the files of a Hugging Face folder. ModelError names every problem."""
-    folder_name, by_name = _model_folder(files)
+    folder_name, by_name = model_folder(files)
     problems: list[str] = []
     json_files = {
         name: await _read_json(by_name.get(name), problems)
@@ -92,7 +92,7 @@ def _read_config(
     return found
 
 
-def _model_folder(files: Sequence[ByteSource]) -> tuple[str, dict[str, ByteSource]]:
+def model_folder(files: Sequence[ByteSource]) -> tuple[str, dict[str, ByteSource]]:
     """Return the name and the files, by bare name, of the folder that config.json is in (the topmost one)."""
     by_folder: dict[str, dict[str, ByteSource]] = defaultdict(dict)
     for source in files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..config import ModelConfig
+from ..formats.byte_source import ByteSource
 from ..formats.tensors import StoredTensor
 from ..formats.tokenizer_files import TokenizerFiles
 
@@ -18,3 +19,4 @@ class ModelFiles:
     tokenizer: TokenizerFiles
     name: str
     hub_id: str | None = None  # OWNER/NAME on the Hugging Face hub, where the files say it
+    sources: tuple[ByteSource, ...] = ()  # all that was given, the small files too

@@ -12,6 +12,7 @@ from lora_lab.workers.services.alive import Alive
 from lora_lab.workers.services.candidates import Candidates
 from lora_lab.workers.services.checkpoints import Checkpoints
 from lora_lab.workers.services.datasets import Datasets
+from lora_lab.workers.services.exports import Exports
 from lora_lab.workers.services.gpu import Gpu
 from lora_lab.workers.services.hub import Hub
 from lora_lab.workers.services.models import Models
@@ -60,6 +61,7 @@ class TrainWorker:
         services: list[object] = [self.models, self.adapters, self.datasets, self.rows, self.plans, self.runs]
         services += [self.trials, self.checkpoints, self.watching, self.hub, self.candidates, self.run_table]
         services += [OtherTabs(self.stores, self.adapters, self.checkpoints), Alive(host)]
+        services += [Exports(host, self.stores, self.models)]
         self._dispatcher = Dispatcher(host, services)
 
     async def begin(self) -> None:

@@ -100,6 +100,10 @@ class FakeStores:
 
     def __init__(self, page: Page) -> None:
         self.page, self.shelf = page, AdapterStore(MemoryFolder())
+        self.exported = MemoryFolder()
+
+    async def exports(self) -> MemoryFolder:
+        return self.exported
 
     async def opened(self) -> None: ...
 

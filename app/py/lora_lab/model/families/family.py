@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ...config import ModelConfig
 from ...formats.gguf_model import GgufNames, GgufSettings
@@ -65,6 +65,15 @@ class Family(Protocol):
 
     def read_gguf(self, settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str) -> ModelConfig | None:
         """The same for a GGUF file."""
+
+    def write_hf(self, config: ModelConfig) -> dict[str, Any]:
+        """Return config.json for a model that came as GGUF: what `read_hf` reads these settings from."""
+
+    def write_gguf(self, config: ModelConfig) -> dict[str, Any]:
+        """Return GGUF metadata that `read_gguf` reads these settings from, without `ARCHITECTURE.` before their names.
+
+        What GGUF cannot say is left out.
+        """
 
     def gguf_names(self, config: ModelConfig) -> GgufNames:
         """Return how the tensors are called in GGUF, and which of them are stored permuted."""

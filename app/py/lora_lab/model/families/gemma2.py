@@ -84,6 +84,33 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     return None if settings.problems else shared.make_config(NAME, layers=layers, **more, **caps, **fields)
 
 
+def write_hf_gemma(config: ModelConfig, class_name: str, model_type: str, **more: Any) -> dict[str, Any]:
+    """Return config.json of a Gemma; the embedding's scale is taken for granted."""
+    scale = (config.attention_scale or config.head_dim**-0.5) ** -2
+    fields = shared.write_hf_fields(
+        config, class_name, model_type, hidden_activation="gelu_pytorch_tanh",
+        query_pre_attn_scalar=shared.plain(scale), sliding_window=shared.window_of(config),
+        layer_types=shared.layer_types(config), **more,
+    )  # fmt: skip
+    del fields["hidden_act"]
+    return fields
+
+
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """A cap of 0 is none."""
+    caps = {
+        "attn_logit_softcapping": config.attention_softcap or None,
+        "final_logit_softcapping": config.logit_softcap or None,
+    }
+    return write_hf_gemma(config, "Gemma2ForCausalLM", "gemma2", **caps)
+
+
+def write_gguf(config: ModelConfig) -> dict[str, Any]:
+    """The window and the caps."""
+    caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.logit_softcap}
+    return shared.write_gguf_fields(config, **{"attention.sliding_window": shared.window_of(config) or WINDOW}, **caps)
+
+
 def gguf_names(config: ModelConfig) -> GgufNames:
     """Nothing is permuted."""
     return GgufNames(whole=shared.GGUF_WHOLE, layer={**shared.GGUF_LINEARS, **GGUF_NORMS})

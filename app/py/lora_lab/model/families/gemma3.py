@@ -87,6 +87,26 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     return _make(fields, _pattern(fields["num_layers"], PATTERN), window, whole, local)
 
 
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """A set of RoPE's parameters for each kind of layer, and the two bases as transformers 4 has them."""
+    fields = gemma2.write_hf_gemma(
+        config, "Gemma3ForCausalLM", "gemma3_text", attn_logit_softcapping=None, final_logit_softcapping=None
+    )
+    local = config.other_ropes[0].theta if config.other_ropes else LOCAL_THETA
+    ropes = {
+        "full_attention": fields["rope_parameters"],
+        "sliding_attention": {"rope_type": "default", "rope_theta": local},
+    }
+    return {**fields, "rope_parameters": ropes, "rope_scaling": config.rope_scaling, "rope_local_base_freq": local}
+
+
+def write_gguf(config: ModelConfig) -> dict[str, Any]:
+    """The window and the base of the layers that have it; the pattern is taken for granted."""
+    local = config.other_ropes[0].theta if config.other_ropes else LOCAL_THETA
+    more = {"attention.sliding_window": shared.window_of(config) or WINDOW, "rope.freq_base_swa": local}
+    return shared.write_gguf_fields(config, **more)
+
+
 def gguf_names(config: ModelConfig) -> GgufNames:
     """Nothing is permuted."""
     norms = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}

@@ -54,6 +54,26 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     return None if settings.problems else shared.make_config(NAME, **multipliers, **fields)
 
 
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """The four multipliers."""
+    return shared.write_hf_fields(
+        config, "GraniteForCausalLM", "granite", mlp_bias=False, embedding_multiplier=config.embedding_scale,
+        residual_multiplier=config.residual_scale, attention_multiplier=config.attention_scale,
+        logits_scaling=shared.plain(1 / config.logit_scale),
+    )  # fmt: skip
+
+
+def write_gguf(config: ModelConfig) -> dict[str, Any]:
+    """The multipliers under GGUF's names."""
+    more = {
+        "embedding_scale": config.embedding_scale,
+        "residual_scale": config.residual_scale,
+        "attention.scale": config.attention_scale,
+        "logit_scale": float(shared.plain(1 / config.logit_scale)),
+    }
+    return shared.write_gguf_fields(config, **more)
+
+
 def block(run: Pass, layer: int, x: Tensor) -> Tensor:
     """A Llama's block. What enters the last layer of a branch is scaled, which is to scale the branch."""
     factor = run.config.residual_scale

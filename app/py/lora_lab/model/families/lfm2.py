@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ...config import LayerConfig, LinearLayer, ModelConfig
 from ...formats.gguf_model import GgufNames, GgufSettings
 from ...formats.hf_config import HfConfig
@@ -110,6 +112,32 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     if taps > MAX_TAPS:
         settings.problems.append(f"{settings.architecture}.shortconv.l_cache is {taps}; wanted at most {MAX_TAPS}")
     return None if settings.problems else make_config([count == 0 for count in kv_heads], taps, **fields)
+
+
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """The MLP's width as it is, and which layers have a convolution."""
+    fields = shared.write_hf_fields(
+        config, "Lfm2ForCausalLM", "lfm2", norm_eps=config.rms_norm_eps, conv_bias=False, conv_L_cache=_taps(config),
+        block_auto_adjust_ff_dim=False,
+        layer_types=["conv" if taps else "full_attention" for taps in _convolved(config)],
+    )  # fmt: skip
+    for name in ("rms_norm_eps", "hidden_act", "attention_bias", "attention_dropout"):
+        del fields[name]
+    return fields
+
+
+def write_gguf(config: ModelConfig) -> dict[str, Any]:
+    """A number of KV heads for each layer, 0 where there is a convolution."""
+    kv_heads = np.array([0 if taps else config.num_kv_heads for taps in _convolved(config)], np.int32)
+    return shared.write_gguf_fields(config, **{"attention.head_count_kv": kv_heads, "shortconv.l_cache": _taps(config)})
+
+
+def _convolved(config: ModelConfig) -> list[int]:
+    return [config.layer(index).conv_taps for index in range(config.num_layers)]
+
+
+def _taps(config: ModelConfig) -> int:
+    return max(_convolved(config), default=0) or 3
 
 
 def gguf_names(config: ModelConfig) -> GgufNames:

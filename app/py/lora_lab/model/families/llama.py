@@ -44,6 +44,16 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     return None if settings.problems else make_config(**fields)
 
 
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """All of it is what every family has."""
+    return shared.write_hf_fields(config, "LlamaForCausalLM", "llama", mlp_bias=False)
+
+
+def write_gguf(config: ModelConfig) -> dict[str, Any]:
+    """All of it is what GGUF says of every architecture."""
+    return shared.write_gguf_fields(config)
+
+
 def gguf_names(config: ModelConfig) -> GgufNames:
     """llama.cpp rotates neighbouring channels, so its files hold the rows of q and k head by head interleaved."""
     return GgufNames(

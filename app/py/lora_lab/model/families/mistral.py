@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...config import ModelConfig
 from ...formats.gguf_model import GgufSettings
 from ...formats.hf_config import HfConfig
@@ -17,8 +19,8 @@ DECODE: DecodeRoles | None = llama.DECODE
 NORMS_ADD_ONE = False
 CHAT_FORMATS = ("mistral",)
 
-gguf_names, block_vectors, block_order, block = (
-    llama.gguf_names, llama.block_vectors, llama.block_order, llama.block,
+gguf_names, write_gguf, block_vectors, block_order, block = (
+    llama.gguf_names, llama.write_gguf, llama.block_vectors, llama.block_order, llama.block,
 )  # fmt: skip
 
 
@@ -31,6 +33,11 @@ def read_hf(config: HfConfig, name: str) -> ModelConfig | None:
     window = shared.read_window(config, 4096)
     layers = shared.sliding_layers(["sliding_attention"] * fields["num_layers"], window)
     return None if config.problems else shared.make_config(NAME, layers=layers, **fields)
+
+
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """The window is for all layers."""
+    return shared.write_hf_fields(config, "MistralForCausalLM", "mistral", sliding_window=shared.window_of(config))
 
 
 def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str) -> ModelConfig | None:

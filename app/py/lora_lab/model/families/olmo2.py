@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...config import ModelConfig
 from ...formats.gguf_model import GgufNames, GgufSettings
 from ...formats.hf_config import HfConfig
@@ -35,6 +37,16 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     """All of it is what GGUF says of every architecture."""
     fields = shared.read_gguf_fields(settings, eos_token_ids, name)
     return None if settings.problems else shared.make_config(NAME, **fields)
+
+
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """All of it is what every family has."""
+    return shared.write_hf_fields(config, "Olmo2ForCausalLM", "olmo2")
+
+
+def write_gguf(config: ModelConfig) -> dict[str, Any]:
+    """All of it is what GGUF says of every architecture."""
+    return shared.write_gguf_fields(config)
 
 
 def gguf_names(config: ModelConfig) -> GgufNames:

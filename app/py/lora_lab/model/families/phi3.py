@@ -71,6 +71,22 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     return None if settings.problems else make_config(layers=layers, **fields)
 
 
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """The original context stands beside the factors, too: transformers chooses the list by it."""
+    rope = config.rope_scaling or {}
+    original = rope.get("original_max_position_embeddings", config.max_position_embeddings)
+    more = {"original_max_position_embeddings": original, "partial_rotary_factor": 1.0}
+    if config.rotary_dim is not None:
+        more["partial_rotary_factor"] = config.rotary_dim / config.head_dim
+    window = shared.window_of(config)
+    return shared.write_hf_fields(config, "Phi3ForCausalLM", "phi3", sliding_window=window, **more)
+
+
+def write_gguf(config: ModelConfig) -> dict[str, Any]:
+    """A window of 0 is none; the factors for long texts are tensors."""
+    return shared.write_gguf_fields(config, **{"attention.sliding_window": shared.window_of(config) or 0})
+
+
 def gguf_names(config: ModelConfig) -> GgufNames:
     """Nothing is permuted; llama.cpp calls gate and up in one layer ffn_up."""
     return GgufNames(

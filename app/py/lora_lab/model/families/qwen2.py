@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...config import LayerConfig, ModelConfig
 from ...formats.gguf_model import GgufNames, GgufSettings
 from ...formats.hf_config import HfConfig
@@ -52,6 +54,27 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     """All of it is what GGUF says of every architecture."""
     fields = shared.read_gguf_fields(settings, eos_token_ids, name)
     return None if settings.problems else shared.make_config(NAME, **fields)
+
+
+def windows(config: ModelConfig) -> dict[str, Any]:
+    """Return the fields of config.json that say the windows."""
+    window = shared.window_of(config)
+    return {
+        "use_sliding_window": window is not None,
+        "sliding_window": window,
+        "layer_types": shared.layer_types(config),
+        "max_window_layers": config.num_layers,
+    }
+
+
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """The biases are taken for granted in this family."""
+    fields = shared.write_hf_fields(config, "Qwen2ForCausalLM", "qwen2", **windows(config))
+    del fields["attention_bias"], fields["head_dim"]
+    return fields
+
+
+write_gguf = llama.write_gguf
 
 
 def gguf_names(config: ModelConfig) -> GgufNames:

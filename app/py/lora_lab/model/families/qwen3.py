@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...config import ModelConfig
 from ...formats.gguf_model import GgufNames, GgufSettings
 from ...formats.hf_config import HfConfig
@@ -36,6 +38,14 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
     """All of it is what GGUF says of every architecture."""
     fields = shared.read_gguf_fields(settings, eos_token_ids, name)
     return None if settings.problems else shared.make_config(NAME, **fields)
+
+
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """A window, if any, as in Qwen 2."""
+    return shared.write_hf_fields(config, "Qwen3ForCausalLM", "qwen3", **qwen2.windows(config))
+
+
+write_gguf = llama.write_gguf
 
 
 def gguf_names(config: ModelConfig) -> GgufNames:

@@ -7,7 +7,7 @@ from typing import Any
 from ...config import LayerConfig, LinearLayer, ModelConfig
 from ...formats.gguf_model import GgufSettings
 from ...formats.hf_config import HfConfig
-from ...formats.rope_scaling import read_gguf_rope
+from ...formats.rope_scaling import read_gguf_rope, write_gguf_rope
 
 ATTENTION_IN, ATTENTION_OUT = ("q_proj", "k_proj", "v_proj"), ("o_proj",)
 MLP_IN, MLP_OUT = ("gate_proj", "up_proj"), ("down_proj",)
@@ -153,6 +153,77 @@ def read_gguf_fields(
         "bos_token_id": settings.bos_token_id(vocab_size),
         "eos_token_ids": eos_token_ids,
     }
+
+
+def write_hf_fields(config: ModelConfig, class_name: str, model_type: str, **more: Any) -> dict[str, Any]:
+    """Return what most families' config.json has, as transformers 5 writes it; `more` are a family's own fields.
+
+    RoPE stands there once more as transformers 4 reads it.
+    """
+    rope = {"rope_type": "default", "rope_theta": config.rope_theta, **(config.rope_scaling or {})}
+    if config.rotary_dim is not None:
+        rope["partial_rotary_factor"] = config.rotary_dim / config.head_dim
+    return {
+        "architectures": [class_name],
+        "model_type": model_type,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.rms_norm_eps,
+        "max_position_embeddings": config.max_position_embeddings,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "rope_parameters": rope,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": {**rope} if config.rope_scaling else None,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": list(config.eos_token_ids) if len(config.eos_token_ids) != 1 else config.eos_token_ids[0],
+        "pad_token_id": None,  # some families' default lies beyond a small vocabulary
+        **more,
+    }
+
+
+def write_gguf_fields(config: ModelConfig, **more: Any) -> dict[str, Any]:
+    """Return the settings that most families have in GGUF; `more` are a family's own."""
+    return {
+        "block_count": config.num_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_heads,
+        "attention.head_count_kv": config.num_kv_heads,
+        "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "rope.freq_base": config.rope_theta,
+        "rope.dimension_count": config.rotary_dim or config.head_dim,
+        "vocab_size": config.vocab_size,
+        **write_gguf_rope(config.rope_scaling),
+        **more,
+    }
+
+
+def window_of(config: ModelConfig) -> int | None:
+    """Return the window of the layers that have one; None where none has."""
+    return next((layer.window for layer in config.layers if layer.window is not None), None)
+
+
+def layer_types(config: ModelConfig) -> list[str]:
+    """Return `layer_types` of a config.json: which layers have a window."""
+    windows = [config.layer(index).window for index in range(config.num_layers)]
+    return ["full_attention" if window is None else "sliding_attention" for window in windows]
+
+
+def plain(value: float) -> float:
+    """Return a number without the last digits that a power and its inverse leave, whole where it is a whole one."""
+    rounded = round(value, 9)
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 def read_layer_types(config: HfConfig, num_layers: int, default: list[str]) -> list[str]:

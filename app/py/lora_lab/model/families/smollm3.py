@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...config import LayerConfig, ModelConfig
 from ...formats.gguf_model import GgufSettings
 from ...formats.hf_config import HfConfig
@@ -18,8 +20,8 @@ NORMS_ADD_ONE = False
 CHAT_FORMATS = ("chatml",)
 NO_ROPE_INTERVAL = 4
 
-gguf_names, block_vectors, block_order, block = (
-    llama.gguf_names, llama.block_vectors, llama.block_order, llama.block,
+gguf_names, write_gguf, block_vectors, block_order, block = (
+    llama.gguf_names, llama.write_gguf, llama.block_vectors, llama.block_order, llama.block,
 )  # fmt: skip
 
 
@@ -64,3 +66,13 @@ def read_gguf(settings: GgufSettings, eos_token_ids: tuple[int, ...], name: str)
         return None
     turned = _every(NO_ROPE_INTERVAL, fields["num_layers"])
     return shared.make_config(NAME, layers=_layers(turned, [None] * len(turned)), **fields)
+
+
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+    """Which layers turn, and a window, if any."""
+    turned = [0 if config.layer(index).rope is None else 1 for index in range(config.num_layers)]
+    window = shared.window_of(config)
+    more = {"no_rope_layers": turned, "use_sliding_window": window is not None, "sliding_window": window}
+    fields = shared.write_hf_fields(config, "SmolLM3ForCausalLM", "smollm3", mlp_bias=False, **more)
+    del fields["head_dim"]
+    return {**fields, "layer_types": shared.layer_types(config)}

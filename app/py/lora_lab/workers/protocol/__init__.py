@@ -17,7 +17,18 @@ complete.
 
 from __future__ import annotations
 
-from lora_lab.workers.protocol import chat, commands, conversations, datasets, events, hub, run_table, tabs, watching
+from lora_lab.workers.protocol import (
+    chat,
+    commands,
+    conversations,
+    datasets,
+    events,
+    exporting,
+    hub,
+    run_table,
+    tabs,
+    watching,
+)
 from lora_lab.workers.protocol.chat import (
     AdapterPart,
     AdaptersApplied,
@@ -136,6 +147,15 @@ from lora_lab.workers.protocol.events import (
     TrainingTimed,
     ValidationLoss,
 )
+from lora_lab.workers.protocol.exporting import (
+    DropExport,
+    ExportEnded,
+    ExportKind,
+    ExportProgress,
+    ExportTo,
+    ExportWritten,
+    StopExport,
+)
 from lora_lab.workers.protocol.hub import (
     CheckHubModel,
     FetchEnded,
@@ -194,11 +214,11 @@ from lora_lab.workers.protocol.watching import (
 
 COMMANDS: tuple[type[Command], ...] = (
     *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS, *watching.COMMANDS, *chat.COMMANDS,
-    *conversations.COMMANDS, *tabs.COMMANDS,
+    *conversations.COMMANDS, *tabs.COMMANDS, *exporting.COMMANDS,
 )  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
     *events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS, *watching.EVENTS, *chat.EVENTS,
-    *conversations.EVENTS, *tabs.EVENTS,
+    *conversations.EVENTS, *tabs.EVENTS, *exporting.EVENTS,
 )  # fmt: skip
 
 __all__ = [
@@ -253,8 +273,14 @@ __all__ = [
     "DeleteAdapter",
     "DeleteConversation",
     "DiscardRun",
+    "DropExport",
     "Event",
     "ExportAdapter",
+    "ExportEnded",
+    "ExportKind",
+    "ExportProgress",
+    "ExportTo",
+    "ExportWritten",
     "Fact",
     "Failed",
     "Fatal",
@@ -337,6 +363,7 @@ __all__ = [
     "ShowChanges",
     "ShowRow",
     "StartTraining",
+    "StopExport",
     "StopFetching",
     "StopReading",
     "StopReply",

@@ -8,7 +8,8 @@ from lora_lab.workers.protocol import Notice, Storage
 from lora_lab.workers.storage.adapter_shelf import AdapterStore
 from lora_lab.workers.storage.checkpoints import RunStore
 from lora_lab.workers.storage.downloads import FileCache
-from lora_lab.workers.storage.folders import Home, open_home, storage_numbers
+from lora_lab.workers.storage.export_sink import EXPORTS, empty
+from lora_lab.workers.storage.folders import Folder, Home, open_home, storage_numbers
 from lora_lab.workers.storage.hub_shelf import HubShelf
 from lora_lab.workers.storage.tabs import join_tabs
 from lora_lab.workers.wire.dispatch import Host
@@ -41,6 +42,7 @@ class Stores:
 
     async def _tidy(self) -> None:
         await self.shelf.forget_deleted()
+        await empty(await self.exports())
         for said in await self.shelf.mend():
             self._host.post(Notice(said))
 
@@ -49,6 +51,10 @@ class Stores:
         home = await self._home
         used, quota, persistent = await storage_numbers()
         self._host.post(Storage(home.lasts, persistent, used, quota, home.reason))
+
+    async def exports(self) -> Folder:
+        """Return the folder for what is on its way to another program."""
+        return await (await self._home).folder.folder(EXPORTS)
 
     async def room(self, wanted_bytes: int) -> str:
         """Return in words what there is room for, and what can be removed so that `wanted_bytes` fit."""

@@ -1,0 +1,103 @@
+"""Adapters for other programs: written piece by piece into the browser's storage, or into a folder that was picked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import lora_lab
+from lora_lab.export import open_base_of, plan_export, write_files
+from lora_lab.export.plan import Going, check_form
+from lora_lab.formats.hub_id import hub_id
+from lora_lab.formats.peft import read_adapter, read_chat_template
+from lora_lab.formats.run_record import RUN_FILE, RunData, RunRecord, read_record
+from lora_lab.workers.protocol import (
+    AdapterInfo,
+    DropExport,
+    ExportEnded,
+    ExportProgress,
+    ExportTo,
+    ExportWritten,
+    StopExport,
+)
+from lora_lab.workers.services.models import Models
+from lora_lab.workers.services.stores import Stores
+from lora_lab.workers.storage.export_sink import FolderSink, empty
+from lora_lab.workers.storage.folders import OpfsFolder
+from lora_lab.workers.wire.dispatch import Host, handles
+from lora_lab.workers.wire.tasks import OneJob
+
+TELL_EVERY_S = 0.2
+
+
+class Exports:
+    """Answers ExportTo, StopExport and DropExport. An export goes on beside anything else, one at a time."""
+
+    def __init__(self, host: Host, stores: Stores, models: Models) -> None:
+        self._host, self._stores, self._models = host, stores, models
+        self._job = OneJob()
+
+    @handles(ExportTo, "adapter")
+    async def export_to(self, command: ExportTo) -> None:
+        """Write an adapter for another program; nothing stays of one that is stopped or fails."""
+        if not await self._job.do(command.id, self._export(command)):
+            self._host.post(ExportEnded(command.id, command.kind))
+
+    @handles(StopExport, "adapter")
+    async def stop_export(self, _: StopExport) -> None:
+        """Give up what is being written."""
+        await self._job.give_up()
+
+    @handles(DropExport, "adapter")
+    async def drop_export(self, _: DropExport) -> None:
+        """Delete what the last export has left, unless the next one is being written."""
+        if self._job.doing is None:
+            await empty(await self._stores.exports())
+
+    async def _export(self, command: ExportTo) -> None:
+        form = check_form(command.kind, command.form or None)
+        opened = self._models.need_model("An export is made with the model")
+        info = await self._stores.shelf.info(command.id)
+        files = await self._stores.shelf.files(info.id)
+        lora, tensors = read_adapter(files, opened.files.config)
+        base = await open_base_of(opened.files)
+        named = hub_id(info.base_model) or opened.hub_id
+        record = read_record(files[RUN_FILE]) if RUN_FILE in files else record_of(info)
+        going = Going(lora, tensors, named, read_chat_template(files), record)
+        planned = await plan_export(base, going, command.kind, form, system=command.system or None)
+        if command.folder is None:
+            folder = await self._stores.exports()
+            await empty(folder)
+            sink = FolderSink(folder)
+        else:
+            sink = FolderSink(OpfsFolder(command.folder), picked=True)
+        told = -TELL_EVERY_S
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told
+            if done == total or time.monotonic() - told >= TELL_EVERY_S:
+                told = time.monotonic()
+                self._host.post(ExportProgress(info.id, command.kind, done, total))
+
+        size = await write_files(planned.files, sink, tell)
+        kept = await sink.files() if command.folder is None else ()
+        self._host.post(ExportWritten(info.id, command.kind, form, size, kept, planned.remarks, planned.requantised))
+        await asyncio.sleep(0)
+
+
+def record_of(info: AdapterInfo) -> RunRecord | None:
+    """Return what is known of the run that made a kept adapter; None of one that was brought along."""
+    if info.imported:
+        return None
+    settings = {"rank": info.rank, "alpha": info.alpha, "learning_rate": info.learning_rate}
+    return RunRecord(
+        lora_lab=lora_lab.__version__,
+        base_model=hub_id(info.base_model),
+        data=(RunData(info.dataset),) if info.dataset else (),
+        rows=info.rows or None,
+        steps=info.steps or None,
+        settings={name: value for name, value in settings.items() if value is not None},
+        first_loss=info.loss_curve[0][1] if info.loss_curve else None,
+        last_loss=info.final_loss,
+        validation_loss=info.validation_curve[-1][1] if info.validation_curve else None,
+    )
