@@ -7,9 +7,9 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Page
 
-from tests.browser.devices import before_workers
 from tests.browser.elsewhere import Elsewhere, elsewhere
 from tests.browser.lab import Lab
+from tests.browser.published import published
 
 ATTEMPTS = (Path(__file__).parents[1] / "browser" / "attempts.js").read_text(encoding="utf-8")
 # Nothing can be run inside a worker from outside here: each of them tries when it is told to.
@@ -33,13 +33,14 @@ def attempts_in(page: Page, kind: str, other: Elsewhere, own: str) -> dict[str, 
     return found
 
 
-def test_our_workers_are_refused_all_of_it(context: BrowserContext, site_url: str) -> None:
-    before_workers(context, LISTEN)
-    lab = Lab(context, site_url + "?model=tiny")
-    lab.wait_for_model()
-    with elsewhere() as other:
+def test_our_workers_are_refused_all_of_it(context: BrowserContext, site_folder: Path, tmp_path: Path) -> None:
+    with published(site_folder, tmp_path / "site") as site, elsewhere() as other:
+        worker = "assets/worker/worker.js"
+        site.write(worker, LISTEN.encode() + (site.folder / worker).read_bytes())
+        lab = Lab(context, site.url + "?model=tiny")
+        lab.wait_for_model()
         for kind in ("train", "chat"):
-            found = attempts_in(lab.page, kind, other, site_url)
+            found = attempts_in(lab.page, kind, other, site.url)
             assert found.pop("fetch of the site itself") == "done"
             assert len(found) == 16
             assert {name: what for name, what in found.items() if not what.startswith("refused: ")} == {}, kind
