@@ -19,6 +19,10 @@ def directives(policy: str) -> dict[str, list[str]]:
     return {words[0]: words[1:] for words in (part.split() for part in policy.split(";"))}
 
 
+def scripts(folder: str) -> list[Path]:
+    return sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".js", ".ts", ".tsx"))
+
+
 @pytest.mark.parametrize("hub", [None, HubSite()])
 def test_nothing_is_allowed_but_what_is_named(hub: HubSite | None) -> None:
     found = directives(page_policy(hub))
@@ -41,15 +45,15 @@ def test_each_page_has_it(dist: Path) -> None:
 def test_every_worker_is_started_so_that_it_inherits_it() -> None:
     started: list[tuple[str, str]] = []
     for folder in ("app/web", "bench/page"):
-        for path in sorted((ROOT / folder).rglob("*.js")):
+        for path in scripts(folder):
             started += [(path.name, found) for found in re.findall(r"new Worker\(([^,]*)", path.read_text())]
-    assert [name for name, _ in started] == ["begin.js", "page.js"]
+    assert [name for name, _ in started] == ["begin.ts", "page.js"]
     assert all(argument.startswith("addresses.createScriptURL(") for _, argument in started)
 
 
 def test_markup_comes_from_dompurify_alone() -> None:
     sinks = re.compile(r"(?:innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment)\b.*")
-    found = [sink for path in sorted((ROOT / "app/web").rglob("*.js")) for sink in sinks.findall(path.read_text())]
+    found = [sink for path in scripts("app/web") for sink in sinks.findall(path.read_text())]
     assert found == ["innerHTML = DOMPurify.sanitize(markdown.render(text), allowed);"]
 
 
