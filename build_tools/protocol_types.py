@@ -48,7 +48,11 @@ export interface ReadRow {
 }
 /** A way to read the rows, with the first one so read; `map` is what --map takes. */
 export interface ReadingShown {
-  readonly mapping: Mapping; readonly map: string; readonly title: string; readonly row: ReadRow; readonly unused: readonly string[];
+  readonly mapping: Mapping;
+  readonly map: string;
+  readonly title: string;
+  readonly row: ReadRow;
+  readonly unused: readonly string[];
 }
 """
 
@@ -88,7 +92,7 @@ class Writer:
 
     def part(self, kind: type, given: bool) -> str:
         """Return the name of a dataclass's type, written down if it was not yet."""
-        own: Iterable[Field[Any]] = fields(kind)  # type: ignore[arg-type]
+        own: Iterable[Field[Any]] = fields(kind)
         name = kind.__name__ + ("Given" if given and any(_has_default(one) for one in own) else "")
         if self.known.setdefault(name, kind) is not kind:
             raise TypeError(f"two dataclasses are called {name}: {self.known[name].__module__}, {kind.__module__}")
@@ -106,7 +110,7 @@ class Writer:
         """Return a line for each field of a dataclass."""
         hints = get_type_hints(kind)
         rows = []
-        for one in fields(kind):  # type: ignore[arg-type]
+        for one in fields(kind):
             text = WHAT_ANY_IS.get((kind.__name__, one.name)) or self.type_of(hints[one.name], given)
             rows.append(f"  readonly {one.name}{'?' if given and _has_default(one) else ''}: {text};")
         return rows
@@ -130,7 +134,7 @@ def _has_default(one: Field[Any]) -> bool:
     return one.default is not MISSING or one.default_factory is not MISSING
 
 
-def make_types(commands: Iterable[type] | None = None, events: Iterable[type] | None = None) -> str:
+def make_types(commands: Iterable[Any] | None = None, events: Iterable[Any] | None = None) -> str:
     """Return protocol.ts. The messages are the protocol's own, unless a test gives others."""
     protocol = program_module("workers.protocol")
     writer = Writer()
@@ -140,7 +144,7 @@ def make_types(commands: Iterable[type] | None = None, events: Iterable[type] | 
         ("Commands", protocol.COMMANDS if commands is None else commands, True),
         ("Events", protocol.EVENTS if events is None else events, False),
     ):
-        rows = [f"  {kind.wire_type()}: {writer.part(kind, given)};" for kind in kinds]  # type: ignore[attr-defined]
+        rows = [f"  {kind.wire_type()}: {writer.part(kind, given)};" for kind in kinds]
         about = "What the page asks of a worker" if given else "What a worker tells the page"
         tables.append(
             "\n".join([f"/** {about}, by the name on the wire. */", f"export interface {name} {{", *rows, "}"])

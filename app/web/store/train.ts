@@ -22,6 +22,10 @@ export const stoppedRun = signal<StoppedRun | null>(null); // a run that can be 
 export const learned = signal<AdapterLearned | null>(null); // what a run has learned, until it is kept
 export const lastStep = signal<LastStep | null>(null);
 
+/** What the last run has left: which adapter, and the step at which it was stopped, null where it went to its end. */
+export const outcome = signal<{ readonly adapterId: string; readonly stoppedAt: number | null } | null>(null);
+export const curveOf = signal<string | null>(null); // whose run is looked at, of a kept adapter; null: that of this session
+
 /** Is a run going on, in any of its phases? */
 export const isRunning = computed(() => ["loading", "compiling", "training", "stopping"].includes(phase.value));
 

@@ -2,8 +2,23 @@
 
 import type { Root } from "../shell/parts";
 import type { Area } from "../store/bus";
+import { CurvePanel } from "./curve_panel";
+import { PlanPanel } from "./plan_panel";
+import { resultArea } from "./result";
+import { ResultPanel } from "./result_panel";
 import { trainArea } from "./run";
+import { RunPanel } from "./run_panel";
+import { FormatLines, RatePresets, SettingsToggle } from "./settings_parts";
 import { Stopped } from "./stopped";
 
-export const trainAreas: readonly Area[] = [trainArea];
-export const trainRoots: readonly Root[] = [["stopped-root", Stopped]];
+export const trainAreas: readonly Area[] = [trainArea, resultArea];
+export const trainRoots: readonly Root[] = [
+  ["settings-toggle-root", SettingsToggle],
+  ["stopped-root", Stopped],
+  ["rate-presets-root", RatePresets],
+  ["chat-format-lines", FormatLines],
+  ["plan-root", PlanPanel],
+  ["run-root", RunPanel],
+  ["result-root", ResultPanel],
+  ["curve-root", CurvePanel],
+];

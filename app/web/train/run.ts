@@ -7,7 +7,7 @@ import { consent } from "../store/data";
 import { showProblem, toast } from "../store/problems";
 import { expanded, fieldProblems, fields, offerTargets, read } from "../store/settings";
 import {
-  isRunning, lastStep, learned, mayEnd, phase, phaseDetail, phaseProgress, plan, stoppedRun, timing, whyNot,
+  curveOf, isRunning, lastStep, learned, mayEnd, outcome, phase, phaseDetail, phaseProgress, plan, stoppedRun, timing, whyNot,
 } from "../store/train";
 import { common, trainText } from "../text";
 import { scrollTo } from "../dom";
@@ -74,6 +74,8 @@ export function stop(): void {
 function begin(): void {
   expanded.value = false;
   lastStep.value = null;
+  curveOf.value = null;
+  outcome.value = null;
   clearCurve(plan.peek()?.total_steps ?? 0);
 }
 
@@ -101,6 +103,7 @@ export const trainArea: Area = {
     validation_loss: ({ step, loss }) => addValidation(step, loss),
     training_resumed: ({ step, total_steps, loss_curve, validation_curve, differs }) => {
       showCurve(loss_curve, validation_curve, total_steps);
+      curveOf.value = null;
       lastStep.value = { step, total_steps, loss: loss_curve.at(-1)?.[1] ?? null }; // a lost GPU may lead to the beginning
       if (differs) toast(trainText.differs(differs));
     },
@@ -113,8 +116,9 @@ export const trainArea: Area = {
     adapter_learned: (event) => {
       learned.value = event;
     },
-    training_done: () => {
+    training_done: ({ adapter, stopped }) => {
       learned.value = null; // it is kept
+      outcome.value = { adapterId: adapter.id, stoppedAt: stopped ? adapter.steps : null };
     },
     gpu: ({ state, losses }) => {
       if (state === "found" && losses) planNow();
