@@ -24,7 +24,8 @@ export const lastStep = signal<LastStep | null>(null);
 
 /** What the last run has left: which adapter, and the step at which it was stopped, null where it went to its end. */
 export const outcome = signal<{ readonly adapterId: string; readonly stoppedAt: number | null } | null>(null);
-export const curveOf = signal<string | null>(null); // whose run is looked at, of a kept adapter; null: that of this session
+/** The kept adapter whose run is looked at; null: the run of this session. */
+export const curveOf = signal<{ readonly id: string; readonly name: string } | null>(null);
 
 /** Is a run going on, in any of its phases? */
 export const isRunning = computed(() => ["loading", "compiling", "training", "stopping"].includes(phase.value));

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { formatLoss, formatRate, formatTime } from "../format";
+import { adapters } from "../store/chat";
 import { curveOf, isRunning, lastStep, phase } from "../store/train";
 import { trainText } from "../text";
 import type { Chart } from "./chart";
@@ -11,14 +12,14 @@ const NONE = "–";
 
 export function CurvePanel() {
   const step = lastStep.value;
-  const owner = curveOf.value;
+  const owner = curveOf.value && (adapters.value?.find(({ id }) => id === curveOf.value?.id) ?? curveOf.value);
   const isOver = !isRunning.value && phase.value !== "idle";
   revision.value; // drawn again when the curve has changed
   const { points, checks, first, last } = facts();
   const label = points ? trainText.curveLabel(first[0], formatLoss(first[1]), last[0], formatLoss(last[1])) : trainText.noCurve;
   return (
     <div class="run" id="run" data-state={points || checks ? "drawn" : "empty"}>
-      {owner && <p class="run-of" data-testid="run-of">{trainText.runOf(owner)}</p>}
+      {owner && <p class="run-of" data-testid="run-of">{trainText.runOf(owner.name)}</p>}
       <div class="metrics">
         <Metric id="train-step" label={trainText.step} value={step ? `${step.step} / ${step.total_steps}` : NONE} />
         <Metric id="train-loss" label={trainText.loss} value={step?.loss == null ? NONE : formatLoss(step.loss)} accent />

@@ -44,7 +44,7 @@ export function showRun(adapter: AdapterInfo): void {
   // The curve, its numbers and whose they are: all of one run.
   showCurve(adapter.loss_curve, adapter.validation_curve, adapter.steps);
   lastStep.value = { step: adapter.steps, total_steps: adapter.steps, loss: adapter.loss_curve.at(-1)?.[1] ?? adapter.final_loss };
-  curveOf.value = adapter.name;
+  curveOf.value = { id: adapter.id, name: adapter.name };
   show(adapter, adapter.name, adapter.sample_answers.map((one) => ({ ...one, isDone: true, hasFailed: false })));
   scrollTo("train");
 }
