@@ -1,7 +1,7 @@
 // All that the page says, in one place, so that it can be read at one go and translated. Settings' words stand in
 // lora_lab/settings.py, the shell's few in templates/; what is said of data and models comes from Python.
 
-import { formatBytes, formatCount, formatDate, formatTime } from "./format";
+import { formatBytes, formatCount, formatDate, formatNumber, formatTime } from "./format";
 
 export const common = {
   dismiss: "Dismiss",
@@ -207,4 +207,138 @@ export const trainText = {
 
 // -------------------------------------------------------------------------------------------------------------- chat
 
-export const chatText = {};
+export const chatText = {
+  clear: "Clear",
+  noAdapter: "No adapter in use",
+  conversation: "Conversation",
+  empty: "Ask the model something. After training, switch the adapter on and off to hear the difference.",
+  wasCleared: (count: number) => `${formatNumber(count, "message")} taken away.`,
+  bringBack: "Bring them back",
+  cut: "The conversation outgrew the model's context: it no longer reads what stands above.",
+  you: "You",
+  baseModel: "Base model",
+  withStrength: (name: string, strength: number) => `${name} · strength ${strength.toFixed(2)}`,
+  nothing: "(nothing)",
+  reply: (tokens: number, rate: string, why: string) => `${formatCount(tokens)} tokens · ${rate}/s${why}`,
+  ended: { stop: "", length: ", cut at the longest reply", stopped: ", stopped" } as Record<string, string>,
+  copyMessage: "Copy this message",
+  copy: "Copy",
+  code: "code",
+  copyCode: "Copy code",
+  regenerate: "Answer again",
+  edit: "Edit this message",
+  editing: "The message, to be sent again",
+  sendAgain: "Send again",
+  cancel: "Cancel",
+  laterGone: (count: number) => `${formatNumber(count, "later message")} made way.`,
+  earlier: "Answer before",
+  later: "Next answer",
+  wording: (number: number, count: number) => `${number} / ${count}`,
+  newest: "To the newest",
+  message: "Message",
+  placeholder: "Write a message",
+  send: "Send",
+  stopReply: "Stop the reply",
+  badSettings: (labels: string) => `Not sent: ${labels} cannot be used as it stands.`,
+  settingsLine: (temperature: string, tokens: string) => `temperature ${temperature}, up to ${tokens} tokens`,
+  settingsWrong: (count: number) => `${formatNumber(count, "value")} cannot be used`,
+  whyNot: {
+    noGpu: "Chatting needs a GPU.",
+    gpuLost: "There is no GPU any more.",
+    gpuAgain: "The GPU was lost and is asked for anew.",
+    rests: "The chat rests while the adapter trains. (More settings can keep it awake.)",
+    noModel: "Chatting needs a model.",
+    modelComes: "The model is on its way.",
+    failed: "The chat could not start; see above.",
+    toGpu: "The model is going to the GPU…",
+  },
+};
+
+/** The adapters that are kept. */
+export const shelfText = {
+  title: "Adapters",
+  add: "Add from a file",
+  looking: "Looking…",
+  none: "None yet. What you train here is kept in this browser and listed here. An adapter of PEFT, mlx-lm or llama.cpp (its files, "
+    + "the folder, a zip or a GGUF) can be dropped in too.",
+  notDuringRun: "An adapter can be added when the run is over.",
+  otherModel: "other model",
+  madeFor: (model: string) => `Made for another model: ${model}`,
+  inUse: "in use",
+  waits: "waits for the chat",
+  showRun: "Show its run",
+  rename: "Rename",
+  download: "Download",
+  delete: "Delete",
+  named: (action: string, name: string) => `${action} ${name}`,
+  newName: (name: string) => `New name for ${name}`,
+  deleted: (name: string) => `${name} was deleted.`,
+  imported: (name: string) => `${name} fits this model and is kept.`,
+  remarks: (name: string) => `${name} is kept. Good to know:`,
+  fromFile: "added from a file",
+  trainedOn: (dataset: string, rows: number, steps: number) => [`${dataset}, ${formatNumber(rows, "row")}`, formatNumber(steps, "step")],
+  loss: (loss: number) => `loss ${loss.toFixed(2)}`,
+  chatFormat: (format: string) => `chat format: ${format}`,
+  rank: (rank: number) => `rank ${rank}`,
+  baseModel: "The model’s name on Hugging Face",
+  baseModelTerm: "base model",
+  baseModelHint: "The file does not say it. Adapters that you download name it, so that PEFT finds the model below them; empty: they "
+    + "name none.",
+};
+
+/** The dialog for another model. */
+export const modelText = {
+  title: "Use another model",
+  close: "Close",
+  inUse: "In use:",
+  none: "none",
+  builtIn: "Return to the built-in model",
+  onSite: "On this site",
+  kept: "Kept in this browser",
+  isInUse: "in use",
+  coming: "coming",
+  open: "Open",
+  goOn: "Continue",
+  partHere: (done: number, total: number) => `${formatBytes(done)} of ${formatBytes(total)} are here`,
+  remove: "Remove",
+  removeNamed: (title: string) => `Remove ${title}`,
+  notRemoved: "In use: open another model first",
+  repository: "Hugging Face repository",
+  name: "OWNER/NAME",
+  look: "Look",
+  looking: "Looking…",
+  /** Every second part is set in bold. */
+  promise: (host: string, hosts: string) => [
+    "This is the one thing here that leaves your computer: ", "Look", ", or a model of the list below, asks ", host, " what a repository "
+    + `holds, and a download comes from there${hosts && ` and from ${hosts}`}. What is sent is the model’s name, never your data.`,
+  ],
+  starters: "Good small models to begin with",
+  commit: (revision: string) => `commit ${revision}`,
+  keptHere: "kept in this browser",
+  readingHeader: "Reading its header, to see whether a run fits this GPU…",
+  download: (bytes: number) => `Download ${formatBytes(bytes)}`,
+  downloadAnyway: "Download it all the same",
+  oneAtATime: "One at a time",
+  tryAgain: "Try again",
+  fetching: "Download",
+  asking: "Asking for it…",
+  fetched: (done: number, total: number) => `${formatBytes(done)} of ${formatBytes(total)}`,
+  brokeOff: "the connection broke off, trying again",
+  rate: (bytes: number) => `${formatBytes(bytes)}/s`,
+  left: (ms: number) => `${formatTime(ms)} left`,
+  stop: "Stop",
+  here: (title: string) => `${title} is here.`,
+  hereDuringRun: (title: string) => `${title} is here. It can be opened when the run is over.`,
+  openIt: "Open it",
+  ownFiles: "Your own files",
+  drop: "Drop a model",
+  /** Every second part is code. */
+  dropWhat: ["one ", ".gguf", " or all its parts, or a Hugging Face folder: ", "config.json", ", ", "tokenizer.json", ", ", "*.safetensors"],
+  folder: "Choose a folder",
+  kinds: "Llama, Mistral, Qwen, Gemma, SmolLM and their kin, in f32, f16, bf16 or GGUF’s Q2_K to Q8_0, IQ4_NL, IQ4_XS. The files are "
+    + "read where they lie; nothing is uploaded.",
+  files: (count: number) => formatNumber(count, "file"),
+  readingFiles: "Reading what it is, to see whether a run fits this GPU…",
+  use: "Use this model",
+  useAnyway: "Use it all the same",
+};
