@@ -60,7 +60,7 @@ export function RunPanel() {
     <>
       <div class="run-row" ref={row} onFocusIn={() => (hadFocus.current = true)}
         onFocusOut={(event) => (hadFocus.current = event.relatedTarget === null && !(event.target as Element).checkVisibility())}>
-        <button type="submit" class="primary" data-testid="train-start" id="train-start" disabled={whyNot.value !== ""} hidden={running}>
+        <button type="submit" form="settings" class="primary" data-testid="train-start" id="train-start" disabled={whyNot.value !== ""} hidden={running}>
           <Icon name="play" /><span>{phase.value === "done" ? trainText.startAgain : trainText.start}</span>
         </button>
         <button type="button" class="secondary" data-testid="train-pause" id="train-pause" onClick={pause} hidden={!running}

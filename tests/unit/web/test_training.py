@@ -35,7 +35,7 @@ def test_a_plan_with_problems_starts_nothing() -> None:
       answer({ sent: names(), why: state.whyNot.value, problems: settings.fieldProblems.value });
     """)
     assert told["sent"] == ["plan_training"]
-    assert told["why"] == "Some settings cannot be used; see above."
+    assert told["why"] == "Some settings cannot be used."
     assert told["problems"] == [{"field": "rank", "message": "At most 128."}]
 
 
