@@ -11,6 +11,7 @@ import { train } from "./link/workers";
 import { DropVeil, type Take } from "./shell/drop";
 import type { Root } from "./shell/parts";
 import { Foot } from "./shell/foot";
+import { Keys } from "./shell/keys";
 import { NoGpu } from "./shell/no_gpu";
 import { openFirst, openingArea } from "./shell/opening";
 import { Toasts } from "./shell/problems";
@@ -46,6 +47,7 @@ const ROOTS: readonly Root[] = [
   ...trainRoots,
   ...chatRoots,
   ["foot-root", Foot],
+  ["keys-root", Keys],
   ["toasts", Toasts],
   ["drop-root", () => <DropVeil take={take} />],
 ];

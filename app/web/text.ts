@@ -19,6 +19,9 @@ export const common = {
 export const pageText = {
   tabs: { data: "Data", train: "Train", chat: "Chat" },
   themes: { auto: "Light or dark as the system; press for light", light: "Light; press for dark", dark: "Dark; press for the system's" },
+  close: "Close",
+  keysTitle: "Keys",
+  keys: [["Ctrl Enter", "Start training"], ["/", "Write a message"], ["Esc", "Stop the reply"], ["?", "This list"]],
   gpu: "GPU",
   model: "Model",
   modelLoading: "Model loading",
