@@ -1,7 +1,7 @@
 """What the site's pages and workers may do: the Content-Security-Policy, and the headers for hosts that send them.
 
-The policy stands in a <meta> of each page, so that it holds on any host; app/web/link/begin.ts starts the workers so that
-they inherit it. `_headers`, which several hosts of static sites read, sends it with every file besides.
+The policy stands in a <meta> of each page, so that it holds on any host; app/web/link/begin.ts starts the workers so
+that they inherit it. `_headers`, which several hosts of static sites read, sends it with every file besides.
 """
 
 from __future__ import annotations

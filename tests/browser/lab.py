@@ -26,7 +26,8 @@ class Lab:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("requestfailed", self._note_failure)
         # As somebody who wants to see all settings; what a new visitor sees is test_first_sight.py's.
-        self.page.add_init_script("try { localStorage['lora-lab look'] ??= JSON.stringify({ settings: 'open' }); } catch {}")
+        look = "localStorage['lora-lab look'] ??= JSON.stringify({ settings: 'open' })"
+        self.page.add_init_script(f"try {{ {look} }} catch {{}}")
         self.page.goto(url)
 
     def _note_failure(self, request: Request) -> None:

@@ -1,4 +1,4 @@
-"""The settings' form as the page's store knows it: what is read from it, what a preset means, what a dataset suggests."""
+"""The settings' form as the page's store knows it: what is read, what a preset means, what a dataset suggests."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ import pytest
 
 from tests.web import run_page
 
-ADAPTER = """const adapter = (id, more = {}) => ({ id, name: `the ${id}`, steps: 7, loss_curve: [[1, 3], [7, 1.5]], validation_curve: [],
-  final_loss: 1.5, sample_answers: [], ...more });
+ADAPTER = """const adapter = (id, more = {}) => ({
+  id, name: `the ${id}`, steps: 7, loss_curve: [[1, 3], [7, 1.5]], validation_curve: [], final_loss: 1.5,
+  sample_answers: [], ...more });
 """
 
 
