@@ -1,7 +1,7 @@
 // All that the page says, in one place, so that it can be read at one go and translated. Settings' words stand in
 // lora_lab/settings.py, the shell's few in templates/; what is said of data and models comes from Python.
 
-import { formatBytes, formatCount, formatDate, formatTime } from "./format";
+import { formatBytes, formatCount, formatDate, formatNumber, formatTime } from "./format";
 
 export const common = {
   dismiss: "Dismiss",
@@ -116,7 +116,266 @@ export const deathText = {
 
 // -------------------------------------------------------------------------------------------------------------- data
 
-export const dataText = {};
+const rows = (count: number): string => formatNumber(count, "row");
+
+export const dataText = {
+  rows,
+  andMore: (count: string) => `… and ${count} more`,
+  moreTurns: (count: string) => `… and ${count} more turns`,
+  noName: "(no name)",
+  notDuringRun: "Another dataset can be read when the run is over.",
+  tookItsPlace: "This took the place of what was there.",
+  keepBoth: "Keep both",
+  thereAlready: (count: number) => (count === 1 ? "This file is there already." : "These files are there already."),
+  sampleLost: (why: string) => `The sample could not be fetched again: ${why}`,
+  serverAnswered: (name: string, status: number) => `${name}: the server answered ${status}`,
+  theSample: "the sample",
+  thePastedText: "the pasted text",
+  pastedText: "Pasted text",
+  files: (count: string) => `${count} files`,
+  nothingReadable: (names: readonly string[]) => {
+    const found = names.length ? `It holds ${names.slice(0, 3).join(", ")}${names.length > 3 ? " and others" : ""}.` : "It is empty.";
+    return `Nothing in this folder can be read as data. ${found} Data is in .jsonl, .json, .csv, .tsv or .txt files, or gzip of them.`;
+  },
+  input: {
+    chooseFiles: "Choose files of a dataset",
+    dropHere: "Drop your data here",
+    or: "or",
+    choose: "choose files",
+    kinds: "JSONL, JSON, CSV, text; gzip of these",
+    pasteInstead: "Paste text instead",
+    tryIt: "Try it",
+    rows: (count: string) => `${count} rows`,
+    whatRows: "What should a row look like?",
+    oneExample: "One example a row. The model learns to write what the assistant says; the rest it only reads.",
+    forms: [
+      {
+        name: "Conversation", note: "",
+        example: '{"messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "I keep the light."}]}',
+      },
+      { name: "Prompt and reply", note: "", example: '{"prompt": "Who are you?", "completion": "I keep the light."}' },
+      { name: "Text", note: "All of it is trained.", example: '{"text": "Fog again. Third night."}' },
+      { name: "Instruction", note: "Alpaca", example: '{"instruction": "Translate", "input": "la lumière", "output": "the light"}' },
+      {
+        name: "ShareGPT", note: "",
+        example: '{"conversations": [{"from": "human", "value": "Who are you?"}, {"from": "gpt", "value": "I keep the light."}]}',
+      },
+      { name: "Table", note: "CSV or TSV", example: "prompt,completion\nWho are you?,I keep the light." },
+    ],
+    anExample: (name: string) => `${name}, an example`,
+    otherNames: "Columns of other names are fine: you can say which is which. A plain text file is read paragraph by paragraph.",
+    rowsToRead: "Rows to read, in any of the forms below",
+    pasteExample: '{"prompt": "Who are you?", "completion": "I keep the light."}',
+    readIt: "Read it",
+    addToRows: "Add to the rows that are here",
+    cancel: "Cancel",
+  },
+  panel: {
+    readingData: "Reading the dataset",
+    stop: "Stop",
+    stopping: "Stopping…",
+    comesNext: (name: string) => `${name} comes next, as soon as Python is there.`,
+    counting: "Counting the tokens",
+    reading: (name: string) => `Reading ${name}`,
+    rowsOf: (done: string, total: string) => `${done} of ${total} rows`,
+    bytesOf: (done: string, total: string) => `${done} of ${total}`,
+    left: (amount: string, time: string) => `${amount} · about ${time} left`,
+    addFiles: "Add files",
+    addFilesLong: "Add files to the dataset",
+    replace: "Replace",
+    leaveOut: (name: string) => `Leave out ${name}`,
+  },
+  mapping: {
+    title: "Which column is what?",
+    hint: "Choose, and see below how the first rows are read.",
+    hintSome: (unknown: string, all: string) => `${unknown} of ${all} rows have other names. What you choose holds for all rows.`,
+    rowIs: "What a row is",
+    kinds: { pair: "Prompt and reply", conversation: "Turns", text: "Text" },
+    roles: {
+      prompt: "Prompt", context: "Context, below", conversation: "Conversation", reply: "Reply, trained", system: "System",
+      history: "Earlier turns", label: "Good answers", text: "Text, trained",
+    },
+    ratedAtLeast: "rated at least",
+    noRating: "none: true or false",
+    choose: "choose…",
+    none: "none",
+    firstRows: "The first rows, read so",
+    use: "Use these columns",
+    cancel: "Cancel",
+    readAs: (how: string, remembered: boolean) => `Read as ${how}${remembered ? ", as last time" : ""}.`,
+    asItStands: "it stands",
+    orBetter: (rating: string) => `, ${rating} or better`,
+    otherNames: "Some rows have columns of other names.",
+    undo: "Undo",
+    change: "Change",
+    chooseColumns: "Choose columns",
+    forget: "Forget",
+  },
+  readings: {
+    which: "How are the rows to be read?",
+    likeThis: "Are the rows to be read like this?",
+    byHand: "Choose the columns by hand",
+    leavesOut: (names: string) => `Leaves out ${names}.`,
+    keep: "Keep it so",
+    read: "Read them so",
+    notUsed: (count: number) => (count === 1 ? "One column is not used" : `${formatCount(count)} columns are not used`),
+    moreColumns: (count: string) => `… and ${count} more. `,
+    notUsedEither: (names: string) => `Not used either, numbers or repeats: ${names}.`,
+  },
+  problems: {
+    noRows: "These files hold no rows",
+    unusableFile: "This file cannot be used",
+    asItStandsNone: "As it stands, no row can be used",
+    wrongWithFile: "Something is wrong with the file",
+    unusableRows: (bad: number, all: number) => `${formatCount(bad)} of ${rows(all)} cannot be used`,
+    count: (count: number) => formatNumber(count, "problem"),
+    lines: (count: number, lines: string, more: boolean) => `${count === 1 ? "line" : "lines"} ${lines}${more ? ", …" : ""}`,
+    place: (line: string, column: string) => (column ? `Line ${line}, column ${column}` : `Line ${line}`),
+    showMore: (count: string) => `Show ${count} more`,
+    moreOfThisKind: (count: string) => `… and ${count} more of this kind.`,
+    asItIs: "as it is",
+    mended: "mended",
+    areMended: (count: number) => (count === 1 ? "1 row is mended." : `${formatCount(count)} rows are mended.`),
+    canBeMended: (mendable: number, improvable: number) => {
+      const can = mendable === 1 ? "One of them can be mended: its meaning is clear."
+        : `${formatCount(mendable)} of them can be mended: their meaning is clear.`;
+      const better = `${rows(improvable)} can be used as ${improvable === 1 ? "it is" : "they are"}, and would be better mended: see the remarks.`;
+      return [...(mendable ? [can] : []), ...(improvable ? [better] : [])].join(" ");
+    },
+    mend: (count: number) => (count === 1 ? "Mend this row" : `Mend these ${formatCount(count)} rows`),
+    leave: "Leave as they are",
+    consent: (good: number) => `Leave the bad rows out and go on with the ${formatNumber(good, "good row")}`,
+    remarks: "Remarks",
+    readAs: (encoding: string) => `Files that are not UTF-8 are read as ${encoding}.`,
+    whichEncoding: "Not UTF-8. Which of these reads right?",
+    undo: "Undo",
+  },
+  report: {
+    notCounted: "The tokens are not counted: without them there is nothing to train on.",
+    countedByModel:
+      "Tokens are counted by the model itself: lengths, the share that is trained and the rows as the model reads them come as soon as one is open.",
+    count: "Count the tokens",
+    more: "More about this data",
+    rowsAre: "What the rows are",
+    formats: {
+      conversational: "conversations (messages)", "prompt-completion": "prompt and completion", text: "plain text",
+      alpaca: "Alpaca (instruction, output)", sharegpt: "ShareGPT (from, value)", preference: "preference data: only good answers are trained",
+    } as Readonly<Record<string, string>>,
+    turns: "Turns",
+    roles: { system: "system messages", user: "user messages", assistant: "assistant answers" } as Readonly<Record<string, string>>,
+    mostInOne: "most in one row",
+    sameRows: "Same rows",
+    exactCopies: (count: number) => (count === 1 ? "1 row is an exact copy of an earlier one." : `${formatCount(count)} rows are exact copies of earlier ones.`),
+    nearCopies: (count: number) =>
+      (count === 1 ? "1 row is nearly the same as an earlier one." : `${formatCount(count)} rows are nearly the same as earlier ones.`),
+    noCopies: "No row stands in the data twice.",
+    repeats: "repeats",
+    inValidation: "Also in the validation file",
+    overlap: (count: number, name: string) =>
+      `${rows(count)} of the training data ${count === 1 ? "stands" : "stand"} in ${name} too and ${count === 1 ? "is" : "are"} left out of training.`,
+    noOverlap: (name: string) => `No row of the training data stands in ${name}.`,
+    isThere: "is there line",
+    line: (line: string) => `line ${line}`,
+    showLine: (line: string) => `Show the row of line ${line}`,
+    systemPrompts: "System prompts",
+    noPrompts: "None. The model's own template may add one; the preview shows it.",
+    prompts: (count: number, some: boolean) =>
+      `${count === 1 ? "One" : `${formatCount(count)} different ones`}${some ? ", the most frequent first" : ""}:`,
+    writing: "Writing",
+    tokens: "Tokens",
+    inAll: "in all",
+    cutOff: "cut off",
+    trained: "trained",
+    of: (some: string, all: string) => `${some} of ${all}`,
+    padding: "Padding and packing",
+    wouldBePadding: (share: string) => `With 8 rows side by side, ${share} of what is computed would be padding.`,
+    packingSavesNothing: "Packing short rows together would save nothing more.",
+    packingSaves: (share: string) => `Packing short rows together leaves out ${share} of the work; it changes no result.`,
+    underOne: "under 1 %",
+  },
+  histogram: {
+    title: "Length of the rows",
+    caption: "Rows by their length in tokens",
+    tokensHead: "Tokens",
+    rowsHead: "Rows",
+    tokens: (count: string) => `${count} tokens`,
+    tallest: (count: number) => `tallest bar ${rows(count)}`,
+    bar: (lengths: string, count: number) => `${lengths} tokens: ${rows(count)}`,
+    lines: { p50: "Half up to", p95: "95 % up to", max: "Longest" },
+    cutAt: "Cut at",
+    leftOutOver: "Left out over",
+  },
+  cleaned: {
+    title: "Save a cleaned file",
+    hint: "Every good row as JSON Lines, in the same order.",
+    withMended: (count: number) => (count === 1 ? "With the row that can be mended" : `With the ${formatCount(count)} rows that can be mended`),
+    writtenAs: "Written as",
+    ownForm: "the rows’ own form",
+    conversations: "conversations",
+    save: "Save",
+    writing: "Writing the cleaned file",
+    soFar: (done: string, total: string) => `${done} of ${total} rows`,
+    saved: (name: string, count: string) => `${name}: ${count}.`,
+  },
+  validation: {
+    title: "Validation file",
+    choose: "Choose a file",
+    remove: "Remove",
+    reading: (name: string) => `Reading ${name}…`,
+    ownRows: "Rows of your own to check on, in place of held back ones.",
+    dataFirst: "Add a dataset first; then a file of rows to check on can stand beside it.",
+    toCheckOn: (good: number, all: number) => {
+      const bad = all - good;
+      if (!bad) return `${rows(all)} to check on.`;
+      return `${formatCount(good)} of ${rows(all)} to check on; the ${bad === 1 ? "other" : `other ${formatCount(bad)}`} cannot be used.`;
+    },
+    noneInTraining: "None of them stands in the training data.",
+    lineThere: (line: string, there: string) => `line ${line} (there line ${there})`,
+    inTraining: (count: number, lines: string, more: number) =>
+      `${formatNumber(count, "training row")} ${count === 1 ? "stands" : "stand"} in it too and ${count === 1 ? "is" : "are"} left out: `
+      + `${lines}${more ? ` and ${formatCount(more)} more` : ""}.`,
+  },
+  preview: {
+    title: "What the model reads",
+    showAs: "Show the row as",
+    views: { tokens: "Tokens", text: "Text" },
+    previous: "Previous row",
+    next: "Next row",
+    row: "Row",
+    of: (count: string) => `of ${count}`,
+    showLarge: "Show large",
+    showSmall: "Show small",
+    place: (line: string, source: string) => `line ${line}${source ? ` of ${source}` : ""}`,
+    said: (number: number, count: number, place: string, tokens: number, trained: number) =>
+      `Row ${number} of ${count}, ${place}, ${tokens} tokens, ${trained} trained`,
+    noSuchRow: (count: string) => `There are rows 1 to ${count}.`,
+    goToRow: "Go to the row that is",
+    jumps: {
+      longest: "Longest", shortest: "Shortest", truncated: "Next cut", random: "Random", "most-trained": "Most trained",
+      "least-trained": "Least trained",
+    },
+    search: "Search in all rows",
+    searchHint: "Enter goes to the next row, Shift and Enter to the one before.",
+    theRow: "The row",
+    marks: "What the marks mean",
+    word: "word",
+    endToken: "<end>",
+    trained: "trained",
+    onlyRead: "only read",
+    specialToken: "special token",
+    special: "special",
+    cutOff: "cut off",
+    partOfCharacter: "the beginning of a character that the next token ends",
+    id: (id: number) => `id ${id}`,
+    token: (number: string, count: string) => `token ${number} of ${count}`,
+    cutHere: (kept: string) => `cut here, at ${kept} tokens`,
+    firstTokens: (shown: string, count: string) => `The first ${shown} of ${count} tokens are shown.`,
+    keys: [
+      [["←", "→"], "rows"], [["Shift", "→"], "tokens"], [["Home", "End"], "first, last"], [["g"], "go to"], [["/"], "search"], [["r"], "random"],
+    ] as readonly (readonly [keys: readonly string[], what: string])[],
+    notLoaded: "What shows the rows as tokens could not be loaded. Reload the page when the network is back.",
+  },
+};
 
 // ------------------------------------------------------------------------------------------------------------- train
 
