@@ -1,7 +1,17 @@
-// What the page knows of the data: what is open, what is being read.
+// What the page knows of the data: what was asked for, what is open, what is being read.
 
 import { computed, signal } from "@preact/signals";
-import type { DatasetReady, NamedBlob } from "../protocol";
+import type { DatasetReady, DatasetReport, Mapping, NamedBlob } from "../protocol";
+
+/** What is open or being read, as it was asked for: it is read anew with other columns, mended rows, another worker. */
+export interface Asked {
+  readonly files?: readonly NamedBlob[];
+  readonly text?: string;
+  readonly sample?: string;
+  readonly mapping?: Mapping | null;
+  readonly use_mended?: boolean;
+  readonly encoding?: string | null;
+}
 
 /** What goes on with the data: it is read, or its tokens are counted (`counting`). */
 export interface Reading {
@@ -11,9 +21,9 @@ export interface Reading {
   readonly unit: "bytes" | "rows";
   readonly left_ms?: number | null;
   readonly counting?: boolean;
-  readonly again?: boolean; // the same data otherwise: the panel stays as it is while that is quick
-  readonly began?: number; // performance.now()
   readonly stopping?: boolean;
+  readonly before?: DatasetReady | null; // the same data otherwise: it stays in the panel while the reading is quick
+  readonly isSlow?: boolean;
 }
 export interface ValidationReading {
   readonly files: readonly NamedBlob[];
@@ -22,13 +32,25 @@ export interface ValidationReading {
   readonly total: number;
 }
 
+export const asked = signal<Asked | null>(null);
 export const dataset = signal<DatasetReady | null>(null);
 export const reading = signal<Reading | null>(null);
 export const validationReading = signal<ValidationReading | null>(null);
 export const consent = signal(false); // to leave bad rows out
+export const isFromMemory = signal(false); // its mapping is one that the person chose another time
 
-/** Has the dataset no row that can be used before somebody says which column is what? */
-export const asksForColumns = computed(() => {
-  const report = dataset.value?.report;
-  return Boolean(report && report.good === 0 && !report.mapping && report.unknown > 0);
+/** What the panel shows: what is open, or what was until it began to be read again. */
+export const shownDataset = computed(() => dataset.value ?? reading.value?.before ?? null);
+
+/** The panel's three states. */
+export const panelState = computed((): "empty" | "reading" | "ready" => {
+  const now = reading.value;
+  if (now && !now.counting && (!now.before || now.isSlow)) return "reading";
+  return shownDataset.value ? "ready" : "empty";
 });
+
+/** Has a dataset no row that can be used before somebody says which column is what? */
+export const asksFor = ({ good, mapping, unknown }: DatasetReport): boolean => good === 0 && !mapping && unknown > 0;
+
+/** Is it so with the one that is open? */
+export const asksForColumns = computed(() => dataset.value !== null && asksFor(dataset.value.report));

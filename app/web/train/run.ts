@@ -5,7 +5,7 @@ import { endRunByForce, giveWhatWasLearned } from "../shell/revive";
 import { tell, type Area } from "../store/bus";
 import { consent } from "../store/data";
 import { showProblem, toast } from "../store/problems";
-import { expanded, fieldProblems, fields, offerTargets, read } from "../store/settings";
+import { fieldProblems, fields, offerTargets, read, view } from "../store/settings";
 import {
   curveOf, isRunning, lastStep, learned, mayEnd, outcome, phase, phaseDetail, phaseProgress, plan, stoppedRun, timing, whyNot,
 } from "../store/train";
@@ -72,7 +72,7 @@ export function stop(): void {
 
 /** The numbers and the curve of the run before make way. */
 function begin(): void {
-  expanded.value = false;
+  if (view.peek() === "open") view.value = "compact"; // room for the curve
   lastStep.value = null;
   curveOf.value = null;
   outcome.value = null;
