@@ -44,10 +44,14 @@ export function blocks(text: string): string[] {
 
 /** Headings go one level deeper at a time, as a page's should; a column's side is no style. */
 function mend(tokens: Token[]): void {
-  let level = TOP_LEVEL - 1;
+  const above: number[] = []; // the levels, as written, of the headings that the next one stands below
   for (const token of tokens) {
-    if (token.type === "heading_open") level = Math.min(Number(token.tag.slice(1)) + TOP_LEVEL - 1, level + 1, DEEPEST);
-    if (token.type.startsWith("heading_")) token.tag = `h${level}`;
+    if (token.type === "heading_open") {
+      const written = Number(token.tag.slice(1));
+      while (above.length && above.at(-1)! >= written) above.pop();
+      above.push(written);
+    }
+    if (token.type.startsWith("heading_")) token.tag = `h${Math.min(TOP_LEVEL - 1 + above.length, DEEPEST)}`;
     const side = /^text-align:(\w+)$/.exec(String(token.attrGet("style") ?? ""));
     if (side) token.attrs = [["align", side[1]!]];
   }
