@@ -1,5 +1,6 @@
 // What is asked to be read, and what the train worker says of it: reading, counting, ready, given up.
 
+import { batch } from "@preact/signals";
 import { focusNext } from "../dom";
 import { formatCount } from "../format";
 import { train } from "../link/workers";
@@ -83,12 +84,14 @@ function read(wanted: Asked, again = false): void {
   if (isRunning.peek()) return toast(dataText.notDuringRun);
   showProblem("dataset-problem", null);
   const before = again ? shownDataset.peek() : null;
-  asked.value = wanted;
-  dataset.value = null;
-  reading.value = { done: 0, total: 0, unit: "bytes", name: nameOf(wanted), before };
-  validationReading.value = null; // the worker gives that up, too
-  consent.value = false;
-  forgetPlan();
+  batch(() => {
+    asked.value = wanted;
+    dataset.value = null;
+    reading.value = { done: 0, total: 0, unit: "bytes", name: nameOf(wanted), before };
+    validationReading.value = null; // the worker gives that up, too
+    consent.value = false;
+    forgetPlan();
+  });
   pressed = again ? (globalThis.document?.activeElement?.id ?? "") : "";
   request += 1;
   const mine = request;
@@ -130,10 +133,12 @@ export function removeData(): void {
 }
 
 function clear(): void {
-  dataset.value = null;
-  reading.value = null;
-  consent.value = false;
-  forgetPlan();
+  batch(() => {
+    dataset.value = null;
+    reading.value = null;
+    consent.value = false;
+    forgetPlan();
+  });
 }
 
 /** Do not read again what is open or being read: it was given up, or the worker did not survive it. */
