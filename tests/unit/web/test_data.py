@@ -45,12 +45,13 @@ function answerData({ report = {}, ...more } = {}) {
   hear("dataset_ready", {
     name: "a", title: "a.jsonl", rows: 3, good_rows: 3, problem_count: 0, facts: [], masking: "assistant",
     on_long: "truncate", can_train: true, use_mended: false, chat_format: "auto",
-    request: last("read_dataset").request, report: { ...counts, ...lists, tokens: { histogram: [] }, ...report }, ...more,
+    request: last("read_dataset").request, ...more,
+    report: { ...counts, ...lists, tokens: { histogram: [] }, ...report },
   });
 }
 const answerRow = (index, more = {}) => hear("row_shown", {
-  request: last("show_row").request, index, count: 30, line: index + 1, source: "a.jsonl", texts: ["x"], trained: [true],
-  special: [false], token_ids: [1], length: 1, kept: 1, notes: [], why: "", ...more,
+  request: last("show_row").request, index, count: 30, line: index + 1, source: "a.jsonl", texts: ["x"], token_ids: [1],
+  trained: [true], special: [false], length: 1, kept: 1, notes: [], why: "", ...more,
 });
 """
 
