@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -185,7 +186,8 @@ def _about(site: Site, hub: HubSite | None) -> dict:
             for one in context["starters"]
         ]
         known = {"host": context["host"], "file_hosts": context["file_hosts"], "starters": starters}
-    return {"models": models, "hub": known, "samples": samples()}
+    presets = [dataclasses.asdict(one) for one in program_settings().PRESETS]
+    return {"models": models, "hub": known, "samples": samples(), "presets": presets}
 
 
 def _add_vendor(site: Site, node_modules: Path) -> None:

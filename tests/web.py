@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import tempfile
@@ -12,20 +13,18 @@ from build_tools.environment import find_node
 from build_tools.page import WEB, bundle_module
 
 
-def run_module(names: str | dict[str, str], script: str, *, before: str = "", more: dict[str, Any] | None = None) -> Any:
+def run_module(
+    names: str | dict[str, str], script: str, *, before: str = "", more: dict[str, Any] | None = None
+) -> Any:
     """Return what `script` gives to `answer(value)`. `page` holds the exports of a module of app/web.
 
     Of several, {name: module}, it holds each one's under its name. `before` runs before they do, for what a browser has
     and Node has not. `more` are constants by name.
     """
+    modules = (("", names),) if isinstance(names, str) else tuple(names.items())
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "entry.ts")
-        if isinstance(names, str):
-            source.write_text(f"export * from {json.dumps(str(WEB / names))};\n")
-        else:
-            lines = [f"export * as {name} from {json.dumps(str(WEB / module))};" for name, module in names.items()]
-            source.write_text("\n".join(lines))
-        made = bundle_module(source, Path(folder, "page.mjs"))
+        made = Path(folder, "page.mjs")
+        made.write_bytes(_bundle(modules))
         constants = "".join(f"const {key} = {json.dumps(value)};\n" for key, value in (more or {}).items())
         lines = [
             before,
@@ -41,45 +40,44 @@ def run_module(names: str | dict[str, str], script: str, *, before: str = "", mo
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@functools.cache
+def _bundle(modules: tuple[tuple[str, str], ...]) -> bytes:
+    """Return modules of app/web in one; each one's exports under its name, or as they are where that is ""."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [f"export *{name and f' as {name}'} from {json.dumps(str(WEB / module))};" for name, module in modules]
+        source = Path(folder, "entry.ts")
+        source.write_text("\n".join(lines))
+        return bundle_module(source, Path(folder, "page.mjs")).read_bytes()
+
+
 MODULES = {
-    "bus": "store/bus.ts", "data": "store/data.ts", "chat": "store/chat.ts", "state": "store/train.ts", "page": "store/page.ts",
-    "settings": "store/settings.ts", "problems": "store/problems.ts", "workers": "link/workers.ts", "run": "train/run.ts",
-    "result": "train/result.ts", "curve": "train/curve.ts", "plan": "train/plan.ts", "panel": "train/run_panel.tsx",
-    "opening": "shell/opening.ts", "applied": "chat/applied.ts", "engine": "chat/engine.ts", "revive": "shell/revive.ts",
-}  # fmt: skip
-READY = """
-Object.defineProperty(globalThis, "navigator", { value: { gpu: {} }, configurable: true });
-globalThis.location = { href: "http://x/" };
-const { bus, data, chat, state, settings, problems, workers, run, result, curve, plan, panel, opening, applied, engine, revive } = page;
-const sent = [];
-for (const link of [workers.train, workers.chat]) {
-  link.ready = true;
-  link.worker = { postMessage: (command) => sent.push(command), terminate() {} };
+    "bus": "store/bus.ts",
+    "data": "store/data.ts",
+    "chat": "store/chat.ts",
+    "state": "store/train.ts",
+    "page": "store/page.ts",
+    "settings": "store/settings.ts",
+    "problems": "store/problems.ts",
+    "workers": "link/workers.ts",
+    "run": "train/run.ts",
+    "result": "train/result.ts",
+    "curve": "train/curve.ts",
+    "plan": "train/plan.ts",
+    "panel": "train/run_panel.tsx",
+    "opening": "shell/opening.ts",
+    "applied": "chat/applied.ts",
+    "engine": "chat/engine.ts",
+    "revive": "shell/revive.ts",
+    "about": "site.ts",
 }
-bus.join([page.page.pageArea, opening.openingArea, run.trainArea, result.resultArea, applied.appliedArea, engine.engineArea, revive.reviveArea]);
-const hear = (type, event = {}, from = "train") => bus.receive({ type, ...event }, from);
-const names = () => sent.map(({ type }) => type);
-/** A page on which training can start: a GPU, a model, data. */
-function begin() {
-  opening.openFirst();
-  hear("ready", { version: "1", python: "3" });
-  hear("gpu", { state: "found", name: "some", is_software: true, losses: 0, message: "" });
-  hear("model_opened", { name: "m", title: "M", layers: 2, facts: [], chat_formats: [], chat_format: "auto", targets: ["q_proj"], files: [] });
-  for (const [name, field] of Object.entries(settings.fields)) field.text.value = name in CHOICES ? CHOICES[name] : "5";
-  data.dataset.value = { can_train: true, problem_count: 0, report: { asks: [], groups: [], tokens: {}, good: 3, unknown: 0, mapping: null } };
-  plan.planNow();
-  answerPlan();
-  sent.length = 0;
-}
-const CHOICES = { masking: "assistant", on_long: "truncate", schedule: "cosine", packing: "auto", chat_format: "auto" };
-const lastPlan = () => sent.findLast(({ type }) => type === "plan_training");
-const answerPlan = (more = {}) => hear("training_planned", { request: lastPlan().request, total_steps: 5, problems: [], notes: [], ...more });
-"""
+READY = Path(__file__).parent / "unit" / "web" / "page_driver.js"
 
 
-def run_page(script: str) -> Any:
+def run_page(script: str, site: dict[str, Any] | None = None) -> Any:
     """Return what `script` gives to `answer(value)`, on a page without a document whose workers only listen.
 
     `hear(type, event)` is a worker's event, `sent` what was asked of the workers; `begin()` makes it ready to train.
+    `site` is what the build would have told it.
     """
-    return run_module(MODULES, READY + script)
+    before = f"globalThis.SITE = {json.dumps(site)};" if site else ""
+    return run_module(MODULES, READY.read_text() + script, before=before)

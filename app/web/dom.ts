@@ -1,5 +1,7 @@
 // What a component cannot say as state: files for the person, the clipboard, the focus, what is in view.
 
+import { tab } from "./store/shell";
+
 /** The element of an id that the page always has. */
 export function byId<E extends HTMLElement = HTMLElement>(id: string): E {
   const found = document.getElementById(id);
@@ -40,6 +42,10 @@ export const hasVisibleFocus = (): boolean =>
 
 export const wantsStill = (): boolean => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** Bring a part of the page into view. */
-export const scrollTo = (id: string, block: ScrollLogicalPosition = "start"): void =>
-  byId(id).scrollIntoView({ block, behavior: wantsStill() ? "auto" : "smooth" });
+/** Bring a part of the page into view; on a narrow window also the panel that it is in. */
+export function scrollTo(id: string, block: ScrollLogicalPosition = "start"): void {
+  const found = byId(id);
+  const panel = found.closest(".panel")?.id;
+  if (panel) tab.value = panel === "data" || panel === "train" ? panel : "chat";
+  found.scrollIntoView({ block, behavior: wantsStill() ? "auto" : "smooth" });
+}

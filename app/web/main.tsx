@@ -11,13 +11,16 @@ import { train } from "./link/workers";
 import { DropVeil, type Take } from "./shell/drop";
 import type { Root } from "./shell/parts";
 import { Foot } from "./shell/foot";
+import { Keys } from "./shell/keys";
 import { NoGpu } from "./shell/no_gpu";
 import { openFirst, openingArea } from "./shell/opening";
 import { Toasts } from "./shell/problems";
 import { reviveArea } from "./shell/revive";
+import { Tabs, ThemeSwitch } from "./shell/nav";
 import { Strip } from "./shell/strip";
 import { join, receive } from "./store/bus";
 import { pageArea } from "./store/page";
+import { setUpLook } from "./store/shell";
 import { setUpFields } from "./train/fields";
 import { trainAreas, trainRoots } from "./train";
 
@@ -36,16 +39,20 @@ const take: Take = (use, files) => {
 
 /** What is rendered into which element of templates/. */
 const ROOTS: readonly Root[] = [
+  ["nav-root", Tabs],
+  ["theme-root", ThemeSwitch],
   ["setup-root", Strip],
   ["no-gpu-root", NoGpu],
   ...dataRoots,
   ...trainRoots,
   ...chatRoots,
   ["foot-root", Foot],
+  ["keys-root", Keys],
   ["toasts", Toasts],
   ["drop-root", () => <DropVeil take={take} />],
 ];
 
+setUpLook();
 for (const [id, Part] of ROOTS) render(<Part />, byId(id));
 setUpFields();
 byId("brand").addEventListener("click", (event) => {

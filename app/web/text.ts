@@ -17,6 +17,11 @@ export const common = {
 // --------------------------------------------------------------------------------------------------- page and model
 
 export const pageText = {
+  tabs: { data: "Data", train: "Train", chat: "Chat" },
+  themes: { auto: "Light or dark as the system; press for light", light: "Light; press for dark", dark: "Dark; press for the system's" },
+  close: "Close",
+  keysTitle: "Keys",
+  keys: [["Ctrl Enter", "Start training"], ["/", "Write a message"], ["Esc", "Stop the reply"], ["?", "This list"]],
   gpu: "GPU",
   model: "Model",
   modelLoading: "Model loading",
@@ -28,7 +33,7 @@ export const pageText = {
   boot: { runtime: "Starting Python…", packages: "Loading numpy…", program: "Loading the engine…" } as Record<string, string>,
   starting: "Starting Python…",
   opening: "Opening…",
-  notUsable: "Not usable; see below",
+  notUsable: "Cannot be used",
   toGpu: (about: string) => `${about} · going to the GPU…`,
   fetching: (done: number, total: number, rate: number | null, left_ms: number | null) => {
     const speed = rate ? `, ${formatBytes(rate)}/s` : "";
@@ -139,7 +144,12 @@ export const dataText = {
     choose: "choose files",
     kinds: "JSONL, JSON, CSV, text; gzip of these",
     pasteInstead: "Paste text instead",
-    tryIt: "Try it",
+    trainOnIt: "Train on it",
+    whatHappens: (steps: number) => `${steps ? `${steps} steps` : "A run"} on your GPU; then the same questions without and with what was learned.`,
+    tookHere: (time: string) => `About ${time} here, as measured before.`,
+    slowHere: "Without a graphics processor that takes long.",
+    usually: "A minute or two on most GPUs.",
+    tryIt: "Look at it",
     rows: (count: string) => `${count} rows`,
     whatRows: "What should a row look like?",
     oneExample: "One example a row. The model learns to write what the assistant says; the rest it only reads.",
@@ -401,7 +411,7 @@ export const trainText = {
     uncounted: "The tokens are not counted yet.",
     noRow: "The dataset has no row to train on.",
     badRows: "Some rows are bad: mend them, or agree to leave them out.",
-    settings: "Some settings cannot be used; see above.",
+    settings: "Some settings cannot be used.",
   },
   phases: {
     idle: "Ready to train.",
@@ -432,8 +442,11 @@ export const trainText = {
   gentle: "Gentle",
   usual: "Usual",
   strong: "Strong",
-  foldSettings: "Fold settings",
-  allSettings: "All settings",
+  foldSettings: "Fold",
+  editSettings: "Edit",
+  presets: "Presets",
+  own: (line: string) => `Your own: ${line}`,
+  settingsLine: (steps: string, rank: string, rate: string) => `${steps} steps · rank ${rank} · learning rate ${rate}`,
   step: "Step",
   loss: "Loss",
   rate: "Tokens/s",

@@ -5,7 +5,7 @@ import type { Failed } from "../protocol";
 import { reached } from "../link/startup";
 import { receive, tell, type Area } from "../store/bus";
 import { chatBytes, chatModel, comparing } from "../store/chat";
-import { hasGpu, model } from "../store/page";
+import { gpu, hasGpu, model } from "../store/page";
 import { showProblem, toast, type Shown } from "../store/problems";
 import { checks } from "../store/settings";
 import { isRunning } from "../store/train";
@@ -61,6 +61,12 @@ function fails(event: Shown): void {
   showProblem("chat-problem", event, { label: common.tryAgain, run });
 }
 
+/** One cause, one box: where the train worker's GPU is lost too, it says so and offers what helps both. */
+function gpuIsLost(event: Shown): void {
+  fails(event);
+  if (gpu.peek().state === "lost") showProblem("chat-problem", null);
+}
+
 /** The train worker has opened the same files: what fails here is about this worker's GPU. */
 function modelFails(event: Failed): void {
   if (!goBack(event)) fails(event);
@@ -70,6 +76,7 @@ export const engineArea: Area = {
   train: {
     gpu: ({ state }) => {
       if (state === "found") canBegin();
+      if (state === "lost") showProblem("chat-problem", null);
     },
     training_state: ({ state }) => {
       if (["idle", "done", "error"].includes(state)) takeBack();
@@ -80,7 +87,7 @@ export const engineArea: Area = {
     fatal: (event) => chatDies({ ...event, type: "fatal" }, fails),
     died: (event) => chatDies({ ...event, type: "died" }, fails),
     gpu: (event) => {
-      if (event.state === "lost") fails(event); // a run goes on: if its GPU is lost too, the train worker says so
+      if (event.state === "lost") gpuIsLost(event);
       if (event.state !== "found" || !event.losses) return;
       toast(event.message);
       if (chatModel.peek() !== "released" || isRunning.peek()) return;

@@ -1,7 +1,8 @@
 // Errors in a box where they belong, and short notices at the foot of the page.
 
 import { useEffect, useRef } from "preact/hooks";
-import { closeToast, problems, showProblem, toasts, type Shown, type Slot, type Toast } from "../store/problems";
+import { scrollTo, wantsStill } from "../dom";
+import { closeToast, problems, showProblem, toast, toasts, type Shown, type Slot, type Toast } from "../store/problems";
 import { common } from "../text";
 import { CopyButton } from "./parts";
 
@@ -10,13 +11,24 @@ const MOST_LINES = 40;
 /** The box of a slot; nothing while nothing is wrong there. */
 export function Problems({ slot, name = "problem-slot" }: { slot: Slot; name?: string }) {
   const shown = problems.value[slot];
-  return <div class={name} id={slot} hidden={!shown}>{shown && <Box shown={shown} close={() => showProblem(slot, null)} />}</div>;
+  return <div class={name} id={slot} hidden={!shown}>{shown && <Box shown={shown} slot={slot} close={() => showProblem(slot, null)} />}</div>;
 }
 
-function Box({ shown: { message, details, action, isRemark }, close }: { shown: Shown; close: () => void }) {
-  const [title, ...lines] = message.split("\n").filter(Boolean);
+/** Have an element stand where the eye is: scrolled to, or told of where its panel is not shown. */
+function bringToEye(element: HTMLElement, slot: Slot, title: string): void {
+  if (!element.checkVisibility()) return toast(title, { label: common.show, run: () => scrollTo(slot, "center") });
+  const { top, bottom } = element.getBoundingClientRect();
+  if (top < 0 || bottom > innerHeight) element.scrollIntoView({ block: "center", behavior: wantsStill() ? "auto" : "smooth" });
+}
+
+function Box({ shown: { message, details, action, isRemark }, slot, close }: { shown: Shown; slot: Slot; close: () => void }) {
+  const [title = "", ...lines] = message.split("\n").filter(Boolean);
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (box.current) bringToEye(box.current, slot, title);
+  }, [message]);
   return (
-    <div class={isRemark ? "problem remark" : "problem"} role={isRemark ? "status" : "alert"}>
+    <div ref={box} class={isRemark ? "problem remark" : "problem"} role={isRemark ? "status" : "alert"}>
       <p>{title}</p>
       {lines.length > 0 && <ul>{lines.slice(0, MOST_LINES).map((line) => <li>{line}</li>)}</ul>}
       {lines.length > MOST_LINES && <p>{common.more(lines.length - MOST_LINES)}</p>}

@@ -5,6 +5,7 @@
 import { computed, signal, type Signal } from "@preact/signals";
 import { formatLearningRate } from "../format";
 import type { FieldProblem, TrainSettings } from "../protocol";
+import { site, type Preset } from "../site";
 import { trainText } from "../text";
 import { model } from "./page";
 
@@ -37,7 +38,8 @@ export const targets = signal<ReadonlySet<string>>(new Set()); // the layers tha
 export const offered = signal<readonly string[]>([]); // the layers that there are
 export const touched = signal<ReadonlySet<string>>(new Set()); // fields that the person has set: suggestions leave them alone
 export const fieldProblems = signal<readonly FieldProblem[]>([]); // what cannot be used, each shown below its field
-export const expanded = signal(true); // all settings are shown; a run folds them up to make room for its curve
+/** How much of the settings is shown: all of them; the usual ones without their hints, as a run leaves them; one line. */
+export const view = signal<"open" | "compact" | "line">("open");
 
 /** The person has set a field. */
 export function touch(name: string): void {
@@ -109,8 +111,42 @@ export function readingSettings(): TrainSettings | null {
   return matters ? readSettings() : null;
 }
 
+/** What the presets are factors of: the settings that suit the data, or those that the form begins with. */
+export const suited = signal<Pick<TrainSettings, "steps" | "rank" | "alpha"> | null>(null);
+const PRESET_FIELDS = ["steps", "rank", "alpha"] as const;
+
+/** The values of a preset. */
+function valuesOf({ steps, size }: Preset): Record<(typeof PRESET_FIELDS)[number], string> | null {
+  const base = suited.value;
+  if (!base) return null;
+  const times = (value: number, factor: number): string => String(Math.max(1, Math.round(value * factor)));
+  return { steps: times(base.steps, steps), rank: times(base.rank, size), alpha: times(base.alpha, size) };
+}
+
+/** The preset that the form holds, null where a person has set other values. */
+export const preset = computed(() => site.presets.find((one) => {
+  const values = valuesOf(one);
+  return values && PRESET_FIELDS.every((name) => Number(fields[name].text.value) === Number(values[name]));
+}) ?? null);
+
+/** Choose a preset. Other data brings other values of it. */
+export function choosePreset(one: Preset): void {
+  const values = valuesOf(one);
+  if (values) for (const name of PRESET_FIELDS) fields[name].text.value = values[name];
+  touched.value = new Set([...touched.peek()].filter((name) => !(PRESET_FIELDS as readonly string[]).includes(name)));
+  fieldProblems.value = [];
+}
+
 /** Fill in what suits a dataset, except where the person has already decided. */
 export function suggest(settings: TrainSettings): void {
+  const chosen = preset.peek();
+  suited.value = settings;
+  fill(settings);
+  const isOwn = PRESET_FIELDS.some((name) => touched.peek().has(name));
+  if (chosen && !isOwn) choosePreset(chosen);
+}
+
+function fill(settings: TrainSettings): void {
   const all = { ...settings, validation_percent: Math.round(settings.validation_fraction * 100) };
   for (const name of NUMBERS) {
     if (touched.peek().has(name)) continue;

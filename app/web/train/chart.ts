@@ -2,11 +2,15 @@
 
 import uPlot from "uplot";
 import { formatLoss } from "../format";
+import { theme } from "../store/shell";
 import { trainText } from "../text";
 import { columns, facts, type Columns } from "./curve";
 
 const HEIGHT_PX = 210;
 const color = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** Where the axis ends: with the run, but while it is young not so far off that its curve would be a sliver. */
+const lastShown = (reached: number): number => Math.max(Math.min(facts().total, Math.max(20, Math.ceil(reached * 1.6))), reached, 2);
 
 export class Chart {
   private plot: uPlot | null = null;
@@ -14,20 +18,21 @@ export class Chart {
     const width = Math.floor(entry?.contentRect.width ?? 0);
     if (this.plot && width && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT_PX });
   });
+  private readonly stopThemes: () => void;
   private readonly themes = matchMedia("(prefers-color-scheme: dark)");
 
   /** `caption` gets the numbers of the step that is pointed at. */
   constructor(private readonly box: HTMLElement, private readonly caption: HTMLElement | null) {
     this.sizes.observe(box);
     this.themes.addEventListener("change", this.redraw); // uPlot draws on a canvas
-    document.addEventListener("themechange", this.redraw);
     this.redraw();
+    this.stopThemes = theme.subscribe(() => this.plot && this.redraw());
   }
 
   destroy(): void {
     this.sizes.disconnect();
     this.themes.removeEventListener("change", this.redraw);
-    document.removeEventListener("themechange", this.redraw);
+    this.stopThemes();
     this.plot?.destroy();
   }
 
@@ -54,11 +59,11 @@ export class Chart {
     return {
       width,
       height: HEIGHT_PX,
-      padding: [10, 14, 0, 0], // the last label is as wide as it is
+      padding: [10, 22, 0, 0], // half of the last label stands beyond the last step
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
       hooks: { setCursor: [this.showPoint] },
-      scales: { x: { time: false, range: (_, min, max) => [Math.min(1, min ?? 1), Math.max(facts().total, max ?? 1, 2)] } },
+      scales: { x: { time: false, range: (_, min, max) => [Math.min(1, min ?? 1), lastShown(max ?? 1)] } },
       axes: [{ ...axis, size: 28, space: 50, values: steps }, { ...axis, size: 42, space: 36 }],
       series: [
         {},

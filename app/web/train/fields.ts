@@ -4,7 +4,8 @@ import { effect } from "@preact/signals";
 import { byId } from "../dom";
 import { dataset } from "../store/data";
 import { model } from "../store/page";
-import { checks, expanded, fieldProblems, fields, offered, targets, touch, type CheckName, type Field } from "../store/settings";
+import { checks, fieldProblems, fields, offered, suited, targets, touch, view, type CheckName, type Field } from "../store/settings";
+import { readLook } from "../store/shell";
 import { isRunning } from "../store/train";
 import { trainText } from "../text";
 import { planSoon, planNow } from "./plan";
@@ -32,10 +33,16 @@ export function setUpFields(): void {
     startNow();
   });
   effect(() => {
-    form.dataset.folded = String(!expanded.value);
+    form.dataset.view = view.value;
     byId<HTMLFieldSetElement>("settings-fields").disabled = isRunning.value;
   });
   effect(() => showProblems(form));
+  effect(() => {
+    if (fieldProblems.value.length && view.peek() === "line") view.value = "open"; // what is wrong must be seen
+  });
+  const number = (name: "steps" | "rank" | "alpha"): number => Number(fields[name].text.peek());
+  suited.value = { steps: number("steps"), rank: number("rank"), alpha: number("alpha") };
+  view.value = readLook().settings ?? "line";
   planNow();
 }
 

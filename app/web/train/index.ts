@@ -8,12 +8,12 @@ import { resultArea } from "./result";
 import { ResultPanel } from "./result_panel";
 import { trainArea } from "./run";
 import { RunPanel } from "./run_panel";
-import { FormatLines, RatePresets, SettingsToggle } from "./settings_parts";
+import { FormatLines, RatePresets, SettingsLine } from "./settings_parts";
 import { Stopped } from "./stopped";
 
 export const trainAreas: readonly Area[] = [trainArea, resultArea];
 export const trainRoots: readonly Root[] = [
-  ["settings-toggle-root", SettingsToggle],
+  ["settings-line-root", SettingsLine],
   ["stopped-root", Stopped],
   ["rate-presets-root", RatePresets],
   ["chat-format-lines", FormatLines],

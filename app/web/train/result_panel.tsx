@@ -18,7 +18,7 @@ export function ResultPanel() {
   const answer = now?.answers[now.shown];
   const writing = now?.writing?.index === now?.shown ? now?.writing?.side : undefined;
   return (
-    <section class={answer ? "result" : "result bare"} id="result" aria-labelledby="result-title" hidden={!now} data-adapter={now?.adapter.id}>
+    <section class={answer ? "result" : "result bare"} id="result" tabIndex={-1} aria-labelledby="result-title" hidden={!now} data-adapter={now?.adapter.id}>
       <div class="result-head">
         <div>
           <h3 id="result-title">{trainText.beforeAndAfter}</h3>

@@ -41,13 +41,17 @@ export function RunPanel() {
   const { done, total } = phaseProgress.value;
   const row = useRef<HTMLDivElement>(null);
   const hadFocus = useRef(false);
-  // The buttons stand in each other's place: the focus goes along, or keyboards would lose it.
+  // The buttons stand in each other's place, and the fields rest while a run goes on: the focus goes along, to Stop when
+  // it begins and to what came of it at its end, or keyboards would lose their place.
   useEffect(() => {
-    if (hadFocus.current) focusNext(running ? "train-stop" : "train-start");
+    const fromForm = running && document.activeElement?.closest("#settings-fields");
+    if (hadFocus.current || fromForm) focusNext(...(running ? ["train-stop"] : ["result", "train-start"]));
     hadFocus.current = false;
   }, [running]);
   useSignalEffect(() => {
-    document.title = isRunning.value ? `${trainText.phases[phase.value]} – LoRA Lab` : "LoRA Lab";
+    const { done, total } = phaseProgress.value;
+    const far = phase.value === "training" && total ? `${Math.floor((100 * done) / total)} % · ` : "";
+    document.title = isRunning.value ? `${far}${trainText.phases[phase.value]} – LoRA Lab` : "LoRA Lab";
   });
   useEffect(() => {
     const ask = (event: Event): void => {
@@ -60,7 +64,7 @@ export function RunPanel() {
     <>
       <div class="run-row" ref={row} onFocusIn={() => (hadFocus.current = true)}
         onFocusOut={(event) => (hadFocus.current = event.relatedTarget === null && !(event.target as Element).checkVisibility())}>
-        <button type="submit" class="primary" data-testid="train-start" id="train-start" disabled={whyNot.value !== ""} hidden={running}>
+        <button type="submit" form="settings" class="primary" data-testid="train-start" id="train-start" disabled={whyNot.value !== ""} hidden={running}>
           <Icon name="play" /><span>{phase.value === "done" ? trainText.startAgain : trainText.start}</span>
         </button>
         <button type="button" class="secondary" data-testid="train-pause" id="train-pause" onClick={pause} hidden={!running}

@@ -1,8 +1,10 @@
 // What stands among the settings' fields and is no field: the learning rate's presets, the fold, the chat formats' lines.
 
+import { site, type Preset } from "../site";
 import { model } from "../store/page";
-import { expanded, fields, setField } from "../store/settings";
-import { phase } from "../store/train";
+import { choosePreset, fields, preset, setField, view } from "../store/settings";
+import { keepLook } from "../store/shell";
+import { isRunning } from "../store/train";
 import { trainText } from "../text";
 import { planNow } from "./plan";
 
@@ -21,13 +23,37 @@ export const RatePresets = () => (
   </div>
 );
 
-/** Folds the settings up or down, once there was a run. */
-export const SettingsToggle = () => (
-  <button type="button" class="quiet small" id="settings-toggle" aria-controls="settings" aria-expanded={expanded.value}
-    hidden={phase.value === "idle" && expanded.value} onClick={() => (expanded.value = !expanded.value)}>
-    {expanded.value ? trainText.foldSettings : trainText.allSettings}
-  </button>
-);
+/** The settings in one line: a preset, what it means, and a way to all of them. */
+export function SettingsLine() {
+  const line = trainText.settingsLine(fields.steps.text.value, fields.rank.text.value, fields.learning_rate.text.value);
+  const isOpen = view.value === "open";
+  return (
+    <div class="settings-line">
+      <div class="presets" role="group" aria-label={trainText.presets}>
+        {site.presets.map((one) => (
+          <button type="button" aria-pressed={preset.value === one} title={one.help} disabled={isRunning.value} onClick={() => choose(one)}>
+            {one.label}
+          </button>
+        ))}
+      </div>
+      <button type="button" class="quiet small" id="settings-toggle" aria-controls="settings-fields" aria-expanded={isOpen}
+        onClick={() => showSettings(isOpen ? "line" : "open")}>
+        {isOpen ? trainText.foldSettings : trainText.editSettings}
+      </button>
+      <p id="settings-said">{preset.value ? line : trainText.own(line)}</p>
+    </div>
+  );
+}
+
+function showSettings(how: "open" | "line"): void {
+  view.value = how;
+  keepLook({ settings: how });
+}
+
+function choose(one: Preset): void {
+  choosePreset(one);
+  planNow();
+}
 
 /** A line for each chat format that a model without a template may have. */
 export const FormatLines = () => (

@@ -6,8 +6,9 @@ import pytest
 
 from tests.web import run_page
 
-ADAPTER = """const adapter = (id, more = {}) => ({ id, name: `the ${id}`, steps: 7, loss_curve: [[1, 3], [7, 1.5]], validation_curve: [],
-  final_loss: 1.5, sample_answers: [], ...more });
+ADAPTER = """const adapter = (id, more = {}) => ({
+  id, name: `the ${id}`, steps: 7, loss_curve: [[1, 3], [7, 1.5]], validation_curve: [], final_loss: 1.5,
+  sample_answers: [], ...more });
 """
 
 
@@ -35,7 +36,7 @@ def test_a_plan_with_problems_starts_nothing() -> None:
       answer({ sent: names(), why: state.whyNot.value, problems: settings.fieldProblems.value });
     """)
     assert told["sent"] == ["plan_training"]
-    assert told["why"] == "Some settings cannot be used; see above."
+    assert told["why"] == "Some settings cannot be used."
     assert told["problems"] == [{"field": "rank", "message": "At most 128."}]
 
 
@@ -74,16 +75,19 @@ def test_why_training_cannot_start(change: str, why: str) -> None:
 
 
 def test_the_run_of_a_kept_adapter_is_shown_with_its_own_numbers() -> None:
-    told = run_page(ADAPTER + """
+    told = run_page(
+        ADAPTER
+        + """
       begin();
-      globalThis.document = { getElementById: () => ({ scrollIntoView() {} }) };
+      globalThis.document = { getElementById: () => ({ scrollIntoView() {}, closest: () => null }) };
       globalThis.matchMedia = () => ({ matches: true });
       hear("training_state", { state: "loading", detail: "", done: 0, total: 0 });
       hear("training_step", { step: 3, total_steps: 5, loss: 9, tokens_per_s: 5, left_ms: 1 });
       hear("training_state", { state: "done", detail: "", done: 5, total: 5 });
       result.showRun(adapter("other"));
       answer({ step: state.lastStep.value, of: state.curveOf.value, curve: curve.columns()[1] });
-    """)
+    """
+    )
     assert told == {
         "step": {"step": 7, "total_steps": 7, "loss": 1.5},
         "of": {"id": "other", "name": "the other"},
@@ -116,12 +120,15 @@ def test_the_end_is_told_as_it_is_now(stopped: str, kept: str, said: str) -> Non
 
 def test_one_event_is_seen_whole() -> None:
     """A run's end changes the phase, what was learned and the card: whoever looks sees all of it or nothing."""
-    told = run_page(ADAPTER + """
+    told = run_page(
+        ADAPTER
+        + """
       begin();
       hear("adapter_learned", { file_name: "a.zip", data: null });
       const seen = [];
       state.learned.subscribe(() => seen.push([state.learned.value === null, result.card.value !== null]));
       hear("training_done", { adapter: adapter("a"), probes: [], stopped: false });
       answer(seen);
-    """)
+    """
+    )
     assert told == [[False, False], [True, True]]
