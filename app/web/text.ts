@@ -126,6 +126,8 @@ export const dataText = {
   notDuringRun: "Another dataset can be read when the run is over.",
   tookItsPlace: "This took the place of what was there.",
   keepBoth: "Keep both",
+  closed: (title: string) => `${title} is closed.`,
+  leftOut: (name: string) => `${name} is left out.`,
   thereAlready: (count: number) => (count === 1 ? "This file is there already." : "These files are there already."),
   sampleLost: (why: string) => `The sample could not be fetched again: ${why}`,
   serverAnswered: (name: string, status: number) => `${name}: the server answered ${status}`,

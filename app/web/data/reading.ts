@@ -10,10 +10,10 @@ import {
   asked, asksForColumns, consent, dataset, isFromMemory, reading, shownDataset, validationReading, type Asked, type Reading,
 } from "../store/data";
 import { model } from "../store/page";
-import { showProblem, toast } from "../store/problems";
+import { showProblem, toast, type Action } from "../store/problems";
 import { fields, readingSettings, setField, suggest, takeBackFormat } from "../store/settings";
 import { isRunning } from "../store/train";
-import { dataText } from "../text";
+import { common, dataText } from "../text";
 import { forgetPlan, planNow, planSoon } from "../train/plan";
 import { filesOf, merge } from "./files";
 import { remembered } from "./remembered_columns";
@@ -52,8 +52,14 @@ export function add(files: readonly NamedBlob[]): void {
 /** Leave one of the files out. */
 export function leaveOut(file: NamedBlob): void {
   const now = asked.peek();
-  if (now?.files) read({ ...now, files: now.files.filter((other) => other !== file) });
+  if (!now?.files || isRunning.peek()) return;
+  read({ ...now, files: now.files.filter((other) => other !== file) });
+  toast(dataText.leftOut(file.name), back(now));
 }
+
+/** The way back to what was there before. */
+const back = (before: Asked): Action => ({ label: common.undo, run: () => take(before) });
+
 
 /** Read `added` files together with what `first` asks for. */
 async function join(first: Asked, added: readonly NamedBlob[], mapping: Mapping | null = null): Promise<void> {
@@ -126,6 +132,9 @@ export function countTokens(): void {
 
 /** Make room for other data. */
 export function removeData(): void {
+  const before = asked.peek();
+  const title = dataset.peek()?.title;
+  if (before && title) toast(dataText.closed(title), back(before));
   forgetData();
   train.send("clear_dataset");
   clear();
