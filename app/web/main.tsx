@@ -2,7 +2,7 @@
 
 import "./link/early"; // first of all
 import { render } from "preact";
-import { addAdapter, chatAreas, chatRoots, offerModel } from "./chat";
+import { addAdapter, chatAreas, chatRoots, offerModel, setUpReplyFields } from "./chat";
 import { dataAreas, dataRoots, dropData } from "./data";
 import { byId, wantsStill } from "./dom";
 import { begunMs } from "./link/begin";
@@ -55,6 +55,7 @@ const ROOTS: readonly Root[] = [
 setUpLook();
 for (const [id, Part] of ROOTS) render(<Part />, byId(id));
 setUpFields();
+setUpReplyFields();
 byId("brand").addEventListener("click", (event) => {
   event.preventDefault();
   scrollTo({ top: 0, behavior: wantsStill() ? "auto" : "smooth" });

@@ -1,0 +1,214 @@
+// The conversation: what is asked, answered, asked again and taken away. Python writes the replies.
+
+import { batch, signal } from "@preact/signals";
+import { formatRate } from "../format";
+import { chat } from "../link/workers";
+import type { ReplyDone } from "../protocol";
+import { tell, type Area } from "../store/bus";
+import {
+  canSend, cleared, comparing, cut, draft, probesOf, readSampling, replying, shownWording, system, turns, writer, writing, wrongFields, type Turn,
+  type Wording,
+} from "../store/chat";
+import { showProblem, toast } from "../store/problems";
+import { chosenFormat } from "../store/settings";
+import { chatText, common } from "../text";
+
+/** How often something was asked: the log goes to its end then, and the settings open where they keep it from being sent. */
+export const asked = signal(0);
+export const refused = signal(0);
+
+let newestKey = 0;
+let newestTurn = 0; // what the worker calls a reply
+let before: { turns: readonly Turn[]; cut: number; draft: string } | null = null; // as it was when the reply was asked for
+let heard = ""; // of the reply; shown once a frame
+
+const turn = (role: Turn["role"], wordings: readonly Wording[]): Turn => ({ key: (newestKey += 1), role, wordings, chosen: wordings.length - 1 });
+const said = (content: string): Turn => turn("user", [{ content, adapters: [] }]);
+const begun = (): Wording => ({ content: "", adapters: writer.peek(), isWriting: true });
+
+/** Ask what stands in the field, or another question. */
+export function ask(raw: string = draft.peek()): void {
+  const text = raw.trim();
+  if (!text) return;
+  const asks = [...turns.peek(), said(text)];
+  send([...asks, turn("assistant", [begun()])], cut.peek(), raw === draft.peek() ? "" : draft.peek());
+}
+
+/** Have the last question answered again. The answers before stay to be looked at. */
+export function askAgain(): void {
+  const last = turns.peek().at(-1);
+  if (last?.role !== "assistant") return;
+  const wordings = [...last.wordings, begun()];
+  send([...turns.peek().slice(0, -1), { ...last, wordings, chosen: wordings.length - 1 }], cut.peek());
+}
+
+/** Send a message again with other words. What stands below it makes way, and can be brought back. */
+export function edit(key: number, raw: string): void {
+  const text = raw.trim();
+  const now = turns.peek();
+  const place = now.findIndex((one) => one.key === key);
+  if (!text || place < 0) return;
+  const earlier = { turns: now, cut: cut.peek() };
+  const kept = now.slice(0, place);
+  if (!send([...kept, said(text), turn("assistant", [begun()])], cut.peek() > place ? 0 : cut.peek())) return;
+  const later = now.length - place - 2;
+  if (later > 0) toast(chatText.laterGone(later), { label: common.undo, run: () => putBack(earlier) });
+}
+
+function putBack(earlier: { turns: readonly Turn[]; cut: number }): void {
+  stop();
+  abandon();
+  batch(() => {
+    turns.value = earlier.turns;
+    cut.value = earlier.cut;
+  });
+}
+
+/** Ask for the last of `next`. Returns whether that was possible. */
+function send(next: readonly Turn[], from: number, text = draft.peek()): boolean {
+  if (!canSend.peek()) return false;
+  const sampling = readSampling();
+  if (!sampling) {
+    refused.value += 1;
+    showProblem("chat-problem", { message: chatText.badSettings(wrongFields.peek().map(({ label }) => label).join(", ")) });
+    return false;
+  }
+  if (comparing.peek()) chat.send("stop_reply"); // the card's question is asked again afterwards
+  before = { turns: turns.peek(), cut: cut.peek(), draft: draft.peek() };
+  newestTurn += 1;
+  batch(() => {
+    showProblem("chat-problem", null);
+    cleared.value = null;
+    turns.value = next;
+    cut.value = from;
+    draft.value = text;
+    writing.value = heard = "";
+    replying.value = newestTurn;
+    asked.value += 1;
+  });
+  const messages = next.slice(from, -1).map((one) => ({ role: one.role, content: shownWording(one).content }));
+  const given = system.peek().trim();
+  const by = writer.peek()[0];
+  chat.send("reply", {
+    turn: newestTurn,
+    messages: given ? [{ role: "system", content: given }, ...messages] : messages,
+    sampling,
+    use_adapter: by !== undefined,
+    strength: by?.strength ?? 1,
+    chat_format: chosenFormat(),
+  });
+  return true;
+}
+
+/** End the reply. What is written of it stays. */
+export function stop(): void {
+  if (replying.peek() !== null) chat.send("stop_reply");
+}
+
+/** Show another answer to the same question; what follows reads that one. */
+export function choose(key: number, chosen: number): void {
+  turns.value = turns.peek().map((one) => (one.key === key ? { ...one, chosen } : one));
+}
+
+/** Take the conversation away. It is kept as a Blob, which takes none of the page's heap, until something else is asked. */
+export function clear(): void {
+  if (replying.peek() !== null) return;
+  batch(() => {
+    cleared.value = { count: turns.peek().length, cut: cut.peek(), packed: new Blob([JSON.stringify(turns.peek())]) };
+    turns.value = [];
+    cut.value = 0;
+    showProblem("chat-problem", null);
+  });
+}
+
+export async function bringBack(): Promise<void> {
+  const gone = cleared.peek();
+  if (!gone) return;
+  const unpacked = JSON.parse(await gone.packed.text()) as Turn[];
+  if (cleared.peek() !== gone) return; // something was asked meanwhile
+  batch(() => {
+    cleared.value = null;
+    turns.value = unpacked;
+    cut.value = gone.cut;
+  });
+}
+
+/** The last turn is written: put its wording in place. */
+function finish(changes: Partial<Wording>): void {
+  const last = turns.peek().at(-1);
+  if (!last) return;
+  const wordings = last.wordings.map((one) => (one.isWriting ? { content: one.content, adapters: one.adapters, ...changes } : one));
+  turns.value = [...turns.peek().slice(0, -1), { ...last, wordings }];
+  replying.value = null;
+  writing.value = heard = "";
+  before = null;
+}
+
+function done({ text, new_tokens, tokens_per_s, finish_reason, dropped_messages }: ReplyDone): void {
+  finish({ content: text.trim(), stats: chatText.reply(new_tokens, formatRate(tokens_per_s), chatText.ended[finish_reason] ?? "") });
+  cut.value += dropped_messages ?? 0;
+}
+
+/** Nothing more comes of the reply: what there is of it stays. */
+function abandon(): void {
+  if (replying.peek() !== null) finish({ content: heard });
+}
+
+/** A reply failed: the conversation is as it was before it was asked for, and the question stands in the field. */
+function takeBack(): void {
+  if (replying.peek() === null || !before) return;
+  turns.value = before.turns;
+  cut.value = before.cut;
+  if (!draft.peek()) draft.value = before.draft;
+  replying.value = null;
+  writing.value = heard = "";
+  before = null;
+}
+
+/** What draws markdown, once it is here; until then a reply is plain text. */
+export const markup = signal<typeof import("./markup") | null>(null);
+
+/** Fetched when there is a model that could write: the page's first sight does not wait for it. */
+async function loadMarkup(): Promise<void> {
+  markup.value ??= await import("./markup");
+}
+
+let frame = 0;
+const nextFrame = globalThis.requestAnimationFrame ?? ((show: () => void) => setTimeout(show));
+
+export const conversationArea: Area = {
+  train: {
+    training_done: ({ adapter, probes }) => {
+      probesOf.value = { adapterId: adapter.id, questions: probes.map(({ prompt }) => prompt) };
+    },
+  },
+  chat: {
+    reply_piece: (event) => {
+      if (event.turn !== replying.peek()) return;
+      heard += event.text;
+      frame ||= Number(nextFrame(() => {
+        frame = 0;
+        writing.value = heard;
+      }));
+    },
+    reply_done: (event) => {
+      if (event.turn === replying.peek()) done(event);
+    },
+    failed: (event) => {
+      if (event.where !== "chat") return;
+      takeBack();
+      showProblem("chat-problem", event);
+    },
+  },
+  own: {
+    model_came: ({ first }) => {
+      void loadMarkup();
+      if (!first) tell("replies_end", {});
+    },
+    replies_end: () => {
+      if (replying.peek() !== null || comparing.peek()) chat.send("stop_reply");
+      abandon();
+    },
+    chat_gone: abandon,
+  },
+};
