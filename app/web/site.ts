@@ -7,6 +7,7 @@ export interface Sample {
   readonly description: string;
   readonly rows: number;
   readonly size_bytes: number;
+  readonly settings?: { readonly steps?: number }; // that suit it, as its JSON says
 }
 /** A small model of the hub to begin with: `name` as it is looked up, `word` what speaks for it. */
 export interface Starter {

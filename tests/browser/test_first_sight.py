@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,33 @@ def test_light_and_dark_can_be_chosen_and_stay(visitor: BrowserContext, site_url
     assert page.evaluate(colour) == dark
     switch.click()
     assert page.evaluate(colour) == light
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_one_press_trains_the_sample(visitor: BrowserContext, site_url: str, size: tuple[int, int]) -> None:
+    page = visitor.new_page()
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.goto(site_url + "?model=tiny")  # and not a moment's wait for Python or the model
+    expect(page.get_by_test_id("sample-train")).to_be_visible()
+    assert page.locator("button.primary:visible:enabled").count() == 1
+    assert in_view(page, "sample-train")
+    expect(page.get_by_test_id("sample-says")).to_contain_text("60 steps")
+    page.get_by_test_id("sample-train").click()
+    stop = page.get_by_test_id("train-stop")
+    expect(stop).to_be_visible(timeout=START_MS)
+    assert in_view(page, "train-stop")
+    expect(page.get_by_test_id("train-step")).to_have_text(re.compile(r"^\d+ / 60$"), timeout=START_MS)
+    stop.click()
+    expect(page.get_by_test_id("train-status")).to_have_attribute("data-state", "done", timeout=START_MS)
+
+
+def test_other_data_does_not_begin_to_train_by_itself(visitor: BrowserContext, site_url: str, ships: Path) -> None:
+    page = visitor.new_page()
+    page.goto(site_url + "?model=tiny")
+    page.get_by_test_id("sample-train").click()
+    page.get_by_test_id("dataset-input").set_input_files(str(ships))  # instead
+    expect(page.get_by_test_id("train-start")).to_be_enabled(timeout=START_MS)
+    assert page.get_by_test_id("train-status").get_attribute("data-state") == "idle"
 
 
 def test_keys(visitor: BrowserContext, site_url: str, ships: Path) -> None:

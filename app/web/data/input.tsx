@@ -1,17 +1,21 @@
 // How data gets in: files chosen, dropped or pasted, folders, a sample, and text pasted into a small editor.
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { focusNext } from "../dom";
-import { formatCount } from "../format";
+import { formatCount, formatTime } from "../format";
 import type { NamedBlob } from "../protocol";
 import { onChoice, useDrop } from "../shell/files";
 import { Fold, Icon } from "../shell/parts";
 import { site } from "../site";
 import { dataset, reading } from "../store/data";
+import { gpu, missingWebGpu, modelProblem } from "../store/page";
 import { toast } from "../store/problems";
+import { tab } from "../store/shell";
 import { isRunning } from "../store/train";
 import { dataText } from "../text";
+import { startWhenPlanned } from "../train/plan";
+import { knownTime } from "../train/times";
 import { ENDINGS, pasted, readable } from "./files";
 import { add, take } from "./reading";
 
@@ -46,14 +50,36 @@ export function Empty() {
   );
 }
 
+const canTrain = computed(() => !missingWebGpu() && !["none", "lost"].includes(gpu.value.state) && !modelProblem.value);
+
+/** The one filled button of a page without data: read the sample and train on it, with a line of what that will be. */
+function TrainSample({ name, title, steps = 0 }: { name: string; title: string; steps?: number }) {
+  const known = knownTime(title);
+  const pace = known !== null ? words.tookHere(formatTime(known)) : gpu.value.is_software ? words.slowHere : words.usually;
+  const train = (): void => {
+    take({ sample: name });
+    startWhenPlanned();
+    tab.value = "train";
+  };
+  return (
+    <div class="sample-train">
+      <button type="button" class="primary" data-testid="sample-train" disabled={reading.value !== null} onClick={train}>
+        <Icon name="play" />{words.trainOnIt}
+      </button>
+      <p class="hint" data-testid="sample-says">{words.whatHappens(steps)} {pace}</p>
+    </div>
+  );
+}
+
 const Samples = () => (
   <>
-    {site.samples.map(({ name, title, description, rows }, index) => (
+    {site.samples.map(({ name, title, description, rows, settings }, index) => (
       <div class="sample">
         <div>
           <h3>{title}</h3>
           <p>{description}</p>
         </div>
+        {canTrain.value && <TrainSample name={name} title={title} steps={settings?.steps} />}
         <button type="button" class="secondary sample-button" data-sample={name} data-testid={index ? undefined : "sample-dataset"}
           disabled={reading.value !== null} onClick={() => take({ sample: name })}>
           {words.tryIt} <span class="count">{words.rows(formatCount(rows))}</span>

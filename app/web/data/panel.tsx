@@ -1,5 +1,6 @@
 // Step 1's panel: empty, reading or ready. What stands in it is in the other files of this folder.
 
+import { computed } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { focusNext, hasVisibleFocus } from "../dom";
 import { formatBytes, formatCount, formatTime, sentence } from "../format";
@@ -23,11 +24,14 @@ import { More, Report } from "./report";
 
 const words = dataText.panel;
 
+const isBusy = computed(() => reading.value !== null);
+const isCounting = computed(() => reading.value?.counting === true);
+
 export function DataPanel() {
   const now = panelState.value;
   const places = useKeyboard();
   return (
-    <div class="panel-body" id="data-body" data-state={now} aria-busy={reading.value !== null} {...places}>
+    <div class="panel-body" id="data-body" data-state={now} aria-busy={isBusy.value} {...places}>
       <PasteEditor />
       <Empty />
       <Progress />
@@ -55,7 +59,7 @@ export function DataPanel() {
 /** What the keyboard stood on may be gone when the panel changes: it goes on at its counterpart, or at the panel's head. */
 function useKeyboard() {
   const isOwed = useRef(false); // it stands in the panel, or stood there when that place went
-  const [now, data, counts] = [panelState.value, dataset.value, reading.value?.counting];
+  const [now, data, counts] = [panelState.value, dataset.value, isCounting.value];
   useLayoutEffect(() => {
     // Other parts of the panel are drawn right after this one.
     const timer = setTimeout(() => {

@@ -1,5 +1,6 @@
 // What is asked to be read, and what the train worker says of it: reading, counting, ready, given up.
 
+import { batch } from "@preact/signals";
 import { focusNext } from "../dom";
 import { formatCount } from "../format";
 import { train } from "../link/workers";
@@ -9,10 +10,10 @@ import {
   asked, asksForColumns, consent, dataset, isFromMemory, reading, shownDataset, validationReading, type Asked, type Reading,
 } from "../store/data";
 import { model } from "../store/page";
-import { showProblem, toast } from "../store/problems";
+import { showProblem, toast, type Action } from "../store/problems";
 import { fields, readingSettings, setField, suggest, takeBackFormat } from "../store/settings";
 import { isRunning } from "../store/train";
-import { dataText } from "../text";
+import { common, dataText } from "../text";
 import { forgetPlan, planNow, planSoon } from "../train/plan";
 import { filesOf, merge } from "./files";
 import { remembered } from "./remembered_columns";
@@ -51,8 +52,14 @@ export function add(files: readonly NamedBlob[]): void {
 /** Leave one of the files out. */
 export function leaveOut(file: NamedBlob): void {
   const now = asked.peek();
-  if (now?.files) read({ ...now, files: now.files.filter((other) => other !== file) });
+  if (!now?.files || isRunning.peek()) return;
+  read({ ...now, files: now.files.filter((other) => other !== file) });
+  toast(dataText.leftOut(file.name), back(now));
 }
+
+/** The way back to what was there before. */
+const back = (before: Asked): Action => ({ label: common.undo, run: () => take(before) });
+
 
 /** Read `added` files together with what `first` asks for. */
 async function join(first: Asked, added: readonly NamedBlob[], mapping: Mapping | null = null): Promise<void> {
@@ -83,12 +90,14 @@ function read(wanted: Asked, again = false): void {
   if (isRunning.peek()) return toast(dataText.notDuringRun);
   showProblem("dataset-problem", null);
   const before = again ? shownDataset.peek() : null;
-  asked.value = wanted;
-  dataset.value = null;
-  reading.value = { done: 0, total: 0, unit: "bytes", name: nameOf(wanted), before };
-  validationReading.value = null; // the worker gives that up, too
-  consent.value = false;
-  forgetPlan();
+  batch(() => {
+    asked.value = wanted;
+    dataset.value = null;
+    reading.value = { done: 0, total: 0, unit: "bytes", name: nameOf(wanted), before };
+    validationReading.value = null; // the worker gives that up, too
+    consent.value = false;
+    forgetPlan();
+  });
   pressed = again ? (globalThis.document?.activeElement?.id ?? "") : "";
   request += 1;
   const mine = request;
@@ -123,6 +132,9 @@ export function countTokens(): void {
 
 /** Make room for other data. */
 export function removeData(): void {
+  const before = asked.peek();
+  const title = dataset.peek()?.title;
+  if (before && title) toast(dataText.closed(title), back(before));
   forgetData();
   train.send("clear_dataset");
   clear();
@@ -130,10 +142,12 @@ export function removeData(): void {
 }
 
 function clear(): void {
-  dataset.value = null;
-  reading.value = null;
-  consent.value = false;
-  forgetPlan();
+  batch(() => {
+    dataset.value = null;
+    reading.value = null;
+    consent.value = false;
+    forgetPlan();
+  });
 }
 
 /** Do not read again what is open or being read: it was given up, or the worker did not survive it. */

@@ -2,9 +2,9 @@
 
 import type { NamedBlob } from "../protocol";
 import { pageText } from "../text";
-import { dragging, useDropAnywhere, type useOf } from "./files";
+import { dragging, useDropAnywhere, type Use } from "./files";
 
-export type Take = (use: ReturnType<typeof useOf>, files: NamedBlob[]) => void;
+export type Take = (use: Use, files: NamedBlob[]) => void;
 
 export function DropVeil({ take }: { take: Take }) {
   useDropAnywhere(take);

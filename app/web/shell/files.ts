@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { NamedBlob } from "../protocol";
+import { zipNames } from "./zip_names";
 
 /** The files of an <input>, with the folder part of their names where there is one. */
 export const fromInput = (input: HTMLInputElement): NamedBlob[] =>
@@ -33,15 +34,31 @@ async function walk(entry: FileSystemEntry, folder: string): Promise<NamedBlob[]
   return (await Promise.all(inside.map((child) => walk(child, `${folder}${entry.name}/`)))).flat();
 }
 
-/** "model", "adapter" or "dataset", by the names of the files. */
-export function useOf(files: readonly NamedBlob[]): "model" | "adapter" | "dataset" {
-  const names = files.map(({ name }) => name.toLowerCase().split("/").pop() ?? "");
+/** What files are for. */
+export type Use = "model" | "adapter" | "dataset";
+
+const ADAPTER = /^(adapter_config\.json|adapter_model\.safetensors|adapters\.safetensors)$/;
+const DATA = /\.(jsonl|ndjson|json|csv|tsv|tab|txt|md)$/;
+const barely = (name: string): string => name.toLowerCase().split("/").pop() ?? "";
+const isZip = (files: readonly NamedBlob[]): boolean => files.length === 1 && barely(files[0]!.name).endsWith(".zip");
+
+/** What files are for, by their names; of one zip, by the names in it. */
+export function useOf(files: readonly NamedBlob[], inZip: readonly string[] = []): Use {
+  const names = files.map(({ name }) => barely(name));
   const has = (test: RegExp): boolean => names.some((name) => test.test(name));
-  const one = names.length === 1;
-  if (has(/^(adapter_config\.json|adapter_model\.safetensors|adapters\.safetensors)$/) || (one && has(/\.zip$/))) return "adapter";
+  if (isZip(files)) return holdsData(inZip.map(barely)) ? "dataset" : "adapter";
+  if (has(ADAPTER)) return "adapter";
   if (has(/\.gguf$/) || has(/\.safetensors$/) || has(/^config\.json$/)) return "model";
   return "dataset";
 }
+
+/** Whether a zip holds data and nothing of an adapter. A list that cannot be read is the adapters' to complain about. */
+const holdsData = (names: readonly string[]): boolean =>
+  names.some((name) => DATA.test(name)) && !names.some((name) => ADAPTER.test(name) || /\.(gguf|safetensors)$/.test(name));
+
+/** The same, with a look into a zip. */
+export const useOfFiles = async (files: readonly NamedBlob[]): Promise<Use> =>
+  useOf(files, isZip(files) ? await zipNames(files[0]!.blob) : []);
 
 const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types?.includes("Files") ?? false;
 
@@ -88,7 +105,7 @@ export const onChoice = (take: (files: NamedBlob[]) => void) => (event: Event): 
 };
 
 /** Let files be dropped anywhere on the page. */
-export function useDropAnywhere(take: (use: ReturnType<typeof useOf>, files: NamedBlob[]) => void): void {
+export function useDropAnywhere(take: (use: Use, files: NamedBlob[]) => void): void {
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout>;
     const over = (event: DragEvent): void => {
@@ -102,7 +119,7 @@ export function useDropAnywhere(take: (use: ReturnType<typeof useOf>, files: Nam
       if (!hasFiles(event) || !event.dataTransfer) return;
       event.preventDefault();
       dragging.value = false;
-      void fromDrop(event.dataTransfer).then((files) => files.length && take(useOf(files), files));
+      void fromDrop(event.dataTransfer).then(async (files) => files.length && take(await useOfFiles(files), files));
     };
     addEventListener("dragover", over);
     addEventListener("drop", drop);

@@ -11,6 +11,7 @@ const SOON_MS = 250; // after the last key
 let timer: ReturnType<typeof setTimeout> | undefined;
 let request = 0;
 let isWaiting = false; // an answer is on its way
+let starts = false; // a run shall be begun as soon as there is a plan for it
 
 /** Is there a row to train on, or one that other settings would bring back? */
 function canPlan(): boolean {
@@ -44,6 +45,18 @@ export function planNow(): void {
 /** Whether the plan is that of the form as it stands: nothing was typed since, and no answer is on its way. */
 export const isPlanCurrent = (): boolean => timer === undefined && !isWaiting;
 
+/** Begin a run as soon as its plan has come: Start was pressed too early for it, or a sample was to be trained. */
+export function startWhenPlanned(): void {
+  starts = true;
+}
+
+/** Whether a run shall begin now that there is a plan; asked once. */
+export function isToStart(): boolean {
+  const now = starts;
+  starts = false;
+  return now;
+}
+
 /** A plan has come. True when it is the one that counts. */
 export function takePlan(event: TrainingPlanned): boolean {
   if (event.request !== request || !canPlan()) return false; // the dataset or the model may be gone
@@ -54,10 +67,11 @@ export function takePlan(event: TrainingPlanned): boolean {
   return true;
 }
 
-/** Nothing will be answered any more: another worker, another model. */
-export function forgetPlan(): void {
+/** Nothing will be answered any more: another worker, other data, another model. `stillStarts`: what was to begin still is. */
+export function forgetPlan(stillStarts = false): void {
   request += 1;
   isWaiting = false;
+  starts &&= stillStarts;
   plan.value = null;
 }
 

@@ -7,7 +7,7 @@ import { formatBytes, formatCount, formatTime } from "../format";
 import { chatBytes, chatModel, comparing, replying } from "../store/chat";
 import { gpu, model } from "../store/page";
 import { checks } from "../store/settings";
-import { plan, timing, whyNot, type Plan } from "../store/train";
+import { isRunning, plan, timing, whyNot, type Plan } from "../store/train";
 import { trainText } from "../text";
 import { measureTime } from "./plan";
 
@@ -53,7 +53,7 @@ export function PlanPanel() {
   });
   const told = plan.value;
   return (
-    <div class="plan" id="plan" aria-live="polite">
+    <div class="plan" id="plan" aria-live="polite" hidden={isRunning.value}>
       <p id="plan-summary">{told?.summary ?? ""}</p>
       <p id="plan-time" data-testid="plan-time">{timeWords()}</p>
       <MeasureButton />

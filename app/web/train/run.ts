@@ -11,25 +11,24 @@ import {
 } from "../store/train";
 import { common, trainText } from "../text";
 import { scrollTo } from "../dom";
+import { rememberTime } from "./times";
 import { addStep, addValidation, clearCurve, showCurve } from "./curve";
-import { forgetPlan, isNewest, isPlanCurrent, planNow, takePlan } from "./plan";
+import { forgetPlan, isNewest, isPlanCurrent, isToStart, planNow, startWhenPlanned, takePlan } from "./plan";
 
 const END_AFTER_MS = 5000; // of a stop that shows no effect
-let startsWhenPlanned = false; // Start was pressed, and the plan was not yet that of what had just been typed
 let knowsOfStopped = false; // the worker has said whether there is a run to go on with
 
 /** Start is pressed: the run is begun as soon as its plan is the one of the form. */
 export function startNow(): void {
   if (whyNot.peek() !== "") return;
   if (!isPlanCurrent()) {
-    startsWhenPlanned = true;
+    startWhenPlanned();
     return planNow();
   }
   start();
 }
 
 function start(): void {
-  startsWhenPlanned = false;
   const { settings, problems } = read.peek();
   if (!settings) {
     fieldProblems.value = problems;
@@ -82,12 +81,12 @@ function begin(): void {
 export const trainArea: Area = {
   train: {
     training_planned: (event) => {
-      if (!takePlan(event) || !startsWhenPlanned) return;
-      if (whyNot.peek() === "") start();
-      startsWhenPlanned = false;
+      if (takePlan(event) && isToStart() && whyNot.peek() === "") start();
     },
     training_timed: (event) => {
-      if (isNewest(event.request)) timing.value = event.problem === "" ? null : event; // "": overtaken
+      if (!isNewest(event.request)) return;
+      timing.value = event.problem === "" ? null : event; // "": overtaken
+      if (event.total_ms) rememberTime(event.total_ms);
     },
     training_state: ({ state, detail, done, total }) => {
       if (state === "loading" && !isRunning.peek()) begin();
@@ -133,8 +132,8 @@ export const trainArea: Area = {
     },
   },
   own: {
-    model_came: ({ model: { targets, chat_format } }) => {
-      forgetPlan();
+    model_came: ({ first, model: { targets, chat_format } }) => {
+      forgetPlan(first);
       offerTargets(targets);
       fields.chat_format.text.value = chat_format;
     },
