@@ -43,17 +43,22 @@ class Chat(Lab):
 
     def says(self, *answers: Any, dropped: int = 0) -> None:
         """Set the replies to come."""
-        self.worker("chat").evaluate("([answers, dropped]) => Object.assign(self, { answers, dropped })", [list(answers), dropped])
+        self.worker("chat").evaluate(
+            "([answers, dropped]) => Object.assign(self, { answers, dropped })", [list(answers), dropped]
+        )
 
-    def hold(self, isHeld: bool = True) -> None:  # type: ignore[override]
-        self.worker("chat").evaluate("(held) => { self.held = held; }", isHeld)
+    def halt(self, is_held: bool = True) -> None:
+        """Have replies wait after their next piece."""
+        self.worker("chat").evaluate("(held) => { self.held = held; }", is_held)
 
     def worker(self, kind: str) -> Any:
         return next(worker for worker in self.page.workers if f"kind={kind}" in worker.url)
 
     def asked(self) -> dict[str, Any]:
         """What the worker was last asked to answer."""
-        found: list[dict[str, Any]] = self.worker("chat").evaluate("() => self.asked.filter(({ type }) => type === 'reply')")
+        found: list[dict[str, Any]] = self.worker("chat").evaluate(
+            "() => self.asked.filter(({ type }) => type === 'reply')"
+        )
         return found[-1]
 
     def read(self) -> list[str]:
@@ -86,7 +91,13 @@ def test_markdown_is_drawn_and_nothing_of_it_is_markup(chat: Chat) -> None:
     chat.says(MARKDOWN)
     chat.ask("Show me everything")
     text = chat.page.locator(".message-text").last
-    for tag, words in (("h3", "Title"), ("h4", "Much deeper"), ("blockquote", "A quote."), ("th", "b"), ("li", "A list")):
+    for tag, words in (
+        ("h3", "Title"),
+        ("h4", "Much deeper"),
+        ("blockquote", "A quote."),
+        ("th", "b"),
+        ("li", "A list"),
+    ):
         expect(text.locator(tag).filter(has_text=words)).to_have_count(1)
     assert text.locator("em").evaluate("(one) => getComputedStyle(one).fontStyle") == "italic"
     expect(text.locator("td").nth(1)).to_have_css("text-align", "right")
@@ -161,7 +172,7 @@ def test_keys_stop_a_reply_and_recall_what_was_asked(chat: Chat) -> None:
     keys, field = chat.page.keyboard, chat.part("chat-input")
     chat.ask("First question")
     chat.ask("Second question")
-    chat.hold()
+    chat.halt()
     field.fill("Tell me everything")
     keys.press("Enter")
     expect(chat.part("chat-message").last).not_to_be_empty()
@@ -180,7 +191,7 @@ def test_keys_stop_a_reply_and_recall_what_was_asked(chat: Chat) -> None:
 
 
 def test_the_keyboard_keeps_its_place(chat: Chat) -> None:
-    chat.hold()
+    chat.halt()
     chat.part("chat-input").fill("Hello")
     chat.part("chat-send").click()
     expect(chat.part("chat-stop")).to_be_focused()
@@ -258,7 +269,14 @@ def test_values_that_mean_nothing_are_not_sent(chat: Chat, field: str, value: st
     expect(chat.part("chat-message").last).to_have_text("You said: Hello")
     expect(chat.page.locator("#chat-problem")).to_be_hidden()
     sampling = chat.asked()["sampling"]
-    expected = {"temperature": 0.7, "top_p": 0.95, "max_new_tokens": 256, "top_k": 0, "min_p": 0, "repetition_penalty": 1.1}
+    expected = {
+        "temperature": 0.7,
+        "top_p": 0.95,
+        "max_new_tokens": 256,
+        "top_k": 0,
+        "min_p": 0,
+        "repetition_penalty": 1.1,
+    }
     name = chat.part(field).get_attribute("name") or ""
     assert {**sampling, "seed": 0} == {**expected, "seed": 0} | ({name: 1} if name != "seed" else {})
     assert 0 <= sampling["seed"] < 2**31 and (name != "seed" or sampling["seed"] == 1)
@@ -291,11 +309,11 @@ def test_the_newest_is_followed_until_somebody_scrolls_up(chat: Chat) -> None:
     box.evaluate("(box) => box.scrollTo(0, 0)")
     expect(newest).to_be_hidden()  # all of the short answer is in view
     chat.says("\n\n".join(f"Line {number}" for number in range(SHOWN_LINES)))
-    chat.hold()
+    chat.halt()
     chat.part("chat-input").fill("Once more")
     chat.page.keyboard.press("Enter")
     expect(chat.part("chat-message").last).not_to_be_empty()
-    chat.hold(False)
+    chat.halt(False)
     chat.page.wait_for_function("() => document.querySelector('#chat-scroll').scrollTop > 300")  # goes along
     box.evaluate("(box) => box.scrollTo(0, 0)")
     expect(chat.part("chat-message").last).to_have_attribute("data-state", "done")

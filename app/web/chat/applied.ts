@@ -9,6 +9,8 @@ import { applied, wantedAdapter } from "../store/chat";
 import { gpu } from "../store/page";
 
 let hasModel = false; // the chat worker was sent a model: before that it would forget an adapter
+let leftBehind: string | null = null; // what was in use with the model before
+let returns: string | null = null; // what shall be in use with the model that is opened now
 
 /** Use an adapter, as soon as the chat has its model; the one that is in use is taken off instead. */
 export function useAdapter(id: string): void {
@@ -36,6 +38,11 @@ export function applyToModel(): void {
 export function awaitModel(): void {
   hasModel = false;
   applied.value = null;
+}
+
+/** The model before is opened again, for the chat could not take this one: with the adapter that was in use then. */
+export function takeAlong(): void {
+  returns = leftBehind;
 }
 
 export const appliedArea: Area = {
@@ -70,7 +77,12 @@ export const appliedArea: Area = {
   },
   own: {
     model_came: ({ first }) => {
-      if (!first) removeAdapter(); // what is in use is the last model's; with the first one an adapter may wait for it
+      if (!first) {
+        leftBehind = wantedAdapter.peek();
+        removeAdapter(); // what is in use is the last model's; with the first one an adapter may wait for it
+        wantedAdapter.value = returns;
+      }
+      returns = null;
       awaitModel();
     },
     chat_gone: awaitModel,

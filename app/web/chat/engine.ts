@@ -12,7 +12,7 @@ import { isRunning } from "../store/train";
 import { goBack, modelIsProven } from "../shell/opening";
 import { chatDies } from "../shell/revive";
 import { common } from "../text";
-import { applyToModel } from "./applied";
+import { applyToModel, takeAlong } from "./applied";
 
 let waits = false; // it got ready in the middle of a run and has not been given the model
 
@@ -69,7 +69,8 @@ function gpuIsLost(event: Shown): void {
 
 /** The train worker has opened the same files: what fails here is about this worker's GPU. */
 function modelFails(event: Failed): void {
-  if (!goBack(event)) fails(event);
+  if (goBack(event)) takeAlong();
+  else fails(event);
 }
 
 export const engineArea: Area = {

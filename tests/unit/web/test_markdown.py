@@ -26,7 +26,12 @@ def test_what_is_written_already_stays_while_more_comes() -> None:
 
 @pytest.mark.parametrize(
     ("text", "levels"),
-    [("# a\n### b\n###### c\n# d\n## e", "34534"), ("#### a\n# b", "33"), ("## a\n## b\n### c", "334"), ("# a\n## b\n### c\n#### d\n##### e", "34566")],
+    [
+        ("# a\n### b\n###### c\n# d\n## e", "34534"),
+        ("#### a\n# b", "33"),
+        ("## a\n## b\n### c", "334"),
+        ("# a\n## b\n### c\n#### d\n##### e", "34566"),
+    ],
 )
 def test_headings_go_one_level_deeper_at_a_time(text: str, levels: str) -> None:
     """Below the panel's own, which is the second: what follows h3 may be h4, not h5."""
@@ -36,9 +41,14 @@ def test_headings_go_one_level_deeper_at_a_time(text: str, levels: str) -> None:
 
 
 def test_nothing_that_a_model_writes_is_markup() -> None:
-    attempts = ['<img src=x onerror="a()">', "```<b>\n</code><script>a()</script>\n```", "![<b>x</b>](y)", "[a](javascript:a())"]
+    attempts = [
+        '<img src=x onerror="a()">',
+        "```<b>\n</code><script>a()</script>\n```",
+        "![<b>x</b>](y)",
+        "[a](javascript:a())",
+    ]
     for (made,) in blocks(*attempts):
-        for wrong in ("<img", "<script", "<b>", "javascript:a()\"", "onerror=\""):
+        for wrong in ("<img", "<script", "<b>", 'javascript:a()"', 'onerror="'):
             assert wrong not in made, made
 
 
