@@ -42,10 +42,14 @@ export const hasVisibleFocus = (): boolean =>
 
 export const wantsStill = (): boolean => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+/** On a narrow window: show the panel that a part of the page is in. */
+export function bringToFront(id: string): void {
+  const panel = byId(id).closest(".panel")?.id;
+  if (panel) tab.value = panel === "data" || panel === "train" ? panel : "chat";
+}
+
 /** Bring a part of the page into view; on a narrow window also the panel that it is in. */
 export function scrollTo(id: string, block: ScrollLogicalPosition = "start"): void {
-  const found = byId(id);
-  const panel = found.closest(".panel")?.id;
-  if (panel) tab.value = panel === "data" || panel === "train" ? panel : "chat";
-  found.scrollIntoView({ block, behavior: wantsStill() ? "auto" : "smooth" });
+  bringToFront(id);
+  byId(id).scrollIntoView({ block, behavior: wantsStill() ? "auto" : "smooth" });
 }

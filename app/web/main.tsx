@@ -4,7 +4,7 @@ import "./link/early"; // first of all
 import { render } from "preact";
 import { addAdapter, chatAreas, chatRoots, offerModel, setUpReplyFields } from "./chat";
 import { dataAreas, dataRoots, dropData } from "./data";
-import { byId, wantsStill } from "./dom";
+import { bringToFront, byId, wantsStill } from "./dom";
 import { begunMs } from "./link/begin";
 import { pagePhase } from "./link/startup";
 import { train } from "./link/workers";
@@ -60,5 +60,8 @@ byId("brand").addEventListener("click", (event) => {
   event.preventDefault();
   scrollTo({ top: 0, behavior: wantsStill() ? "auto" : "smooth" });
 });
+for (const link of document.querySelectorAll<HTMLAnchorElement>(".skip-link, .panel-skip")) {
+  link.addEventListener("click", () => bringToFront(link.hash.slice(1))); // a narrow window shows that panel then
+}
 train.begin(receive);
 openFirst();

@@ -80,7 +80,7 @@ export function Composer() {
         <label class="visually-hidden" for="chat-input">{chatText.message}</label>
         <textarea id="chat-input" data-testid="chat-input" rows={1} placeholder={chatText.placeholder} enterkeyhint="send" ref={field} value={draft.value}
           onInput={(event) => (draft.value = event.currentTarget.value)} onKeyDown={key} />
-        <button type="submit" class="primary icon-only" data-testid="chat-send" id="chat-send" aria-label={chatText.send} disabled={!canSend.value}
+        <button type="submit" class={`${draft.value.trim() ? "primary" : "secondary"} icon-only`} data-testid="chat-send" id="chat-send" aria-label={chatText.send} disabled={!canSend.value}
           hidden={isWriting}>
           <Icon name="send" />
         </button>

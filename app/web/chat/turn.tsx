@@ -137,6 +137,6 @@ const MOST_HEIGHT = 180; // px
 /** A field as high as its text. */
 export function grow(field: HTMLTextAreaElement | null): void {
   if (!field) return;
-  field.style.height = "auto";
-  field.style.height = `${Math.min(field.scrollHeight, MOST_HEIGHT)}px`;
+  field.style.height = field.value ? "auto" : ""; // an empty one is as high as its rows, also before there is a style
+  if (field.value) field.style.height = `${Math.min(field.scrollHeight, MOST_HEIGHT)}px`;
 }

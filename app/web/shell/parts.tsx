@@ -18,6 +18,26 @@ export const Bar = ({ part, label, ...others }: { part: number | null; label: st
     ? <progress key="unknown" max="1" aria-label={label} {...others} />
     : <progress key="known" max="1" value={part} aria-label={label} {...others} />;
 
+/** A group of buttons of which one is chosen: one stop of the Tab key, arrows go from one to the next. */
+export function Choices({ label, children, ...others }: { label: string; children: ComponentChildren; class: string; id?: string; hidden?: boolean }) {
+  const group = useRef<HTMLDivElement>(null);
+  const all = (): HTMLButtonElement[] => [...(group.current?.querySelectorAll("button") ?? [])];
+  useEffect(() => {
+    const buttons = all();
+    const stop = buttons.find((one) => one === document.activeElement) ?? buttons.find((one) => one.ariaPressed === "true") ?? buttons[0];
+    for (const one of buttons) one.tabIndex = one === stop ? 0 : -1;
+  });
+  const move = (event: KeyboardEvent): void => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const buttons = all();
+    const place = buttons.indexOf(document.activeElement as HTMLButtonElement);
+    if (!step || place < 0) return;
+    event.preventDefault();
+    buttons.at((place + step) % buttons.length)?.focus();
+  };
+  return <div role="group" aria-label={label} ref={group} onKeyDown={move} {...others}>{children}</div>;
+}
+
 /** A button that copies, and says for a moment whether it could. */
 export function CopyButton({ label, done, refused, text, icon = false, ...others }: {
   label: string; done: string; refused: string; text: () => string | Promise<string>; icon?: boolean; id?: string; "data-testid"?: string;

@@ -1,5 +1,6 @@
 // What stands among the settings' fields and is no field: the learning rate's presets, the fold, the chat formats' lines.
 
+import { Choices } from "../shell/parts";
 import { site, type Preset } from "../site";
 import { model } from "../store/page";
 import { choosePreset, fields, preset, setField, view } from "../store/settings";
@@ -11,7 +12,7 @@ import { planNow } from "./plan";
 const RATES = [["5e-5", trainText.gentle], ["2e-4", trainText.usual], ["1e-3", trainText.strong]] as const;
 
 export const RatePresets = () => (
-  <div class="presets" role="group" aria-label={trainText.ratePresets}>
+  <Choices class="presets" label={trainText.ratePresets}>
     {RATES.map(([rate, label]) => {
       const choose = (): void => {
         setField("learning_rate", rate);
@@ -20,7 +21,7 @@ export const RatePresets = () => (
       const isChosen = Number(fields.learning_rate.text.value) === Number(rate);
       return <button type="button" data-rate={rate} aria-pressed={isChosen} onClick={choose}>{label}</button>;
     })}
-  </div>
+  </Choices>
 );
 
 /** The settings in one line: a preset, what it means, and a way to all of them. */
@@ -29,13 +30,13 @@ export function SettingsLine() {
   const isOpen = view.value === "open";
   return (
     <div class="settings-line">
-      <div class="presets" role="group" aria-label={trainText.presets}>
+      <Choices class="presets" label={trainText.presets}>
         {site.presets.map((one) => (
           <button type="button" aria-pressed={preset.value === one} title={one.help} disabled={isRunning.value} onClick={() => choose(one)}>
             {one.label}
           </button>
         ))}
-      </div>
+      </Choices>
       <button type="button" class="quiet small" id="settings-toggle" aria-controls="settings-fields" aria-expanded={isOpen}
         onClick={() => showSettings(isOpen ? "line" : "open")}>
         {isOpen ? trainText.foldSettings : trainText.editSettings}

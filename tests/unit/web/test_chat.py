@@ -34,7 +34,8 @@ const opens = (name) => hear("model_opened", { name, title: name, size_bytes: 1,
 const ready = () => hear("model_ready", { weights_bytes: 1, memory_bytes: 2 });
 const done = (turn, text, more = {}) => hear("reply_done", { turn, text, new_tokens: 2, tokens_per_s: 5,
   finish_reason: "stop", dropped_messages: 0, ...more });
-const fail = (where, message, from, subject = null) => hear("failed", { where, message, subject, details: null, kind: "" }, from);
+const fail = (where, message, from, subject = null) =>
+  hear("failed", { where, message, subject, details: null, kind: "" }, from);
 const said = () => chats.turns.value.map((turn) => chats.shownWording(turn).content);
 opening.openFirst();
 hear("ready", { version: "1", python: "3" }, "train");
@@ -184,7 +185,8 @@ def test_a_failure_at_the_hub_is_told_beside_what_it_is_about() -> None:
       hub.look("a/b");
       const looking = hub.isLooking.value;
       const offer = { id: "x", title: "X", kind: "gguf", form: "Q8", size_bytes: 1, refused: "", kept: false };
-      hear("hub_listed", { repository: "a/b", revision: "0", licence: "", models: [offer], note: "", chosen: "x" }, "train");
+      const listed = { repository: "a/b", revision: "0", licence: "", models: [offer], note: "", chosen: "x" };
+      hear("hub_listed", listed, "train");
       hub.fetchModel("x");
       fail("hub", "sha256 differs", "train", "x");
       const beside = [hub.modelProblem.value, chats.fetching.value];
