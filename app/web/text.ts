@@ -492,6 +492,7 @@ export const chatText = {
   you: "You",
   baseModel: "Base model",
   withStrength: (name: string, strength: number) => `${name} · strength ${strength.toFixed(2)}`,
+  ofModel: (who: string, model: string) => `${who} · ${model}`,
   nothing: "(nothing)",
   reply: (tokens: number, rate: string, why: string) => `${formatCount(tokens)} tokens · ${rate}/s${why}`,
   ended: { stop: "", length: ", cut at the longest reply", stopped: ", stopped" } as Record<string, string>,

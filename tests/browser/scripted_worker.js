@@ -44,6 +44,8 @@ async function reply({ turn, messages }) {
   });
 }
 
+self.opens = (title) => say("model_opened", { ...MODEL, name: title, title, built_in: false });
+
 const TRAIN = {
   open_model: () => say("model_opened", MODEL),
   get_adapter: ({ id }) => say("adapter_files", { id, name: adapters.find((one) => one.id === id).name, files: {} }),

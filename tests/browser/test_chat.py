@@ -228,6 +228,8 @@ def test_who_says_what_is_written_and_said(chat: Chat) -> None:
     chat.switch_adapter(False)
     chat.ask("Three")
     assert not chat.asked()["use_adapter"]
+    chat.use("b")  # another one answers, whatever was switched off
+    chat.use("a")
     named = ["You", "Base model", "You", "ships · strength 0.60", "You", "Base model"]
     for place, name in enumerate(named):
         expect(chat.page.locator(".chat-turn").nth(place)).to_have_accessible_name(name)
@@ -238,6 +240,9 @@ def test_who_says_what_is_written_and_said(chat: Chat) -> None:
     chat.page.keyboard.press("Enter")
     expect(chat.page.locator(".who").nth(3)).to_have_text("frigates · strength 0.60")
     expect(chat.page.locator("[data-id=a] [data-action=rename]")).to_be_focused()
+    chat.worker("train").evaluate("() => self.opens('Another model')")
+    expect(chat.part("model-status")).to_contain_text("Another model")
+    expect(chat.page.locator(".who").nth(1)).to_have_text("Base model · Some model")  # not the one that is open now
 
 
 @pytest.mark.parametrize(

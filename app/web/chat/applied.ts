@@ -5,7 +5,7 @@
 
 import { chat, train } from "../link/workers";
 import type { Area } from "../store/bus";
-import { applied, wantedAdapter } from "../store/chat";
+import { applied, isAdapterOn, wantedAdapter } from "../store/chat";
 import { gpu } from "../store/page";
 
 let hasModel = false; // the chat worker was sent a model: before that it would forget an adapter
@@ -17,6 +17,7 @@ export function useAdapter(id: string): void {
   if (wantedAdapter.peek() === id) return removeAdapter();
   if (gpu.peek().state === "none") return; // there will be no chat
   wantedAdapter.value = id;
+  isAdapterOn.value = true;
   train.send("get_adapter", { id });
 }
 

@@ -44,10 +44,11 @@ export function Composer() {
   useEffect(() => {
     const panel = byId("chat");
     const end = (event: KeyboardEvent): void => {
-      if (event.key === "Escape" && replying.peek() !== null && !event.isComposing) stop();
+      const isHere = event.target === document.body || panel.contains(event.target as Node);
+      if (event.key === "Escape" && isHere && !event.isComposing) stop();
     };
-    panel.addEventListener("keydown", end);
-    return () => panel.removeEventListener("keydown", end);
+    document.addEventListener("keydown", end);
+    return () => document.removeEventListener("keydown", end);
   }, []);
 
   const send = (event: Event): void => {
@@ -80,8 +81,8 @@ export function Composer() {
         <label class="visually-hidden" for="chat-input">{chatText.message}</label>
         <textarea id="chat-input" data-testid="chat-input" rows={1} placeholder={chatText.placeholder} enterkeyhint="send" ref={field} value={draft.value}
           onInput={(event) => (draft.value = event.currentTarget.value)} onKeyDown={key} />
-        <button type="submit" class={`${draft.value.trim() ? "primary" : "secondary"} icon-only`} data-testid="chat-send" id="chat-send" aria-label={chatText.send} disabled={!canSend.value}
-          hidden={isWriting}>
+        <button type="submit" class={`${draft.value.trim() ? "primary" : "secondary"} icon-only`} data-testid="chat-send" id="chat-send"
+          aria-label={chatText.send} disabled={!canSend.value} hidden={isWriting}>
           <Icon name="send" />
         </button>
         <button type="button" class="stop icon-only" data-testid="chat-stop" id="chat-stop" aria-label={chatText.stopReply} hidden={!isWriting} onClick={stop}>

@@ -9,6 +9,7 @@ import {
   canSend, cleared, comparing, cut, draft, probesOf, readSampling, replying, shownWording, system, turns, writer, writing, wrongFields, type Turn,
   type Wording,
 } from "../store/chat";
+import { model } from "../store/page";
 import { showProblem, toast } from "../store/problems";
 import { chosenFormat } from "../store/settings";
 import { chatText, common } from "../text";
@@ -24,7 +25,7 @@ let heard = ""; // of the reply; shown once a frame
 
 const turn = (role: Turn["role"], wordings: readonly Wording[]): Turn => ({ key: (newestKey += 1), role, wordings, chosen: wordings.length - 1 });
 const said = (content: string): Turn => turn("user", [{ content, adapters: [] }]);
-const begun = (): Wording => ({ content: "", adapters: writer.peek(), isWriting: true });
+const begun = (): Wording => ({ content: "", adapters: writer.peek(), model: model.peek()?.title, isWriting: true });
 
 /** Ask what stands in the field, or another question. */
 export function ask(raw: string = draft.peek()): void {
@@ -137,7 +138,7 @@ export async function bringBack(): Promise<void> {
 function finish(changes: Partial<Wording>): void {
   const last = turns.peek().at(-1);
   if (!last) return;
-  const wordings = last.wordings.map((one) => (one.isWriting ? { content: one.content, adapters: one.adapters, ...changes } : one));
+  const wordings = last.wordings.map((one) => (one.isWriting ? { ...one, isWriting: undefined, ...changes } : one));
   turns.value = [...turns.peek().slice(0, -1), { ...last, wordings }];
   replying.value = null;
   writing.value = heard = "";

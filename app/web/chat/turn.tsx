@@ -5,15 +5,17 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { copyText, focusNext } from "../dom";
 import { Icon } from "../shell/parts";
 import { adapters, canSend, shownWording, writing, type AdapterUse, type Turn, type Wording } from "../store/chat";
+import { model } from "../store/page";
 import { chatText } from "../text";
 import { askAgain, choose, edit, markup } from "./conversation";
 
 const SAID_MS = 1500;
 
-/** Who has written something, by the names that they have now. */
-function nameOf(by: readonly AdapterUse[]): string {
+/** Who has written something, by the names that adapters have now; with the model's where another one is open since. */
+function nameOf({ adapters: by, model: of }: Wording): string {
   const now = (one: AdapterUse): string => adapters.value?.find(({ id }) => id === one.id)?.name ?? one.name;
-  return by.map((one) => chatText.withStrength(now(one), one.strength)).join(" + ") || chatText.baseModel;
+  const who = by.map((one) => chatText.withStrength(now(one), one.strength)).join(" + ") || chatText.baseModel;
+  return of && model.value && of !== model.value.title ? chatText.ofModel(who, of) : who;
 }
 
 /** `by` answers it, or has answered. */
@@ -22,7 +24,7 @@ export function TurnView({ turn, by, isLast }: { turn: Turn; by: readonly Adapte
   const wording = shownWording(turn);
   const isMine = turn.role === "user";
   const state = wording.isWriting ? "streaming" : "done";
-  const who = isMine ? chatText.you : nameOf(wording.adapters);
+  const who = isMine ? chatText.you : nameOf(wording);
   const adapter = by.length ? "on" : "off";
   const close = (): void => {
     setEdited(false);
@@ -43,10 +45,10 @@ export function TurnView({ turn, by, isLast }: { turn: Turn; by: readonly Adapte
           <div class="turn-tools">
             {turn.wordings.length > 1 && <Wordings turn={turn} isOff={wording.isWriting ?? false} />}
             {isLast && !isMine && (
-              <Tool name="again" label={chatText.regenerate} testid="chat-again" isOff={!canSend.value} run={askAgain} />
+              <Tool name="again" label={chatText.regenerate} testid="chat-again" asks run={askAgain} />
             )}
             {isMine && (
-              <Tool name="pen" id={`edit-${turn.key}`} label={chatText.edit} testid="chat-edit" isOff={!canSend.value} run={() => setEdited(true)} />
+              <Tool name="pen" id={`edit-${turn.key}`} label={chatText.edit} testid="chat-edit" asks run={() => setEdited(true)} />
             )}
             <Copy text={wording.content} />
           </div>
@@ -77,11 +79,13 @@ function Wordings({ turn: { key, chosen, wordings }, isOff }: { turn: Turn; isOf
   );
 }
 
-function Tool({ name, label, isOff = false, run, testid, id }: {
-  name: string; label: string; isOff?: boolean; run: () => void; testid?: string; id?: string;
+/** `asks`: it needs a chat that takes a message. */
+function Tool({ name, label, isOff = false, asks = false, run, testid, id }: {
+  name: string; label: string; isOff?: boolean; asks?: boolean; run: () => void; testid?: string; id?: string;
 }) {
   return (
-    <button type="button" class="quiet icon-only tool" id={id} data-testid={testid} aria-label={label} title={label} disabled={isOff} onClick={run}>
+    <button type="button" class="quiet icon-only tool" id={id} data-testid={testid} aria-label={label} title={label}
+      disabled={isOff || (asks && !canSend.value)} onClick={run}>
       <Icon name={name} />
     </button>
   );

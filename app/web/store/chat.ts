@@ -32,6 +32,7 @@ export interface AdapterUse {
 export interface Wording {
   readonly content: string;
   readonly adapters: readonly AdapterUse[];
+  readonly model?: string; // what people call the model that answered
   readonly isWriting?: boolean; // its text is in `writing`
   readonly stats?: string;
 }
