@@ -217,6 +217,10 @@ def test_a_conversation_that_was_cleared_comes_back(chat: Chat) -> None:
     chat.ask("Something else")
     assert chat.read() == ["Something else"]
     expect(chat.part("chat-bring-back")).to_have_count(0)
+    seed = chat.asked()["sampling"]["seed"]
+    expect(chat.last.locator(".turn-stats")).to_have_attribute(
+        "title", f"Seed {seed}: with it, the same reply comes again"
+    )
 
 
 def test_who_says_what_is_written_and_said(chat: Chat) -> None:

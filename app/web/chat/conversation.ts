@@ -1,7 +1,6 @@
 // The conversation: what is asked, answered, asked again and taken away. Python writes the replies.
 
 import { batch, signal } from "@preact/signals";
-import { formatRate } from "../format";
 import { chat } from "../link/workers";
 import type { ReplyDone } from "../protocol";
 import { tell, type Area } from "../store/bus";
@@ -25,22 +24,19 @@ let heard = ""; // of the reply; shown once a frame
 
 const turn = (role: Turn["role"], wordings: readonly Wording[]): Turn => ({ key: (newestKey += 1), role, wordings, chosen: wordings.length - 1 });
 const said = (content: string): Turn => turn("user", [{ content, adapters: [] }]);
-const begun = (): Wording => ({ content: "", adapters: writer.peek(), model: model.peek()?.title, isWriting: true });
 
 /** Ask what stands in the field, or another question. */
 export function ask(raw: string = draft.peek()): void {
   const text = raw.trim();
   if (!text) return;
-  const asks = [...turns.peek(), said(text)];
-  send([...asks, turn("assistant", [begun()])], cut.peek(), raw === draft.peek() ? "" : draft.peek());
+  send((answer) => [...turns.peek(), said(text), turn("assistant", [answer])], cut.peek(), raw === draft.peek() ? "" : draft.peek());
 }
 
 /** Have the last question answered again. The answers before stay to be looked at. */
 export function askAgain(): void {
   const last = turns.peek().at(-1);
   if (last?.role !== "assistant") return;
-  const wordings = [...last.wordings, begun()];
-  send([...turns.peek().slice(0, -1), { ...last, wordings, chosen: wordings.length - 1 }], cut.peek());
+  send((answer) => [...turns.peek().slice(0, -1), { ...last, wordings: [...last.wordings, answer], chosen: last.wordings.length }], cut.peek());
 }
 
 /** Send a message again with other words. What stands below it makes way, and can be brought back. */
@@ -51,7 +47,8 @@ export function edit(key: number, raw: string): void {
   if (!text || place < 0) return;
   const earlier = { turns: now, cut: cut.peek() };
   const kept = now.slice(0, place);
-  if (!send([...kept, said(text), turn("assistant", [begun()])], cut.peek() > place ? 0 : cut.peek())) return;
+  const isSent = send((answer) => [...kept, said(text), turn("assistant", [answer])], cut.peek() > place ? 0 : cut.peek());
+  if (!isSent) return;
   const later = now.length - place - 2;
   if (later > 0) toast(chatText.laterGone(later), { label: common.undo, run: () => putBack(earlier) });
 }
@@ -65,8 +62,8 @@ function putBack(earlier: { turns: readonly Turn[]; cut: number }): void {
   });
 }
 
-/** Ask for the last of `next`. Returns whether that was possible. */
-function send(next: readonly Turn[], from: number, text = draft.peek()): boolean {
+/** Ask for an answer: `build` puts it where it belongs. Returns whether that was possible. */
+function send(build: (answer: Wording) => readonly Turn[], from: number, text = draft.peek()): boolean {
   if (!canSend.peek()) return false;
   const sampling = readSampling();
   if (!sampling) {
@@ -75,6 +72,7 @@ function send(next: readonly Turn[], from: number, text = draft.peek()): boolean
     return false;
   }
   if (comparing.peek()) chat.send("stop_reply"); // the card's question is asked again afterwards
+  const next = build({ content: "", adapters: writer.peek(), model: model.peek()?.title, seed: sampling.seed, isWriting: true });
   before = { turns: turns.peek(), cut: cut.peek(), draft: draft.peek() };
   newestTurn += 1;
   batch(() => {
@@ -145,9 +143,9 @@ function finish(changes: Partial<Wording>): void {
   before = null;
 }
 
-function done({ text, new_tokens, tokens_per_s, finish_reason, dropped_messages }: ReplyDone): void {
-  finish({ content: text.trim(), stats: chatText.reply(new_tokens, formatRate(tokens_per_s), chatText.ended[finish_reason] ?? "") });
-  cut.value += dropped_messages ?? 0;
+function done({ text, dropped_messages, new_tokens, tokens_per_s, finish_reason }: ReplyDone): void {
+  finish({ content: text.trim(), end: { new_tokens, tokens_per_s, finish_reason } });
+  cut.value += dropped_messages;
 }
 
 /** Nothing more comes of the reply: what there is of it stays. */

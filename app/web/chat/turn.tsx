@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { copyText, focusNext } from "../dom";
+import { formatRate } from "../format";
 import { Icon } from "../shell/parts";
 import { adapters, canSend, shownWording, writing, type AdapterUse, type Turn, type Wording } from "../store/chat";
 import { model } from "../store/page";
@@ -17,6 +18,10 @@ function nameOf({ adapters: by, model: of }: Wording): string {
   const who = by.map((one) => chatText.withStrength(now(one), one.strength)).join(" + ") || chatText.baseModel;
   return of && model.value && of !== model.value.title ? chatText.ofModel(who, of) : who;
 }
+
+/** How a reply went: how long it is, how quick it was, why it ended. */
+const statsOf = ({ end }: Wording): string | undefined =>
+  end && chatText.reply(end.new_tokens, formatRate(end.tokens_per_s), chatText.ended[end.finish_reason] ?? "");
 
 /** `by` answers it, or has answered. */
 export function TurnView({ turn, by, isLast }: { turn: Turn; by: readonly AdapterUse[]; isLast: boolean }) {
@@ -35,13 +40,13 @@ export function TurnView({ turn, by, isLast }: { turn: Turn; by: readonly Adapte
       <p class={isMine ? "who visually-hidden" : "who"} id={`who-${turn.key}`}>{who}</p>
       {isEdited ? <Editor turn={turn} close={close} /> : (
         <div class="message" data-testid="chat-message" data-role={turn.role} data-adapter={adapter} data-state={state}
-          data-stats={wording.stats} aria-busy={wording.isWriting ?? false}>
+          data-stats={statsOf(wording)} aria-busy={wording.isWriting ?? false}>
           <Text wording={wording} isMine={isMine} />
         </div>
       )}
       {!isEdited && (
         <div class="turn-foot" data-state={state}>
-          <span class="turn-stats">{wording.stats}</span>
+          <span class="turn-stats" title={wording.seed === undefined ? undefined : chatText.seed(wording.seed)}>{statsOf(wording)}</span>
           <div class="turn-tools">
             {turn.wordings.length > 1 && <Wordings turn={turn} isOff={wording.isWriting ?? false} />}
             {isLast && !isMine && (

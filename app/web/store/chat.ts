@@ -1,7 +1,7 @@
 // What the page knows of the chat: its model on the GPU, the adapters, what is being written.
 
 import { computed, signal, type Signal } from "@preact/signals";
-import type { AdapterInfo, FetchProgress, SamplingGiven } from "../protocol";
+import type { AdapterInfo, FetchProgress, ReplyDone, SamplingGiven } from "../protocol";
 import { chatText } from "../text";
 import { gpu, missingWebGpu, model, modelProblem, whyNoPython, worker } from "./page";
 import { isRunning } from "./train";
@@ -33,8 +33,9 @@ export interface Wording {
   readonly content: string;
   readonly adapters: readonly AdapterUse[];
   readonly model?: string; // what people call the model that answered
+  readonly seed?: number;
   readonly isWriting?: boolean; // its text is in `writing`
-  readonly stats?: string;
+  readonly end?: Pick<ReplyDone, "new_tokens" | "tokens_per_s" | "finish_reason">;
 }
 
 /** A turn of the conversation, of whose wordings number `chosen` is shown and read. */
