@@ -507,6 +507,7 @@ export const chatText = {
   sendAgain: "Send again",
   cancel: "Cancel",
   laterGone: (count: number) => `${formatNumber(count, "later message")} made way.`,
+  asBefore: "The conversation is as it was before.",
   earlier: "Answer before",
   later: "Next answer",
   wording: (number: number, count: number) => `${number} / ${count}`,

@@ -17,6 +17,7 @@ import { chatText, common } from "../text";
 export const asked = signal(0);
 export const refused = signal(0);
 
+const UNDO_MS = 20000;
 let newestKey = 0;
 let newestTurn = 0; // what the worker calls a reply
 let before: { turns: readonly Turn[]; cut: number; draft: string } | null = null; // as it was when the reply was asked for
@@ -48,18 +49,20 @@ export function edit(key: number, raw: string): void {
   const earlier = { turns: now, cut: cut.peek() };
   const kept = now.slice(0, place);
   const isSent = send((answer) => [...kept, said(text), turn("assistant", [answer])], cut.peek() > place ? 0 : cut.peek());
-  if (!isSent) return;
-  const later = now.length - place - 2;
-  if (later > 0) toast(chatText.laterGone(later), { label: common.undo, run: () => putBack(earlier) });
+  const later = now.length - place - 1;
+  if (isSent && later > 0) toast(chatText.laterGone(later), { label: common.undo, run: () => putBack(earlier) }, UNDO_MS);
 }
 
+/** Have the conversation as it was. What it has become since can be had again in the same way. */
 function putBack(earlier: { turns: readonly Turn[]; cut: number }): void {
   stop();
   abandon();
+  const now = { turns: turns.peek(), cut: cut.peek() };
   batch(() => {
     turns.value = earlier.turns;
     cut.value = earlier.cut;
   });
+  toast(chatText.asBefore, { label: common.undo, run: () => putBack(now) }, UNDO_MS);
 }
 
 /** Ask for an answer: `build` puts it where it belongs. Returns whether that was possible. */

@@ -34,7 +34,7 @@ export function Log() {
   };
   useEffect(() => {
     const grown = new ResizeObserver(() => (follows.current ? toEnd() : look()));
-    grown.observe(log.current!);
+    for (const one of [log, box]) grown.observe(one.current!); // an error or a long message takes of the box's height
     return () => grown.disconnect();
   }, []);
   useSignalEffect(() => {

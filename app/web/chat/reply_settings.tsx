@@ -12,6 +12,7 @@ export function setUpReplyFields(): void {
   const fold = byId<HTMLDetailsElement>("reply-settings");
   for (const name of SAMPLING) tie(fold.querySelector<HTMLInputElement>(`input[name=${name}]`) ?? missing(name), replyFields[name]);
   const words = byId<HTMLTextAreaElement>("system-prompt");
+  system.value = words.value; // some browsers bring back what stood there
   words.addEventListener("input", () => (system.value = words.value));
   effect(() => {
     if (words.value !== system.value) words.value = system.value;
