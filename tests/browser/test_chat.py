@@ -114,6 +114,9 @@ def test_markdown_is_drawn_and_nothing_of_it_is_markup(chat: Chat) -> None:
     copied = chat.page.evaluate("() => navigator.clipboard.readText()")
     assert copied.startswith('print("a long line"') and copied.endswith('the edge")\n')
     expect(text.locator("li figure")).to_contain_text("with code")
+    chat.part("chat-copy").last.click()
+    expect(chat.part("chat-copy").last).to_have_accessible_name("Copied")
+    assert chat.page.evaluate("() => navigator.clipboard.readText()") == MARKDOWN.strip()
 
 
 def test_a_link_in_a_reply_leaves_the_page_alone(chat: Chat, context: BrowserContext) -> None:

@@ -13,8 +13,8 @@ const markdown = new MarkdownIt({ html: false, linkify: false, breaks: true });
 const { escapeHtml } = markdown.utils;
 
 const code = (content: string, language: string): string =>
-  `<figure><figcaption><span>${escapeHtml(language || chatText.code)}</span><button type="button" data-copy aria-label="${chatText.copyCode}">`
-  + `${chatText.copy}</button></figcaption><pre tabindex="0"><code>${escapeHtml(content)}</code></pre></figure>`;
+  `<figure><figcaption><span>${escapeHtml(language || chatText.code)}</span><button type="button" data-copy>${chatText.copy}</button>`
+  + `</figcaption><pre tabindex="0"><code>${escapeHtml(content)}</code></pre></figure>`;
 
 markdown.renderer.rules.fence = (tokens, index) => {
   const { content, info } = tokens[index]!;
