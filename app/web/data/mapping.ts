@@ -81,9 +81,10 @@ function fill({ mapping, suggested_mapping, readings, columns: counted }: Datase
   const kind = (["text", "conversation"] as const).find((role) => start[role]) ?? "pair";
   const all = new Set(Object.values(ROLES).flat());
   const picked = [...all].flatMap((role) => (start[role] !== undefined && Object.hasOwn(counted, start[role]) ? [[role, start[role]] as const] : []));
-  draft.value = { kind, columns: Object.fromEntries(picked), atLeast: start.at_least ?? "" };
+  draft.value = { kind, columns: Object.fromEntries(picked), atLeast: String(start.at_least ?? "") };
   previewed.value = { rows: [], problem: "" };
-  ask(0);
+  clearTimeout(timer);
+  if (isOpen.peek()) ask(0);
 }
 
 /** Change what is being chosen, and ask what it makes of the first rows once the person pauses for so long. */
@@ -119,8 +120,8 @@ export function forget(): void {
 
 /** Open the editor with what holds now. */
 export function openEditor(): void {
-  if (known) fill(known.report);
   isOpen.value = true;
+  if (known) fill(known.report);
   focusNext(`map-${ROLES[draft.peek().kind][0]}`);
 }
 
