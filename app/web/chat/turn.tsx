@@ -69,7 +69,7 @@ function Text({ wording, isMine }: { wording: Wording; isMine: boolean }) {
   // Nothing stands in it until there is something to read, and what it says of nothing is no reply.
   let shown: ComponentChildren = text;
   if (!isMine && !text && !wording.isWriting) shown = chatText.nothing;
-  else if (Markup && text) shown = <Markup text={text} />;
+  else if (Markup && text) shown = <Markup text={text} isWriting={wording.isWriting ?? false} />;
   return <div class={Markup ? "message-text" : "message-text plain"}>{shown}</div>;
 }
 
