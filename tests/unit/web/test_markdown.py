@@ -105,7 +105,7 @@ DEFINED = "[One][name]\n\nand [two][name]\n\n[name]: https://elsewhere.test\n\na
 
 @pytest.mark.parametrize("text", [WRITTEN, DEFINED])
 def test_what_comes_piece_by_piece_is_what_comes_at_once(text: str) -> None:
-    """At every length, in pieces of several sizes; only the last block is looked at again, where no links are defined."""
+    """At every length, in pieces of several sizes. Only the last block is looked at again, where no link is defined."""
     told = run_module(
         "chat/markdown.ts",
         """
