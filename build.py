@@ -10,6 +10,7 @@ python3 build.py bench-bundle [--out FILE]
 python3 build.py bench-docs RESULT.json
 python3 build.py settings-docs
 python3 build.py icons
+python3 build.py types
 python3 build.py lock [--upgrade]
 python3 build.py clean [--all]
 """
@@ -70,6 +71,9 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     add_bench_commands(commands)
     commands.add_parser("settings-docs", help="write docs/settings.md from the table of settings")
     commands.add_parser("icons", help="draw the application's icons from app/web/icon.svg (after `build.py test`)")
+    commands.add_parser(
+        "types", help="write app/web/protocol.ts, the messages as TypeScript, and check the page's types"
+    )
     one = commands.add_parser("lock", help="write build_tools/locks/: what pip installs, with version and sha256")
     one.add_argument("--upgrade", action="store_true", help="take the newest that pyproject.toml allows")
     one = commands.add_parser("clean", help="remove the built site and what was built on the way")
@@ -162,6 +166,12 @@ def run(arguments: list[str]) -> int:
 
         draw_icons()
         return 0
+    if parsed.command == "types":
+        from build_tools import page
+        from build_tools.environment import ensure_test_packages
+
+        ensure_test_packages()  # the program's own imports
+        return page.main()
     if parsed.command == "lock":
         from build_tools.locks import write_locks
 

@@ -3,7 +3,7 @@
     python -m bench.startup [--runs 3] [--dist dist] [--model ID] [--json OUT.json]
 
 Serves the built site with the project's own server, opens it in Chromium (software GPU, a profile on the disk), waits
-until the model is stored, and reloads as often as asked. The numbers are the page's own (app/web/startup.js); the
+until the model is stored, and reloads as often as asked. The numbers are the page's own (app/web/link/startup.ts); the
 table shows their medians. `train button` is what a person then waits for after a press on the sample data.
 """
 

@@ -1,7 +1,7 @@
 """What the site's pages and workers may do: the Content-Security-Policy, and the headers for hosts that send them.
 
-The policy stands in a <meta> of each page, so that it holds on any host; app/web/begin.js starts the workers so that
-they inherit it. `_headers`, which several hosts of static sites read, sends it with every file besides.
+The policy stands in a <meta> of each page, so that it holds on any host; app/web/link/begin.ts starts the workers so
+that they inherit it. `_headers`, which several hosts of static sites read, sends it with every file besides.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def page_policy(hub: HubSite | None) -> str:
             "img-src 'self' data: blob:",
             "base-uri 'none'",
             "form-action 'none'",
-            # What becomes markup comes from DOMPurify, the address of a worker from app/web/begin.js.
+            # What becomes markup comes from DOMPurify, the address of a worker from app/web/link/begin.ts.
             "require-trusted-types-for 'script'",
             "trusted-types lora-lab dompurify",
         ]

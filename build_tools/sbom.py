@@ -26,7 +26,10 @@ WHEEL_LICENCES = {
     "packaging": "Apache-2.0 OR BSD-2-Clause",
 }
 # npm packages whose file in the site has others of what they need inside; what else they need is not in it.
-BUNDLED = {"markdown-it": ("entities", "linkify-it", "mdurl", "punycode.js", "uc.micro")}
+BUNDLED = {
+    "@preact/signals": ("@preact/signals-core",),
+    "markdown-it": ("entities", "linkify-it", "mdurl", "punycode.js", "uc.micro"),
+}
 LEFT_OUT = {"markdown-it": ("argparse",), "pyodide": ("ws",)}  # for a command line, and for Node
 # Which files a part has where it is not a folder of vendor/ or one wheel.
 OWN = ("assets/", "bench/", "samples/", "start/", "wheels/lora_lab", "wheels/index.json", "models/index.json")

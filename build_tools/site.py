@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -31,6 +32,7 @@ from build_tools.environment import ensure_node_modules
 from build_tools.fetch import Fetcher
 from build_tools.hub import HubSite
 from build_tools.offline import MANIFEST, service_worker, web_manifest
+from build_tools.page import bundle_page
 from build_tools.policy import SERVICE_WORKER, headers_file, page_policy, site_headers
 from build_tools.sbom import SBOM, make_sbom
 
@@ -117,10 +119,13 @@ def build_site(
         site.add_model(model_id, model_files(path), {"title": title, "license": None, "base_model": None}, hashes)
     site.files[INDEX] = _json({**site.models, "hub": hub.url if hub else None})
     site.add_tree(SAMPLES, "samples/")
-    site.add_tree(WEB, "assets/", leave_out=("templates", "vendor.json"))
-    del site.files["assets/offline/service_worker.js"]  # it stands at the top, with the list of files
+    site.add_tree(WEB / "worker", "assets/worker/")
+    site.files["assets/icon.svg"] = WEB / "icon.svg"
+    page = bundle_page(_about(site, hub))
+    site.files.update({f"assets/{name}": content for name, content in page.files.items()})
     _add_vendor(site, node_modules)
-    _add_pages(site, hub)
+    _add_pages(site, hub, page.preloads)
+    site.add_tree(WEB / "icons", "assets/icons/")
     site.files[MANIFEST] = web_manifest()
     kept = {name: content for name, content in site.files.items() if not name.startswith("models/") or name == INDEX}
     site.files[SERVICE_WORKER] = service_worker(kept, site.models, site_headers(hub), hashes)
@@ -175,6 +180,22 @@ def vendor_files() -> dict[str, list[str]]:
     return {**json.loads((WEB / "vendor.json").read_text()), **WORKER_VENDOR}
 
 
+def _about(site: Site, hub: HubSite | None) -> dict:
+    """Return what the page's script knows of the site: app/web/site.ts says what is what."""
+    titles = {model_id: model["title"] or model_id for model_id, model in site.models["models"].items()}
+    models = {"default": site.models["default"], "titles": titles}
+    known = None
+    if hub:
+        context = hub.context()
+        starters = [
+            {"name": str(one.name), "repository": one.repository, "word": one.word, "licence": one.licence}
+            for one in context["starters"]
+        ]
+        known = {"host": context["host"], "file_hosts": context["file_hosts"], "starters": starters}
+    presets = [dataclasses.asdict(one) for one in program_settings().PRESETS]
+    return {"models": models, "hub": known, "samples": samples(), "presets": presets}
+
+
 def _add_vendor(site: Site, node_modules: Path) -> None:
     for package, names in vendor_files().items():
         for name in names:
@@ -187,7 +208,7 @@ def _add_vendor(site: Site, node_modules: Path) -> None:
             site.files[f"vendor/{package.rpartition('/')[2]}/{path.name}"] = path
 
 
-def _add_pages(site: Site, hub: HubSite | None = None) -> None:
+def _add_pages(site: Site, hub: HubSite | None = None, preloads: tuple[str, ...] = ()) -> None:
     import jinja2
 
     loader = jinja2.FileSystemLoader(WEB / "templates")
@@ -201,6 +222,7 @@ def _add_pages(site: Site, hub: HubSite | None = None) -> None:
         "hub": hub.context() if hub else None,
         "policy": page_policy(hub),
         "samples": samples(),
+        "preloads": preloads,
         "settings": program_settings(),
         "small": setting_schema().small,
     }

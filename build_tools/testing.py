@@ -18,7 +18,7 @@ from build_tools.fetch import Fetcher
 from build_tools.parts import MODEL
 from build_tools.site import build_site
 
-# In the order in which they run. `lint` is ruff, mypy and import-linter, the others are pytest's markers.
+# In the order in which they run. `lint` is ruff, mypy, import-linter and tsc, the others are pytest's markers.
 TIERS = ("lint", "unit", "gpu", "model", "browser", "firefox")
 # Where a tier's tests may stand, so that no tier waits for the imports of another one's files.
 TIER_FOLDERS = {
@@ -119,11 +119,13 @@ def tiers_of(paths: list[str]) -> list[str]:
 
 
 def run_lint() -> tuple[int, Counts]:
-    """Run ruff, mypy and import-linter over the project, three checks that pass or fail."""
+    """Run ruff, mypy, import-linter and tsc over the project, four checks that pass or fail."""
     # import-linter has no module to run; its script calls this.
     rooms = "import sys; from importlinter.cli import lint_imports_command as run; sys.argv[0] = 'lint-imports'; run()"
     checks = (["-m", "ruff", "check", "."], ["-m", "mypy"], ["-c", rooms, "--no-cache"])
     codes = [subprocess.run([str(VENV_PYTHON), *check], cwd=ROOT).returncode for check in checks]
+    # In a process of its own: the types come from the program's dataclasses, as they are now.
+    codes.append(subprocess.run([str(VENV_PYTHON), "-m", "build_tools.page"], cwd=ROOT).returncode)
     return max(codes), Counts(passed=codes.count(0), failed=len(codes) - codes.count(0))
 
 

@@ -47,6 +47,7 @@ RUNS: dict[str, list[list[str]]] = {
     "build.py bench-docs": [["RESULT"]],
     "build.py settings-docs": [[]],
     "build.py icons": [[]],
+    "build.py types": [[]],
     "build.py lock": [[], ["--upgrade"]],
     "build.py clean": [[], ["--all"]],
 }

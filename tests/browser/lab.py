@@ -26,6 +26,9 @@ class Lab:
         self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("requestfailed", self._note_failure)
+        # As somebody who wants to see all settings; what a new visitor sees is test_first_sight.py's.
+        look = "localStorage['lora-lab look'] ??= JSON.stringify({ settings: 'open' })"
+        self.page.add_init_script(f"try {{ {look} }} catch {{}}")
         self.page.goto(url)
 
     def _note_failure(self, request: Request) -> None:

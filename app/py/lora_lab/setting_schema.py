@@ -48,6 +48,16 @@ class Caution:
 
 
 @dataclass(frozen=True)
+class Preset:
+    """Several settings at once. `steps` is a factor of those that suit the data, `size` one of rank and alpha."""
+
+    label: str
+    help: str
+    steps: float
+    size: float
+
+
+@dataclass(frozen=True)
 class Setting:
     """One setting. `name` is its field in TrainSettings (or Sampling), `config` that of TrainConfig, LoraConfig or
     SamplingConfig, where it has another name or (None) no field.

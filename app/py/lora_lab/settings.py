@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from lora_lab.setting_schema import LARGEST, Bounds, Caution, Choice, Setting
+from lora_lab.setting_schema import LARGEST, Bounds, Caution, Choice, Preset, Setting
 
 # Names that linear layers have in the families here, in the order of the data; which of them a model has, its family
 # says. The names are Hugging Face's; the seven of most families come first in what is chosen by default.
@@ -266,6 +266,12 @@ RUN = (
 ROWS = (MASKING, ON_LONG, CHAT_FORMAT)
 ELSE = (MIX_NEUTRAL, NEUTRAL)
 TRAINING = (*ADAPTER, *RUN, *ROWS, *ELSE)
+# What the page offers at one press, by how much of what suits the data: of its steps, and of the adapter's usual size.
+PRESETS = (
+    Preset("Quick", "A first look: a third of the steps, a small adapter", steps=1 / 3, size=1 / 2),
+    Preset("Balanced", "What suits the data", steps=1, size=1),
+    Preset("Thorough", "Twice the steps, a larger adapter: for when it has not learned enough", steps=2, size=2),
+)
 SAMPLING = (MAX_NEW_TOKENS, TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, REPLY_SEED)
 # fmt: on
 

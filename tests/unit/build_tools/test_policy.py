@@ -19,6 +19,10 @@ def directives(policy: str) -> dict[str, list[str]]:
     return {words[0]: words[1:] for words in (part.split() for part in policy.split(";"))}
 
 
+def scripts(folder: str) -> list[Path]:
+    return sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".js", ".ts", ".tsx"))
+
+
 @pytest.mark.parametrize("hub", [None, HubSite()])
 def test_nothing_is_allowed_but_what_is_named(hub: HubSite | None) -> None:
     found = directives(page_policy(hub))
@@ -42,9 +46,9 @@ def test_each_page_has_it(dist: Path) -> None:
 def test_every_worker_is_started_so_that_it_inherits_it() -> None:
     started: list[tuple[str, str]] = []
     for folder in ("app/web", "bench/page"):
-        for path in sorted((ROOT / folder).rglob("*.js")):
+        for path in scripts(folder):
             started += [(path.name, found) for found in re.findall(r"new Worker\(([^,]*)", path.read_text())]
-    assert [name for name, _ in started] == ["begin.js", "page.js"]
+    assert [name for name, _ in started] == ["begin.ts", "page.js"]
     assert all(argument.startswith("addresses.createScriptURL(") for _, argument in started)
 
 
@@ -57,9 +61,9 @@ def test_no_worker_can_call_an_address_trusted() -> None:
 
 
 def test_markup_comes_from_dompurify_alone() -> None:
-    sinks = re.compile(r"(?:innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment)\b.*")
-    found = [sink for path in sorted((ROOT / "app/web").rglob("*.js")) for sink in sinks.findall(path.read_text())]
-    assert found == ["innerHTML = DOMPurify.sanitize(markdown.render(text), allowed);"]
+    sinks = re.compile(r"(?i:innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment)\b.*")
+    found = [sink for path in scripts("app/web") for sink in sinks.findall(path.read_text())]
+    assert found == ["innerHTML = DOMPurify.sanitize(html, ALLOWED);"]
 
 
 def test_hosts_that_take_headers_get_the_same_and_more(dist: Path) -> None:

@@ -1,6 +1,6 @@
 """The worker's half of the heartbeat: its Python answers, or says beforehand why it will not for a while.
 
-The page's half is app/web/watchdog.js. What Python does in one go takes no messages meanwhile: where that may last
+The page's half is app/web/link/watchdog.ts. What Python does in one go takes no messages meanwhile: where that may last
 for longer than a few seconds and is meant to, it is done inside `busy`.
 """
 

@@ -91,7 +91,7 @@ async def serve(make_worker: Callable[[BrowserHost], Worker]) -> None:
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Tell the page how long the block took, as a part of its start (app/web/startup.js). Silent outside a browser."""
+    """Tell the page how long the block took, as a part of its start (app/web/link/startup.ts); no browser, no word."""
     if sys.platform != "emscripten":
         yield
         return

@@ -1,0 +1,32 @@
+// Step 3, the adapters and the dialog for another model: what they hear, and what of them is rendered where.
+
+import type { Root } from "../shell/parts";
+import type { Area } from "../store/bus";
+import { baseModelArea } from "./adapters/base_model";
+import { shelfArea } from "./adapters/shelf";
+import { Shelf } from "./adapters/shelf_panel";
+import { appliedArea } from "./applied";
+import { ChatTools, Composer } from "./composer";
+import { conversationArea } from "./conversation";
+import { engineArea } from "./engine";
+import { Log } from "./log";
+import { candidateArea } from "./models/candidate";
+import { ModelDialog } from "./models/dialog";
+import { hubArea } from "./models/hub";
+import { AdapterSwitch, ReplyLine } from "./reply_settings";
+
+export { addAdapter } from "./adapters/shelf";
+export { offerModel } from "./models/candidate";
+export { setUpReplyFields } from "./reply_settings";
+
+// What is being written ends before the chat gets another model: whoever hears of that stands before the engine.
+export const chatAreas: readonly Area[] = [shelfArea, appliedArea, conversationArea, engineArea, baseModelArea, hubArea, candidateArea];
+export const chatRoots: readonly Root[] = [
+  ["adapters-root", Shelf],
+  ["chat-tools-root", ChatTools],
+  ["adapter-switch-root", AdapterSwitch],
+  ["log-root", Log],
+  ["composer-root", Composer],
+  ["reply-line-root", ReplyLine],
+  ["model-dialog-root", ModelDialog],
+];

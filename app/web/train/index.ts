@@ -1,0 +1,24 @@
+// Step 2: what it hears, and what of it is rendered where.
+
+import type { Root } from "../shell/parts";
+import type { Area } from "../store/bus";
+import { CurvePanel } from "./curve_panel";
+import { PlanPanel } from "./plan_panel";
+import { resultArea } from "./result";
+import { ResultPanel } from "./result_panel";
+import { trainArea } from "./run";
+import { RunPanel } from "./run_panel";
+import { FormatLines, RatePresets, SettingsLine } from "./settings_parts";
+import { Stopped } from "./stopped";
+
+export const trainAreas: readonly Area[] = [trainArea, resultArea];
+export const trainRoots: readonly Root[] = [
+  ["settings-line-root", SettingsLine],
+  ["stopped-root", Stopped],
+  ["rate-presets-root", RatePresets],
+  ["chat-format-lines", FormatLines],
+  ["plan-root", PlanPanel],
+  ["run-root", RunPanel],
+  ["result-root", ResultPanel],
+  ["curve-root", CurvePanel],
+];
