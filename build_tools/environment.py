@@ -166,7 +166,8 @@ def _chosen(development: bool) -> list[str]:
     if not development:
         return ["--omit=dev"]
     if sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64"):
-        # llama.cpp's own binary is named by package.json; the others are for CUDA and Vulkan, 600 MB of them.
+        # The binaries for this system are named by package.json (llama.cpp's, esbuild's, tsc's); those of llama.cpp for
+        # CUDA and Vulkan, 600 MB of them, would come with what is optional.
         return ["--omit=optional"]
     return ["--force"]  # the binary for Linux that is named there would be refused here; that of this system comes too
 
