@@ -29,21 +29,21 @@ interface Policy {
 interface TrustedTypes {
   createPolicy(name: string, rules: Policy): Policy;
 }
-let addresses: Policy | null = null;
+let made: Policy | null = null;
 
 // Where the browser has Trusted Types, a worker's address comes from here or is refused: nobody can make this policy again.
-function trusted(kind: string): string {
+function addresses(): Policy {
   const { trustedTypes } = globalThis as { trustedTypes?: TrustedTypes };
-  addresses ??= trustedTypes?.createPolicy("lora-lab", { createScriptURL }) ?? { createScriptURL };
-  return addresses.createScriptURL(kind);
+  made ??= trustedTypes?.createPolicy("lora-lab", { createScriptURL }) ?? { createScriptURL };
+  return made;
 }
 
 /** Start a worker of this kind. */
 export const startWorker = (kind: "train" | "chat"): Worker =>
-  new Worker(trusted(kind), { type: "module", name: `lora-lab ${kind}` });
+  new Worker(addresses().createScriptURL(kind), { type: "module", name: `lora-lab ${kind}` });
 
 /** The address of the service worker. */
-export const offlineScript = (): string => trusted(OFFLINE);
+export const offlineScript = (): string => addresses().createScriptURL(OFFLINE);
 
 /** Start the train worker while the rest of the page is still on its way, and keep what it says. */
 export function startEarly(): void {
