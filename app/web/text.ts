@@ -130,6 +130,7 @@ export const dataText = {
   leftOut: (name: string) => `${name} is left out.`,
   thereAlready: (count: number) => (count === 1 ? "This file is there already." : "These files are there already."),
   sampleLost: (why: string) => `The sample could not be fetched again: ${why}`,
+  noAnswer: (name: string) => `${name}: no answer came; is there a network?`,
   serverAnswered: (name: string, status: number) => `${name}: the server answered ${status}`,
   theSample: "the sample",
   thePastedText: "the pasted text",

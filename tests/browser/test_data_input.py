@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +163,43 @@ def test_a_folder_gives_its_readable_files_and_says_when_there_is_none(open_lab:
     lab.wait_for_data()
     expect_rows(lab, "40")
     assert problem.is_hidden()
+
+
+def zipped(**files: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, raw in files.items():
+            archive.writestr(name.replace("_", "."), raw)
+    return out.getvalue()
+
+
+def test_a_zip_of_data_is_data_and_no_adapter(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    lab.drag(("ships.zip", zipped(train_jsonl="\n".join(lines(PAIRS)).encode())), on=".top")
+    expect(lab.part("dataset-errors")).to_contain_text("a zip archive", timeout=START_MS)
+    expect(lab.page.locator("#adapter-problem")).to_be_hidden()
+    # A control: a zip of an adapter's files goes there, and is told what is wrong with it.
+    lab.wait_for_model()
+    lab.drag(("lora.zip", zipped(model_safetensors=b"no such thing", notes_txt=b"mine")), on=".top")
+    expect(lab.page.locator("#adapter-problem")).to_be_visible(timeout=START_MS)
+
+
+def test_data_that_was_closed_or_left_out_comes_back(open_lab: OpenLab) -> None:
+    lab = open_lab()
+    rows = "\n".join(lines(PAIRS)).encode()
+    lab.drag(("a.jsonl", rows), ("b.jsonl", rows[:100]))
+    lab.wait_for_data()
+    before = rows_of(lab)
+    lab.page.get_by_role("button", name="Leave out b.jsonl").click()
+    expect_rows(lab, "20")
+    lab.page.locator(".toast", has_text="b.jsonl is left out").get_by_role("button", name="Undo").click()
+    expect_rows(lab, before)
+    lab.wait_for_data()
+    lab.replace_data()
+    lab.page.locator(".toast", has_text="is closed").get_by_role("button", name="Undo").click()
+    lab.wait_for_data()
+    expect_rows(lab, before)
+    expect(lab.page.locator("#dataset-files li")).to_have_count(2)
 
 
 def test_a_large_file_can_be_stopped_and_the_page_stays_awake(open_lab: OpenLab, tmp_path: Path) -> None:

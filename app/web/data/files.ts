@@ -24,7 +24,9 @@ export const pasted = (text: string): NamedBlob => ({ name: dataText.pastedText,
 export async function filesOf({ files, text, sample }: Asked): Promise<readonly NamedBlob[]> {
   if (!sample) return files ?? [pasted(text ?? "")];
   const name = `${sample}.jsonl`;
-  const answer = await fetch(`samples/${name}`);
+  const answer = await fetch(`samples/${name}`).catch(() => {
+    throw new Error(dataText.noAnswer(name));
+  });
   if (!answer.ok) throw new Error(dataText.serverAnswered(name, answer.status));
   return [{ name, blob: await answer.blob() }];
 }

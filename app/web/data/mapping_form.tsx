@@ -62,7 +62,7 @@ export function MappingForm() {
       </fieldset>
       <div class="mapping-columns">
         {ORDER.map((role) => <Column role={role} />)}
-        <label class="mapping-column" data-role="label" hidden={!isRoleOf(kind, "label")}>
+        <label class="mapping-column" data-role="label" hidden={!isRoleOf(kind, "label") || draft.value.columns.label === undefined}>
           <span>{words.ratedAtLeast}</span>
           <input id="map-at_least" data-testid="map-at_least" inputMode="decimal" autocomplete="off" placeholder={words.noRating} value={atLeast}
             onInput={({ currentTarget }) => change({ atLeast: currentTarget.value }, 300)} />

@@ -48,7 +48,7 @@ def _records(
     though = f", though its name ends in .{suffix}" if suffix and suffix not in JSON_NAMES else ""
     if kind == "not-json":
         first = head.lstrip().partition("\n")[0]
-        hint = f"wanted is {WANTED}; a text file should end in .txt"
+        hint = f"write {WANTED}; a text file should end in .txt"
         say(Problem(1, "this is no JSON, though the file's name says so", 1, excerpt(first, 0), "not-json",
                             hint=hint))  # fmt: skip
         return None

@@ -248,7 +248,7 @@ class TextStream:
         controls = len(sample) - len(sample.translate(None, _CONTROLS))
         # Not by the share alone: a short text may hold one or two by accident.
         if even + odd > max(2, len(sample) // 100) or controls > max(16, len(sample) // 20):
-            self._say(1, "binary", "this is a binary file, not text", "wanted is text, in the encoding UTF-8")
+            self._say(1, "binary", "this is a binary file, not text", "only text is read, in the encoding UTF-8")
             return None
         return 0
 

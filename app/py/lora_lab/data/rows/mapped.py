@@ -124,7 +124,7 @@ def read_turns(value: Mapping[str, Any], name: str, unused: Unused, is_prompt: b
     check_text(found, name)
     turns = read_transcript(found, is_prompt)
     if turns is None:
-        hint = 'wanted are marks as "### Human:" and "### Assistant:", or choose other columns'
+        hint = 'mark the turns as with "### Human:" and "### Assistant:", or choose other columns'
         raise RowError(f'the text in "{name}" does not say whose turn is whose', hint, "no-turns")
     return tuple(Message(role, words) for role, words in turns)
 

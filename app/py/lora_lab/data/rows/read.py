@@ -62,7 +62,7 @@ async def read_table(
         for problem in stream.problems:
             reading.say(problem)
         if items is not None and not reading.found and not any(p.severity == "error" for p in stream.problems):
-            reading.say(Problem(1, "the file is empty", kind="empty-file", hint=f"wanted is {WANTED}"))
+            reading.say(Problem(1, "the file is empty", kind="empty-file", hint=f"write {WANTED}"))
         done_bytes += source.size_bytes
     turns.end()
     return table

@@ -178,7 +178,7 @@ _READERS: dict[str, Callable[[dict[str, Any], Unused], _Reading]] = {
 
 
 def _unknown_row(value: dict[str, Any]) -> RowError:
-    wanted = 'wanted is "messages", or "prompt" and "completion", or "instruction" and "output", or "text"'
+    wanted = 'a row needs "messages", or "prompt" and "completion", or "instruction" and "output", or "text"'
     if not value:
         return RowError("the row is an empty object", wanted, "unknown-columns")
     for key in ("messages", "conversations", "prompt", "completion", "instruction", "output", "text"):
