@@ -66,6 +66,14 @@ def test_markdown_is_drawn_and_nothing_of_it_is_markup(chat: ScriptedLab) -> Non
     assert chat.page.evaluate("() => navigator.clipboard.readText()") == MARKDOWN.strip()
 
 
+def test_without_what_draws_markdown_a_reply_is_plain_text(context: BrowserContext, site_url: str) -> None:
+    context.route("**/assets/markup-*.js", lambda route: route.abort())
+    chat = ScriptedLab(context, site_url + "?model=tiny")
+    chat.says("Some *slanted*\n\nwords <b>")
+    assert chat.ask("How?") == "Some *slanted*\n\nwords <b>"
+    assert [error for error in chat.errors if "markup-" not in error and "ERR_FAILED" not in error] == []
+
+
 def test_a_link_in_a_reply_leaves_the_page_alone(chat: ScriptedLab, context: BrowserContext) -> None:
     context.route("https://elsewhere.test/**", lambda route: route.fulfill(body="Elsewhere"))
     chat.says(MARKDOWN)
