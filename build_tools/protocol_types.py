@@ -153,8 +153,9 @@ def make_types(commands: Iterable[Any] | None = None, events: Iterable[Any] | No
     return "\n\n".join([head, REPORT_PARTS.strip(), *writer.lines, *tables]) + "\n"
 
 
-def write_types(target: Path = TARGET) -> Path:
+def write_types() -> Path:
     """Bring protocol.ts up to date. Return its path."""
+    target = TARGET
     content = make_types().encode()
     if not target.is_file() or target.read_bytes() != content:
         write_bytes(target, content)

@@ -46,6 +46,7 @@ RUNS: dict[str, list[list[str]]] = {
     "build.py bench-bundle": [["--out", "OUT"]],
     "build.py bench-docs": [["RESULT"]],
     "build.py settings-docs": [[]],
+    "build.py types": [[]],
     "build.py lock": [[], ["--upgrade"]],
     "build.py clean": [[], ["--all"]],
 }

@@ -501,7 +501,6 @@ export const chatText = {
   copyMessage: "Copy this message",
   copy: "Copy",
   code: "code",
-  copyCode: "Copy code",
   regenerate: "Answer again",
   edit: "Edit this message",
   editing: "The message, to be sent again",

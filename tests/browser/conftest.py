@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
 
 from tests.browser.lab import START_MS, Lab
+from tests.browser.scripted import ScriptedLab
 
 expect.set_options(timeout=START_MS)  # a busy machine takes longer than Playwright's 5 s for what is quick elsewhere
 
@@ -72,6 +73,15 @@ def open_lab(context: BrowserContext, site_url: str) -> Iterator[Callable[[str],
 
     yield open_page
     assert [error for lab in opened for error in lab.errors] == []
+
+
+@pytest.fixture
+def chat(context: BrowserContext, site_url: str) -> Iterator[ScriptedLab]:
+    """The page, ready to chat with whatever a test wants to be replied; its console must stay free of errors."""
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    lab = ScriptedLab(context, site_url + "?model=tiny")
+    yield lab
+    assert lab.errors == []
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
-from playwright.sync_api import BrowserContext, Locator, expect
+from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.lab import START_MS, Lab
+from tests.browser.scripted import ScriptedLab
 
-WORKER = Path(__file__).with_name("scripted_worker.js")
 MARKDOWN = """# Title
 
 ### Much deeper
@@ -38,56 +33,7 @@ print("a long line", "that goes on", "and on", "and on", "and on", "beyond the e
 SHOWN_LINES = 200
 
 
-class Chat(Lab):
-    """The page with a model that says what it is told to."""
-
-    def says(self, *answers: Any, dropped: int = 0) -> None:
-        """Set the replies to come."""
-        self.worker("chat").evaluate(
-            "([answers, dropped]) => Object.assign(self, { answers, dropped })", [list(answers), dropped]
-        )
-
-    def halt(self, is_held: bool = True) -> None:
-        """Have replies wait after their next piece."""
-        self.worker("chat").evaluate("(held) => { self.held = held; }", is_held)
-
-    def worker(self, kind: str) -> Any:
-        return next(worker for worker in self.page.workers if f"kind={kind}" in worker.url)
-
-    def asked(self) -> dict[str, Any]:
-        """What the worker was last asked to answer."""
-        found: list[dict[str, Any]] = self.worker("chat").evaluate(
-            "() => self.asked.filter(({ type }) => type === 'reply')"
-        )
-        return found[-1]
-
-    def read(self) -> list[str]:
-        """What the model was given with it."""
-        return [message["content"] for message in self.asked()["messages"]]
-
-    def messages(self) -> list[str]:
-        return self.part("chat-message").all_inner_texts()
-
-    def use(self, adapter: str) -> None:
-        self.page.locator(f"[data-id={adapter}] [data-action=use]").click()
-        expect(self.part("chat-adapter")).to_be_checked()
-
-    @property
-    def last(self) -> Locator:
-        return self.page.locator(".chat-turn").last
-
-
-@pytest.fixture
-def chat(context: BrowserContext, site_url: str) -> Iterator[Chat]:
-    context.route("**/worker/worker.js*", lambda route: route.fulfill(path=WORKER, content_type="text/javascript"))
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    lab = Chat(context, site_url + "?model=tiny")
-    expect(lab.part("chat-send")).to_be_enabled(timeout=START_MS)
-    yield lab
-    assert lab.errors == []
-
-
-def test_markdown_is_drawn_and_nothing_of_it_is_markup(chat: Chat) -> None:
+def test_markdown_is_drawn_and_nothing_of_it_is_markup(chat: ScriptedLab) -> None:
     chat.says(MARKDOWN)
     chat.ask("Show me everything")
     text = chat.page.locator(".message-text").last
@@ -114,9 +60,12 @@ def test_markdown_is_drawn_and_nothing_of_it_is_markup(chat: Chat) -> None:
     copied = chat.page.evaluate("() => navigator.clipboard.readText()")
     assert copied.startswith('print("a long line"') and copied.endswith('the edge")\n')
     expect(text.locator("li figure")).to_contain_text("with code")
+    chat.part("chat-copy").last.click()
+    expect(chat.part("chat-copy").last).to_have_accessible_name("Copied")
+    assert chat.page.evaluate("() => navigator.clipboard.readText()") == MARKDOWN.strip()
 
 
-def test_a_link_in_a_reply_leaves_the_page_alone(chat: Chat, context: BrowserContext) -> None:
+def test_a_link_in_a_reply_leaves_the_page_alone(chat: ScriptedLab, context: BrowserContext) -> None:
     context.route("https://elsewhere.test/**", lambda route: route.fulfill(body="Elsewhere"))
     chat.says(MARKDOWN)
     chat.ask("Where?")
@@ -130,7 +79,7 @@ def test_a_link_in_a_reply_leaves_the_page_alone(chat: Chat, context: BrowserCon
     assert chat.page.url == before and len(chat.messages()) == 2 and len(context.pages) == 1
 
 
-def test_a_question_is_answered_again_and_each_answer_stays(chat: Chat) -> None:
+def test_a_question_is_answered_again_and_each_answer_stays(chat: ScriptedLab) -> None:
     chat.says("The first answer", "The second answer")
     chat.ask("What?")
     chat.use("a")
@@ -146,7 +95,7 @@ def test_a_question_is_answered_again_and_each_answer_stays(chat: Chat) -> None:
     assert chat.read() == ["What?", "The first answer", "And then?"]  # the one that is shown is read
 
 
-def test_a_message_is_edited_and_what_made_way_comes_back(chat: Chat) -> None:
+def test_a_message_is_edited_and_what_made_way_comes_back(chat: ScriptedLab) -> None:
     chat.ask("One")
     chat.ask("Two")
     before = chat.messages()
@@ -173,7 +122,7 @@ def test_a_message_is_edited_and_what_made_way_comes_back(chat: Chat) -> None:
     assert chat.messages() == meanwhile
 
 
-def test_keys_stop_a_reply_and_recall_what_was_asked(chat: Chat) -> None:
+def test_keys_stop_a_reply_and_recall_what_was_asked(chat: ScriptedLab) -> None:
     keys, field = chat.page.keyboard, chat.part("chat-input")
     chat.ask("First question")
     chat.ask("Second question")
@@ -195,7 +144,7 @@ def test_keys_stop_a_reply_and_recall_what_was_asked(chat: Chat) -> None:
     expect(field).to_have_value("Half a")
 
 
-def test_the_keyboard_keeps_its_place(chat: Chat) -> None:
+def test_the_keyboard_keeps_its_place(chat: ScriptedLab) -> None:
     chat.halt()
     chat.part("chat-input").fill("Hello")
     chat.part("chat-send").click()
@@ -205,7 +154,7 @@ def test_the_keyboard_keeps_its_place(chat: Chat) -> None:
     expect(chat.part("chat-input")).to_be_focused()
 
 
-def test_a_conversation_that_was_cleared_comes_back(chat: Chat) -> None:
+def test_a_conversation_that_was_cleared_comes_back(chat: ScriptedLab) -> None:
     chat.says("An answer", dropped=1)
     chat.ask("One")
     chat.ask("Two")
@@ -228,32 +177,6 @@ def test_a_conversation_that_was_cleared_comes_back(chat: Chat) -> None:
     )
 
 
-def test_who_says_what_is_written_and_said(chat: Chat) -> None:
-    chat.ask("One")
-    chat.use("a")
-    chat.part("chat-strength").fill("0.6")
-    chat.ask("Two")
-    assert chat.asked()["use_adapter"] and chat.asked()["strength"] == 0.6
-    chat.switch_adapter(False)
-    chat.ask("Three")
-    assert not chat.asked()["use_adapter"]
-    chat.use("b")  # another one answers, whatever was switched off
-    chat.use("a")
-    named = ["You", "Base model", "You", "ships · strength 0.60", "You", "Base model"]
-    for place, name in enumerate(named):
-        expect(chat.page.locator(".chat-turn").nth(place)).to_have_accessible_name(name)
-    states = [message.get_attribute("data-adapter") for message in chat.part("chat-message").all()]
-    assert states == ["off", "off", "on", "on", "off", "off"]
-    chat.page.locator("[data-id=a] [data-action=rename]").click()
-    chat.part("adapter-rename").fill("frigates")
-    chat.page.keyboard.press("Enter")
-    expect(chat.page.locator(".who").nth(3)).to_have_text("frigates · strength 0.60")
-    expect(chat.page.locator("[data-id=a] [data-action=rename]")).to_be_focused()
-    chat.worker("train").evaluate("() => self.opens('Another model')")
-    expect(chat.part("model-status")).to_contain_text("Another model")
-    expect(chat.page.locator(".who").nth(1)).to_have_text("Base model · Some model")  # not the one that is open now
-
-
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
@@ -264,7 +187,7 @@ def test_who_says_what_is_written_and_said(chat: Chat) -> None:
         ("chat-seed", "-1", "At least 0."),
     ],
 )
-def test_values_that_mean_nothing_are_not_sent(chat: Chat, field: str, value: str, said: str) -> None:
+def test_values_that_mean_nothing_are_not_sent(chat: ScriptedLab, field: str, value: str, said: str) -> None:
     summary = chat.page.locator(".reply-settings > summary")
     summary.click()
     chat.part(field).fill(value)
@@ -296,7 +219,7 @@ def test_values_that_mean_nothing_are_not_sent(chat: Chat, field: str, value: st
     assert 0 <= sampling["seed"] < 2**31 and (name != "seed" or sampling["seed"] == 1)
 
 
-def test_the_reply_settings_take_nothing_of_the_conversation(chat: Chat) -> None:
+def test_the_reply_settings_take_nothing_of_the_conversation(chat: ScriptedLab) -> None:
     chat.page.set_viewport_size({"width": 1366, "height": 768})
     height = "() => document.querySelector('#chat-scroll').clientHeight"
     before = chat.page.evaluate(height)
@@ -309,7 +232,7 @@ def test_the_reply_settings_take_nothing_of_the_conversation(chat: Chat) -> None
     assert chat.asked()["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
-def test_the_newest_is_followed_until_somebody_scrolls_up(chat: Chat) -> None:
+def test_the_newest_is_followed_until_somebody_scrolls_up(chat: ScriptedLab) -> None:
     box, newest = chat.page.locator("#chat-scroll"), chat.part("chat-newest")
     from_end = "(box) => box.scrollHeight - box.scrollTop - box.clientHeight"
     chat.says("\n\n".join(f"Line {number}" for number in range(SHOWN_LINES)))
@@ -337,7 +260,7 @@ def test_the_newest_is_followed_until_somebody_scrolls_up(chat: Chat) -> None:
     expect(newest).to_be_hidden()
 
 
-def test_a_reply_that_fails_gives_the_question_back(chat: Chat) -> None:
+def test_a_reply_that_fails_gives_the_question_back(chat: ScriptedLab) -> None:
     chat.says("An answer", {"failed": "The prompt is too long."})
     chat.ask("One")
     chat.part("chat-input").fill("Two")
@@ -354,31 +277,6 @@ def test_a_reply_that_fails_gives_the_question_back(chat: Chat) -> None:
     assert chat.messages() == ["One", "An answer", "Two", "You said: Two"]  # the answer before is still there
 
 
-def test_an_empty_reply_is_no_empty_box(chat: Chat) -> None:
+def test_an_empty_reply_is_no_empty_box(chat: ScriptedLab) -> None:
     chat.says("")
     assert chat.ask("Say nothing") == "(nothing)"
-
-
-def test_suggestions_are_those_of_the_adapter_in_use(chat: Chat) -> None:
-    offered = chat.page.locator(".suggestion")
-    expect(offered).to_have_count(0)
-    chat.use("a")
-    expect(offered).to_have_text(["What is ship 7?"])
-    chat.page.locator("[data-id=a] [data-action=use]").click()
-    expect(offered).to_have_count(0)
-    chat.use("a")
-    offered.click()
-    expect(chat.part("chat-message").last).to_have_text("You said: What is ship 7?")
-
-
-def test_an_adapter_is_deleted_and_brought_back(chat: Chat) -> None:
-    items: Callable[[], list[str]] = lambda: chat.page.locator(".adapter-name").all_inner_texts()  # noqa: E731
-    chat.use("a")
-    expect(chat.page.locator("[data-id=c] [data-action=use]")).to_be_disabled()  # made for another model
-    chat.page.locator("[data-id=a] [data-action=delete]").click()
-    expect(chat.part("adapter-item")).to_have_count(2)
-    expect(chat.part("chat-adapter")).to_be_disabled()
-    expect(chat.page.locator("#chat-adapter-name")).to_have_text("No adapter in use")
-    chat.page.get_by_role("button", name="Undo").click()
-    expect(chat.part("adapter-item")).to_have_count(3)
-    assert sorted(items()) == ["elsewhere", "pirates", "ships"]

@@ -20,7 +20,7 @@ export const refused = signal(0);
 const UNDO_MS = 20000;
 let newestKey = 0;
 let newestTurn = 0; // what the worker calls a reply
-let before: { turns: readonly Turn[]; cut: number; draft: string } | null = null; // as it was when the reply was asked for
+let before: { turns: readonly Turn[]; cut: number; question: string } | null = null; // as it was when the reply was asked for
 let heard = ""; // of the reply; shown once a frame
 
 const turn = (role: Turn["role"], wordings: readonly Wording[]): Turn => ({ key: (newestKey += 1), role, wordings, chosen: wordings.length - 1 });
@@ -30,7 +30,8 @@ const said = (content: string): Turn => turn("user", [{ content, adapters: [] }]
 export function ask(raw: string = draft.peek()): void {
   const text = raw.trim();
   if (!text) return;
-  send((answer) => [...turns.peek(), said(text), turn("assistant", [answer])], cut.peek(), raw === draft.peek() ? "" : draft.peek());
+  const rest = raw === draft.peek() ? "" : draft.peek();
+  send((answer) => [...turns.peek(), said(text), turn("assistant", [answer])], cut.peek(), { question: text, rest });
 }
 
 /** Have the last question answered again. The answers before stay to be looked at. */
@@ -48,7 +49,8 @@ export function edit(key: number, raw: string): void {
   if (!text || place < 0) return;
   const earlier = { turns: now, cut: cut.peek() };
   const kept = now.slice(0, place);
-  const isSent = send((answer) => [...kept, said(text), turn("assistant", [answer])], cut.peek() > place ? 0 : cut.peek());
+  const from = cut.peek() > place ? 0 : cut.peek();
+  const isSent = send((answer) => [...kept, said(text), turn("assistant", [answer])], from, { question: text });
   const later = now.length - place - 1;
   if (isSent && later > 0) toast(chatText.laterGone(later), { label: common.undo, run: () => putBack(earlier) }, UNDO_MS);
 }
@@ -65,8 +67,14 @@ function putBack(earlier: { turns: readonly Turn[]; cut: number }): void {
   toast(chatText.asBefore, { label: common.undo, run: () => putBack(now) }, UNDO_MS);
 }
 
-/** Ask for an answer: `build` puts it where it belongs. Returns whether that was possible. */
-function send(build: (answer: Wording) => readonly Turn[], from: number, text = draft.peek()): boolean {
+/**
+ * Ask for an answer: `build` puts it where it belongs. Returns whether that was possible.
+ *
+ * `question` is what a person has written for it, `rest` what stands in the field afterwards.
+ */
+function send(
+  build: (answer: Wording) => readonly Turn[], from: number, { question = "", rest = draft.peek() }: { question?: string; rest?: string } = {},
+): boolean {
   if (!canSend.peek()) return false;
   const sampling = readSampling();
   if (!sampling) {
@@ -76,14 +84,14 @@ function send(build: (answer: Wording) => readonly Turn[], from: number, text = 
   }
   if (comparing.peek()) chat.send("stop_reply"); // the card's question is asked again afterwards
   const next = build({ content: "", adapters: writer.peek(), model: model.peek()?.title, seed: sampling.seed, isWriting: true });
-  before = { turns: turns.peek(), cut: cut.peek(), draft: draft.peek() };
+  before = { turns: turns.peek(), cut: cut.peek(), question };
   newestTurn += 1;
   batch(() => {
     showProblem("chat-problem", null);
     cleared.value = null;
     turns.value = next;
     cut.value = from;
-    draft.value = text;
+    draft.value = rest;
     writing.value = heard = "";
     replying.value = newestTurn;
     asked.value += 1;
@@ -156,12 +164,12 @@ function abandon(): void {
   if (replying.peek() !== null) finish({ content: heard });
 }
 
-/** A reply failed: the conversation is as it was before it was asked for, and the question stands in the field. */
+/** A reply failed: the conversation is as it was before it was asked for, and what was written for it stands in the field. */
 function takeBack(): void {
   if (replying.peek() === null || !before) return;
   turns.value = before.turns;
   cut.value = before.cut;
-  if (!draft.peek()) draft.value = before.draft;
+  if (!draft.peek()) draft.value = before.question;
   replying.value = null;
   writing.value = heard = "";
   before = null;

@@ -1,7 +1,7 @@
 // The conversation as it stands, what there is to begin with, and the way to its end.
 
 import { useSignalEffect } from "@preact/signals";
-import { Fragment } from "preact";
+import { Component, Fragment } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { focusNext, wantsStill } from "../dom";
 import { Icon } from "../shell/parts";
@@ -17,6 +17,24 @@ const NOBODY: readonly AdapterUse[] = [];
 function writerOf(all: readonly Turn[], place: number): readonly AdapterUse[] {
   const answer = all[place]?.role === "user" ? all[place + 1] : all[place];
   return answer ? shownWording(answer).adapters : NOBODY;
+}
+
+interface RowProps {
+  readonly turn: Turn;
+  readonly by: readonly AdapterUse[];
+  readonly isLast: boolean;
+}
+
+/** A turn, drawn again when it is another one: a long conversation costs no more than a short one at each reply. */
+class Row extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    const { turn, by, isLast } = this.props;
+    return turn !== next.turn || by !== next.by || isLast !== next.isLast;
+  }
+
+  override render(props: RowProps) {
+    return <TurnView {...props} />;
+  }
 }
 
 export function Log() {
@@ -49,7 +67,7 @@ export function Log() {
           {all.map((turn, place) => (
             <Fragment key={turn.key}>
               {cut.value > 0 && cut.value === place && <p id="chat-cut" class="chat-cut" role="note" data-testid="chat-cut">{chatText.cut}</p>}
-              <TurnView turn={turn} by={writerOf(all, place)} isLast={place === all.length - 1} />
+              <Row turn={turn} by={writerOf(all, place)} isLast={place === all.length - 1} />
             </Fragment>
           ))}
         </div>

@@ -13,8 +13,8 @@ const markdown = new MarkdownIt({ html: false, linkify: false, breaks: true });
 const { escapeHtml } = markdown.utils;
 
 const code = (content: string, language: string): string =>
-  `<figure><figcaption><span>${escapeHtml(language || chatText.code)}</span><button type="button" data-copy aria-label="${chatText.copyCode}">`
-  + `${chatText.copy}</button></figcaption><pre tabindex="0"><code>${escapeHtml(content)}</code></pre></figure>`;
+  `<figure><figcaption><span>${escapeHtml(language || chatText.code)}</span><button type="button" data-copy>${chatText.copy}</button>`
+  + `</figcaption><pre tabindex="0"><code>${escapeHtml(content)}</code></pre></figure>`;
 
 markdown.renderer.rules.fence = (tokens, index) => {
   const { content, info } = tokens[index]!;
@@ -25,34 +25,58 @@ markdown.renderer.rules.image = (tokens, index) => escapeHtml(tokens[index]!.con
 markdown.renderer.rules.table_open = () => '<div tabindex="0" data-wide><table>';
 markdown.renderer.rules.table_close = () => "</table></div>";
 
-/** The HTML of each block of a text. */
-export function blocks(text: string): string[] {
+/** A text as HTML, block by block; and what it takes to go on when more of it comes. */
+export interface Drawn {
+  readonly blocks: readonly string[];
+  readonly text: string;
+  readonly open: number; // where in the text its last block begins: what comes may change that one,
+  readonly closed: number; // and none of so many before
+  readonly above: readonly number[]; // the headings that it stands below, by their levels as written
+}
+
+const nothing = (): Drawn => ({ blocks: [], text: "", open: 0, closed: 0, above: [] });
+
+const DEFINITION = /^ {0,3}\[[^\]]+\]:/m; // of a link, which counts for the whole text
+
+/** Return a text as HTML. Of one that begins with `before` only what may have changed is looked at. */
+export function draw(text: string, before = nothing()): Drawn {
+  const known = text.startsWith(before.text) && !DEFINITION.test(text) ? before : nothing();
   const environment = {};
-  const tokens = markdown.parse(text, environment);
-  mend(tokens);
-  const made: string[] = [];
-  let begin = 0;
+  const rest = text.slice(known.open);
+  const tokens = markdown.parse(rest, environment);
+  const blocks = known.blocks.slice(0, known.closed);
+  const levels = [...known.above];
+  let { open, closed, above } = known;
+  let first = 0;
   let depth = 0;
   for (const [index, token] of tokens.entries()) {
     depth += token.nesting;
     if (depth) continue;
-    made.push(markdown.renderer.render(tokens.slice(begin, index + 1), markdown.options, environment));
-    begin = index + 1;
+    const block = tokens.slice(first, index + 1);
+    open = known.open + startOfLine(rest, block[0]!.map?.[0] ?? 0);
+    closed = blocks.length;
+    above = [...levels];
+    for (const one of block) mend(one, levels);
+    blocks.push(markdown.renderer.render(block, markdown.options, environment));
+    first = index + 1;
   }
-  return made;
+  return { blocks, text, open, closed, above };
+}
+
+function startOfLine(text: string, line: number): number {
+  let place = 0;
+  for (let passed = 0; passed < line; passed += 1) place = text.indexOf("\n", place) + 1;
+  return place;
 }
 
 /** Headings go one level deeper at a time, as a page's should; a column's side is no style. */
-function mend(tokens: Token[]): void {
-  const above: number[] = []; // the levels, as written, of the headings that the next one stands below
-  for (const token of tokens) {
-    if (token.type === "heading_open") {
-      const written = Number(token.tag.slice(1));
-      while (above.length && above.at(-1)! >= written) above.pop();
-      above.push(written);
-    }
-    if (token.type.startsWith("heading_")) token.tag = `h${Math.min(TOP_LEVEL - 1 + above.length, DEEPEST)}`;
-    const side = /^text-align:(\w+)$/.exec(String(token.attrGet("style") ?? ""));
-    if (side) token.attrs = [["align", side[1]!]];
+function mend(token: Token, above: number[]): void {
+  if (token.type === "heading_open") {
+    const written = Number(token.tag.slice(1));
+    while (above.length && above.at(-1)! >= written) above.pop();
+    above.push(written);
   }
+  if (token.type.startsWith("heading_")) token.tag = `h${Math.min(TOP_LEVEL - 1 + above.length, DEEPEST)}`;
+  const side = /^text-align:(\w+)$/.exec(String(token.attrGet("style") ?? ""));
+  if (side) token.attrs = [["align", side[1]!]];
 }

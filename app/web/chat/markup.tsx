@@ -4,7 +4,7 @@ import DOMPurify from "dompurify";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { copyText } from "../dom";
 import { chatText, common } from "../text";
-import { blocks } from "./markdown";
+import { draw, type Drawn } from "./markdown";
 
 const ALLOWED = {
   FORBID_TAGS: ["style", "form", "input", "img", "video", "audio", "iframe"],
@@ -23,10 +23,11 @@ if (DOMPurify.isSupported) {
   });
 }
 
-/** A reply's text. */
-export function Markup({ text }: { text: string }) {
-  const made = useMemo(() => blocks(text), [text]);
-  return <div class="markup" onClick={copyCode}>{made.map((html, index) => <Block key={index} html={html} />)}</div>;
+/** A reply's text. While it is written, only the end of it is looked at. */
+export function Markup({ text, isWriting }: { text: string; isWriting: boolean }) {
+  const before = useRef<Drawn | undefined>(undefined);
+  const { blocks } = useMemo(() => (before.current = draw(text, isWriting ? before.current : undefined)), [text, isWriting]);
+  return <div class="markup" onClick={copyCode}>{blocks.map((html, index) => <Block key={index} html={html} />)}</div>;
 }
 
 function Block({ html }: { html: string }) {

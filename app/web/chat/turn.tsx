@@ -7,7 +7,7 @@ import { formatRate } from "../format";
 import { Icon } from "../shell/parts";
 import { adapters, canSend, shownWording, writing, type AdapterUse, type Turn, type Wording } from "../store/chat";
 import { model } from "../store/page";
-import { chatText } from "../text";
+import { chatText, common } from "../text";
 import { askAgain, choose, edit, markup } from "./conversation";
 
 const SAID_MS = 1500;
@@ -69,7 +69,7 @@ function Text({ wording, isMine }: { wording: Wording; isMine: boolean }) {
   // Nothing stands in it until there is something to read, and what it says of nothing is no reply.
   let shown: ComponentChildren = text;
   if (!isMine && !text && !wording.isWriting) shown = chatText.nothing;
-  else if (Markup && text) shown = <Markup text={text} />;
+  else if (Markup && text) shown = <Markup text={text} isWriting={wording.isWriting ?? false} />;
   return <div class={Markup ? "message-text" : "message-text plain"}>{shown}</div>;
 }
 
@@ -96,8 +96,10 @@ function Tool({ name, label, isOff = false, asks = false, run, testid, id }: {
   );
 }
 
+const COPIED = { copy: chatText.copyMessage, check: common.copied, close: common.copyRefused };
+
 function Copy({ text }: { text: string }) {
-  const [sign, setSign] = useState("copy");
+  const [sign, setSign] = useState<keyof typeof COPIED>("copy");
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   useEffect(() => () => clearTimeout(timer.current), []);
   const run = async (): Promise<void> => {
@@ -105,7 +107,7 @@ function Copy({ text }: { text: string }) {
     clearTimeout(timer.current);
     timer.current = setTimeout(() => setSign("copy"), SAID_MS);
   };
-  return <Tool name={sign} label={chatText.copyMessage} testid="chat-copy" run={run} />;
+  return <Tool name={sign} label={COPIED[sign]} testid="chat-copy" run={run} />;
 }
 
 /** A message that is written anew. */

@@ -21,7 +21,7 @@ import build
 import build_tools.site
 from bench import baseline, startup, write_model
 from bench import run as suite_run
-from build_tools import bench, bench_bundle, bench_docs, locks, settings_docs
+from build_tools import bench, bench_bundle, bench_docs, environment, locks, page, protocol_types, settings_docs
 from build_tools.base import ROOT
 from build_tools.hub import HubSite
 from tests.bench_options import RUNS, commands_of, options_used, parser_of
@@ -262,6 +262,8 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         (bench_docs, "PAGE", tmp_path / "docs" / "performance.md"), (bench_docs, "ROOT", tmp_path),
         (locks, "write_locks", lambda upgrade: asked.update(upgrade=upgrade)),
         (settings_docs, "PAGE", tmp_path / "docs" / "settings.md"), (settings_docs, "ROOT", tmp_path),
+        (environment, "ensure_test_packages", lambda: None), (protocol_types, "TARGET", tmp_path / "protocol.ts"),
+        (page, "check_types", lambda: SimpleNamespace(stdout="", returncode=0)),
     ]  # fmt: skip
     for owner, name, value in stand_ins:
         monkeypatch.setattr(owner, name, value)
@@ -313,6 +315,8 @@ def test_build(
     elif command == "settings-docs":
         written, page = tmp_path / "docs" / "settings.md", ROOT / "docs" / "settings.md"
         assert written.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+    elif command == "types":
+        assert (tmp_path / "protocol.ts").read_text(encoding="utf-8") == protocol_types.make_types()
     elif command == "lock":
         assert house["upgrade"] is ("--upgrade" in used)
     elif command == "clean":

@@ -103,6 +103,29 @@ def test_a_worker_that_is_gone_leaves_what_it_wrote_and_is_asked_for_no_stop() -
     assert told == {"sent": ["reply"], "said": ["One", "half"], "replying": None}
 
 
+def test_words_of_a_question_that_failed_are_not_lost() -> None:
+    told = run_chat("""
+      const tries = [];
+      const attempt = (act) => {
+        chats.draft.value = "";
+        act();
+        fail("chat", "too long", "chat");
+        tries.push([chats.draft.value, said().length]);
+      };
+      attempt(() => talk.ask("A suggestion"));
+      talk.ask("One");
+      done(last("reply").turn, "an answer");
+      attempt(() => talk.edit(chats.turns.value[0].key, "One and a half"));
+      attempt(() => talk.askAgain());
+      talk.ask("Two");
+      chats.draft.value = "what is being written meanwhile";
+      fail("chat", "too long", "chat");
+      tries.push([chats.draft.value, said().length]);
+      answer(tries);
+    """)
+    assert told == [["A suggestion", 0], ["One and a half", 2], ["", 2], ["what is being written meanwhile", 2]]
+
+
 def test_turns_without_room_are_not_sent_again_until_an_edit_above() -> None:
     told = run_chat("""
       const read = () => last("reply").messages.map(({ content }) => content);

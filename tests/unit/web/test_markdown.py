@@ -10,7 +10,7 @@ from tests.web import run_module
 def blocks(*texts: str) -> list[list[str]]:
     """The blocks of each text."""
     made: list[list[str]] = run_module(
-        "chat/markdown.ts", "answer(texts.map((text) => page.blocks(text)));", more={"texts": list(texts)}
+        "chat/markdown.ts", "answer(texts.map((text) => page.draw(text).blocks));", more={"texts": list(texts)}
     )
     return made
 
@@ -63,3 +63,68 @@ def test_columns_say_their_side_without_a_style() -> None:
     ((table,),) = blocks("| a | b | c |\n|:-:|--:|---|\n| 1 | 2 | 3 |")
     assert 'style="' not in table
     assert '<th align="center">a</th>' in table and '<td align="right">2</td>' in table and "<td>3</td>" in table
+
+
+WRITTEN = """# One
+Some *text*
+going on
+
+## Two
+- a
+- b
+
+  c
+1. x
+   ```js
+   y
+
+   z
+   ```
+
+> said
+lazily
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+A line
+===
+
+```
+open
+```
+    no code
+    here
+
+#### Three, with [a link](https://elsewhere.test)
+***
+end"""
+DEFINED = "[One][name]\n\nand [two][name]\n\n[name]: https://elsewhere.test\n\nand [three][name]"
+
+
+@pytest.mark.parametrize("text", [WRITTEN, DEFINED])
+def test_what_comes_piece_by_piece_is_what_comes_at_once(text: str) -> None:
+    """At every length, in pieces of several sizes. Only the last block is looked at again, where no link is defined."""
+    told = run_module(
+        "chat/markdown.ts",
+        """
+        const wrong = [];
+        let most = 0;
+        for (const size of [1, 3, 10]) {
+          let drawn;
+          for (let length = size; length < text.length + size; length += size) {
+            const some = text.slice(0, length);
+            drawn = page.draw(some, drawn);
+            if (JSON.stringify(drawn.blocks) !== JSON.stringify(page.draw(some).blocks)) wrong.push([size, length]);
+            most = Math.max(most, some.length - drawn.open);
+          }
+        }
+        const other = page.draw("Another text", page.draw(text)).blocks;
+        answer({ wrong, most, other });
+        """,
+        more={"text": text},
+    )
+    assert told["wrong"] == []
+    assert (told["most"] < len(text) / 2) == (text == WRITTEN)
+    assert told["other"] == ["<p>Another text</p>\n"]
