@@ -180,7 +180,9 @@ export const markup = signal<typeof import("./markup") | null>(null);
 
 /** Fetched when there is a model that could write: the page's first sight does not wait for it. */
 async function loadMarkup(): Promise<void> {
-  markup.value ??= await import("./markup");
+  try {
+    markup.value ??= await import("./markup");
+  } catch {} // it could not be fetched: replies stay plain text, until another model comes
 }
 
 let frame = 0;

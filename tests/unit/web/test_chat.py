@@ -103,6 +103,42 @@ def test_a_worker_that_is_gone_leaves_what_it_wrote_and_is_asked_for_no_stop() -
     assert told == {"sent": ["reply"], "said": ["One", "half"], "replying": None}
 
 
+def test_why_nothing_can_be_sent_is_always_told() -> None:
+    told = run_chat("""
+      const seen = [];
+      const note = () => seen.push([chats.canSend.value, chats.whyNoChat.value]);
+      const trains = (state) => hear("training_state", { state, detail: "", done: 0, total: 0 }, "train");
+      const gpu = (state, from) => hear("gpu", { state, name: "", is_software: false, losses: 1, message: "" }, from);
+      note();
+      trains("training");
+      note(); // the chat is kept awake
+      hear("model_released");
+      note();
+      trains("done");
+      note();
+      ready();
+      note();
+      gpu("again", "train");
+      note();
+      gpu("found", "train");
+      gpu("lost", "chat");
+      note();
+      gpu("lost", "train");
+      note();
+      answer(seen);
+    """)
+    assert told == [
+        [True, ""],
+        [True, ""],
+        [False, "The chat rests while the adapter trains. (More settings can keep it awake.)"],
+        [False, "The model is going to the GPU…"],
+        [True, ""],
+        [True, "The GPU was lost and is asked for anew."],
+        [False, "The chat could not start; see above."],
+        [False, "There is no GPU any more."],
+    ]
+
+
 def test_words_of_a_question_that_failed_are_not_lost() -> None:
     told = run_chat("""
       const tries = [];

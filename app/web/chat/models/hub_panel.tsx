@@ -117,8 +117,10 @@ function Detail({ offer: { id, size_bytes, kept } }: { offer: HubOffer }) {
   const problem = modelProblem.value?.id === id ? modelProblem.value.message : "";
   const fits = known?.verdict !== "too large";
   const isBusy = fetching.value !== null;
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), [known, problem, isBusy]); // what it grows by is what was asked for
   return (
-    <div class="model-detail">
+    <div class="model-detail" ref={box}>
       {known && (
         <>
           <p class="model-verdict" data-verdict={known.verdict} data-testid="hub-verdict">
