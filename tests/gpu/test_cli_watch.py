@@ -168,7 +168,8 @@ def test_a_good_run_is_warned_of_nothing(lab: Lab, tiny_model_folder: Path, data
     more = ("--steps", "40", "--lr", "0.01", "--val-fraction", "0.25", "--sample-every", "20")
     said = lab(command(tiny_model_folder, data, tmp_path, *more))
     assert log_end(tmp_path / "log.jsonl")["verdict"] is None
-    assert "Warning" not in said
+    warned = [line for line in said.splitlines() if "Warning" in line]
+    assert len(warned) == 1 and "A learning rate of 0.01 is very high" in warned[0]  # said beforehand
     assert re.search(r"validation before training: loss [\d.]+, perplexity [\d,.]+, accuracy [\d.]+ %", said)
     first, *_, last = lines(tmp_path, "validation_loss")
     assert last["accuracy"] > first["accuracy"] + 0.2 and last["perplexity"] < first["perplexity"]

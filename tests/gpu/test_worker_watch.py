@@ -32,6 +32,7 @@ from lora_lab.workers.protocol import (
     TrainingVerdict,
     ValidationLoss,
 )
+from lora_lab.workers.services import runs
 from tests.gpu.test_worker_resume import SETTINGS, Visit, outcome, until, visit  # noqa: F401 - a fixture
 from tests.unit.workers.helpers import Session, pairs
 
@@ -172,7 +173,10 @@ def test_patience_ends_a_run_and_leaves_nothing_to_go_on_with(visit: Visit) -> N
     visit(work)
 
 
-def test_a_good_run_has_no_verdict_and_a_bad_one_has_before_its_error(visit: Visit) -> None:  # noqa: F811
+def test_a_good_run_has_no_verdict_and_a_bad_one_has_before_its_error(
+    visit: Visit,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def good(session: Session) -> None:
         await read(session)
         await session.send(StartTraining(ALONE))
@@ -180,9 +184,8 @@ def test_a_good_run_has_no_verdict_and_a_bad_one_has_before_its_error(visit: Vis
 
     async def bad(session: Session) -> None:
         await read(session)
-        await session.send(
-            StartTraining(replace(ALONE, learning_rate=1.0, alpha=1e6, warmup_steps=0, schedule="constant"))
-        )
+        monkeypatch.setattr(runs, "check_settings", lambda *_: [])  # which refuses such a rate
+        await session.send(StartTraining(replace(ALONE, learning_rate=1e20, warmup_steps=0, schedule="constant")))
         kinds = [type(event) for event in session.page.events]
         assert kinds.index(TrainingVerdict) < kinds.index(Failed)
         assert session.page.last(TrainingVerdict).verdict.kind == "diverged"
