@@ -347,7 +347,7 @@ def test_a_run_trains_what_was_chosen(shown: Lab, oracle: Oracle) -> None:
     )
     for masking in ("all", "last"):
         if shown.part("set-masking").is_hidden():  # a run folds the settings up
-            shown.page.locator("#settings-toggle").click()
+            shown.page.get_by_role("button", name="All settings").click()
         shown.part("set-masking").select_option(masking)
         shown.set(steps=1, batch=30, validation=0)
         shown.start()
