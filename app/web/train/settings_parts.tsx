@@ -39,7 +39,7 @@ export function SettingsLine() {
       </Choices>
       <button type="button" class="quiet small" id="settings-toggle" aria-controls="settings-fields" aria-expanded={isOpen}
         onClick={() => showSettings(isOpen ? "line" : "open")}>
-        {isOpen ? trainText.foldSettings : trainText.editSettings}
+        {trainText.settingsToggle[view.value]}
       </button>
       <p id="settings-said">{preset.value ? line : trainText.own(line)}</p>
     </div>
