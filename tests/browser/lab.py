@@ -122,7 +122,7 @@ class Lab:
     def set(self, **values: object) -> None:
         """Fill settings by the end of their testid: set(lr="1e-2", max_length=64)."""
         for name, value in values.items():
-            self.part(f"set-{name.replace('_', '-')}").fill(str(value))
+            fill(self.part(f"set-{name.replace('_', '-')}"), str(value))
 
     def start(self) -> None:
         """Press Start. Where an earlier run is over, wait until this one has begun: "done" would be the other's."""
@@ -174,9 +174,9 @@ class Lab:
     def greedy(self, max_new_tokens: int = 24) -> None:
         """Make replies the same each time: no chance, no penalty."""
         self.page.locator(".reply-settings > summary").click()
-        self.part("chat-temperature").fill("0")
-        self.part("chat-penalty").fill("1")
-        self.part("chat-max-tokens").fill(str(max_new_tokens))
+        fill(self.part("chat-temperature"), "0")
+        fill(self.part("chat-penalty"), "1")
+        fill(self.part("chat-max-tokens"), str(max_new_tokens))
 
     def switch_adapter(self, on: bool) -> None:
         self.part("chat-adapter").set_checked(on)
@@ -272,3 +272,12 @@ class Lab:
             if self.page.evaluate("() => document.activeElement?.dataset.testid") == testid:
                 return
         raise AssertionError(f"Tab does not reach {testid}")
+
+
+def fill(field: Locator, text: str) -> None:
+    """Put a text in the place of what a field holds. In Firefox by BiDi Playwright's `fill` adds to a number."""
+    field.fill(text)
+    if field.input_value() != text:
+        field.press("ControlOrMeta+a")
+        field.press_sequentially(text)
+    assert field.input_value() == text
