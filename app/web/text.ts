@@ -155,7 +155,7 @@ export const dataText = {
     kinds: "JSONL, JSON, CSV, text; gzip of these",
     pasteInstead: "Paste text instead",
     trainOnIt: "Train on it",
-    whatHappens: (steps: number) => `${steps ? `${steps} steps` : "A run"} on your GPU; then the same questions without and with what was learned.`,
+    whatHappens: (steps: number) => `${steps ? `${steps} steps` : "A run"} on your GPU, then the same questions before and after.`,
     tookHere: (time: string) => `About ${time} here, as measured before.`,
     slowHere: "Without a graphics processor that takes long.",
     usually: "A minute or two on most GPUs.",
