@@ -48,7 +48,7 @@ function PointWords() {
 }
 
 const SMALL = [
-  { name: "learning_rate", label: watchText.learningRate, shown: formatLearningRate },
+  { name: "learning_rate", label: watchText.learningRate, shown: (value: number) => formatLearningRate(Number(value.toPrecision(3))) },
   { name: "grad_norm", label: watchText.gradNorm, shown: (value: number) => value.toPrecision(3) },
   { name: "tokens_per_s", label: watchText.tokensPerS, shown: (value: number) => (value >= 1000 ? formatCount(value) : formatRate(value)) },
 ] as const;
@@ -58,7 +58,7 @@ function SmallHead({ name, label, shown }: (typeof SMALL)[number]) {
   const value = pointed.value ? pointed.value[name] : lastStep.value?.[name];
   return (
     <p class="small-head">
-      <span>{label}</span> <span class="small-value" data-testid={`chart-${name}`}>{value == null ? "" : shown(Number(value.toPrecision(4)))}</span>
+      <span>{label}</span> <span class="small-value" data-testid={`chart-${name}`}>{value == null ? "" : shown(value)}</span>
     </p>
   );
 }

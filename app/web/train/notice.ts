@@ -8,6 +8,7 @@ export type Allowed = NotificationPermission | "missing";
 const now = (): Allowed => (typeof Notification === "undefined" ? "missing" : Notification.permission);
 
 export const allowed = signal<Allowed>(now());
+export const refused = signal(false); // the person wanted it, and the browser lets the page not
 export const wanted = signal(false); // for the run that goes on
 export const unseen = signal(false); // a run was over while the person looked elsewhere: the title says so
 const isSeen = (): boolean => typeof document === "undefined" || document.visibilityState === "visible";
@@ -28,6 +29,7 @@ export async function wantNotice(): Promise<void> {
   if (now() === "default") await Notification.requestPermission();
   allowed.value = now();
   wanted.value = allowed.peek() === "granted";
+  refused.value = !wanted.peek();
 }
 
 /** The run is over: say so once, unless the person sees it. */

@@ -15,13 +15,15 @@ const prompts = (...all) => hear("sample_prompts", { prompts: all, chosen: true 
 const says = (step, prompt, text, more = {}) => hear("sample_answered",
   { step, index: 0, prompt, expected: null, text, is_cut: false, problem: "", ...more });
 const goes = (state, done = 0) => hear("training_state", { state, detail: "", done, total: 8 });
-const step = (at, more = {}) => hear("training_step", { step: at, total_steps: 8, loss: 2, grad_norm: 1, learning_rate: 1e-3,
-  trained_tokens: 9, tokens_per_s: 50, elapsed_ms: 10, left_ms: 4000, ...more });
+const step = (at, more = {}) => hear("training_step", { step: at, total_steps: 8, loss: 2, grad_norm: 1,
+  learning_rate: 1e-3, trained_tokens: 9, tokens_per_s: 50, elapsed_ms: 10, left_ms: 4000, ...more });
 const checked = (at, loss) => hear("validation_loss", { step: at, loss, perplexity: Math.exp(loss), accuracy: 0.5 });
 const adapter = (id, steps) => ({ id, name: id, steps, loss_curve: [], validation_curve: [], sample_answers: [] });
-const done = (more = {}) => hear("training_done", { adapter: adapter("a", 4), other: adapter("b", 8), probes: [], stopped: false,
-  kept: "best", kept_step: 4, best_step: 4, stopped_early: false, verdict: null, sample_share: 0.03, ...more });
-const lines = () => watch.strip.value.map(({ prompt, answers }) => [prompt, answers.map(({ step, text }) => `${step} ${text}`)]);
+const done = (more = {}) => hear("training_done", { adapter: adapter("a", 4), other: adapter("b", 8), probes: [],
+  stopped: false, kept: "best", kept_step: 4, best_step: 4, stopped_early: false, verdict: null,
+  sample_share: 0.03, ...more });
+const said = (answers) => answers.map(({ step, text }) => `${step} ${text}`);
+const lines = () => watch.strip.value.map(({ prompt, answers }) => [prompt, said(answers)]);
 begin();
 """
 
@@ -160,8 +162,8 @@ def test_what_the_last_run_left_goes_when_another_begins() -> None:
       done({ verdict: { kind: "worse", words: "w", numbers: {} } }); goes("done", 8);
       const before = [watch.left.value.kept_step, watch.verdict.value.kind, watch.memoryInUse.value.peak_bytes];
       run.startNow();
-      answer([before, sent.at(-1).type, watch.left.value, watch.verdict.value, watch.memoryInUse.value, watch.watched.value,
-        watch.validations.value]);
+      const after = [watch.left, watch.verdict, watch.memoryInUse, watch.watched, watch.validations];
+      answer([before, sent.at(-1).type, ...after.map(({ value }) => value)]);
     """)
     assert told == [[4, "worse", 6], "start_training", None, None, None, [], []]
 
@@ -209,7 +211,7 @@ NOTICES = """
   const before = asked.length;
   WANTS && await notice.wantNotice();
   done(); goes("done", 8);
-  answer([before, asked.length, shown]);
+  answer([before, asked.length, shown, notice.refused.value]);
 """
 
 
@@ -226,4 +228,4 @@ def test_a_notification_is_asked_for_by_a_press_and_shown_to_who_looks_elsewhere
     permission: str, seen: str, wants: str, asked: int, shown: list
 ) -> None:
     script = NOTICES.replace("PERMISSION", repr(permission)).replace("SEEN", repr(seen)).replace("WANTS", wants)
-    assert page(script) == [0, asked, shown]
+    assert page(script) == [0, asked, shown, wants == "true" and permission == "denied"]
