@@ -48,9 +48,16 @@ function emptyWords(): string {
 function Line({ line: { prompt, expected, answers } }: { line: Watched }) {
   const list = useRef<HTMLOListElement>(null);
   const isAtEnd = useRef(true); // and stays there, unless the person has scrolled back
-  useLayoutEffect(() => {
+  const stay = (): void => {
     if (list.current && isAtEnd.current) list.current.scrollLeft = list.current.scrollWidth;
-  }, [answers]);
+  };
+  useLayoutEffect(stay, [answers]);
+  const hasAnswers = answers.length > 0;
+  useLayoutEffect(() => {
+    const sizes = new ResizeObserver(stay); // a panel that was not shown has no end to go to
+    if (list.current) sizes.observe(list.current);
+    return () => sizes.disconnect();
+  }, [hasAnswers]);
   const note = (event: Event): void => {
     const { scrollLeft, clientWidth, scrollWidth } = event.currentTarget as HTMLElement;
     isAtEnd.current = scrollLeft + clientWidth > scrollWidth - 24;
@@ -60,7 +67,7 @@ function Line({ line: { prompt, expected, answers } }: { line: Watched }) {
     <div class="answers-line" data-testid="answers-line">
       <p class="answers-prompt">{prompt}</p>
       {expected && <p class="reference"><span>{watchText.expected}</span> {expected}</p>}
-      {answers.length > 0 && (
+      {hasAnswers && (
         <ol class="answers-strip" ref={list} tabIndex={0} aria-label={watchText.answers(prompt)} onScroll={note}>
           {answers.map((one, index) => {
             const isNewest = isAsked && index === answers.length - 1 && one.step === newestStep.value;
@@ -68,7 +75,7 @@ function Line({ line: { prompt, expected, answers } }: { line: Watched }) {
           })}
         </ol>
       )}
-      {answers.length === 0 && watched.value.length > 0 && <p class="hint">{watchText.empty.next}</p>}
+      {!hasAnswers && watched.value.length > 0 && <p class="hint">{watchText.empty.next}</p>}
     </div>
   );
 }
