@@ -508,6 +508,7 @@ export const watchText = {
     before: "While it learns, the model answers a few rows that are held back. Write prompts of your own if you like.",
     ready: "These are asked while the model learns.",
     coming: "The first answers come before the first step.",
+    inTime: "The first answers come as soon as they cost no more than 5 % of the run's time.",
     next: "Asked from the next time on.",
     none: "No row is held back, so there is nothing to ask. Write a prompt of your own.",
     off: "Nothing is asked in this run: “Steps between answers” is 0.",

@@ -87,7 +87,7 @@ def test_answers_come_while_it_learns_and_the_newest_is_marked(run: Run) -> None
     expect(lab.part("answers")).to_be_hidden()
     run.begin()
     expect(lab.part("answers-line")).to_have_count(3)
-    expect(lab.part("answers-empty")).to_have_text("The first answers come before the first step.")
+    expect(lab.part("answers-empty")).to_contain_text("The first answers come as soon as they cost no more")
     run.go(0, 24)
     expect(lab.part("answers-empty")).to_have_count(0)
     expect(answers(lab, 0)).to_have_text([

@@ -42,7 +42,7 @@ function emptyWords(): string {
   if (fields.sample_every.text.value.trim() === "0") return words.off;
   if (!isRunning.value) return prompts.value?.all.length ? words.ready : words.before;
   if (prompts.value && !prompts.value.all.length) return words.none;
-  return words.coming;
+  return fields.sample_every.text.value.trim() ? words.coming : words.inTime; // an empty field: by time
 }
 
 function Line({ line: { prompt, expected, answers } }: { line: Watched }) {
