@@ -42,3 +42,18 @@ export function formatDate(iso: string): string {
 
 /** A sentence's first letter large. */
 export const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** A perplexity: as precise as it means something. */
+export const formatPerplexity = (value: number): string =>
+  !Number.isFinite(value) ? "∞" : value >= 1e6 ? value.toExponential(1).replace("e+", "e") : value >= 100 ? formatCount(value) : value.toPrecision(3);
+
+/** A share of 0 to 1. */
+export const formatPercent = (part: number): string => `${(100 * part).toFixed(1)} %`;
+
+/** The hour of a time (ms as Date.now()), with the day where it is another one. */
+export function formatHour(ms: number): string {
+  const date = new Date(ms);
+  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  if (date.toDateString() === new Date().toDateString()) return time;
+  return `${date.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })} ${time}`;
+}

@@ -467,9 +467,9 @@ export const trainText = {
   noCurve: "Loss over the steps; nothing yet",
   curveLabel: (first: number, from: string, last: number, to: string) => `Loss from ${from} at step ${first} to ${to} at step ${last}`,
   point: (step: number, loss: string, validation: string) =>
-    [`step ${step}`, loss && `loss ${loss}`, validation && `validation ${validation}`].filter(Boolean).join(" · "),
-  ended: (detail: string, stoppedAt: number | null, isGone: boolean) => {
-    const what = stoppedAt === null ? "Done" : `Stopped at step ${formatCount(stoppedAt)}`;
+    [`step ${formatCount(step)}`, loss && `loss ${loss}`, validation && `validation ${validation}`].filter(Boolean).join(" · "),
+  ended: (detail: string, stoppedAt: number | null, isGone: boolean, verdict: string) => {
+    const what = verdict || (stoppedAt === null ? "Done" : `Stopped at step ${formatCount(stoppedAt)}`);
     return detail || (isGone ? `${what}; the adapter was deleted` : `${what}, the adapter is kept`);
   },
   runOf: (name: string) => `The run of ${name}`,
@@ -484,6 +484,71 @@ export const trainText = {
   emptyAnswer: "(nothing: the reply ended at once)",
   validationFileUsed: "The file is used instead",
   endedAtOnce: "The run was ended at once; what it had learned is gone where it was not kept.",
+};
+
+/** A run as it is watched. */
+export const watchText = {
+  title: "What it answers as it learns",
+  own: "your own prompts",
+  chosen: "rows held back",
+  edit: "Edit prompts",
+  editor: "Prompts that the model answers while it learns",
+  prompt: (number: number) => `Prompt ${number}`,
+  editHint: "From the next time on, also in a run that goes on. What the data would answer is known only of its own rows.",
+  save: "Ask these",
+  chooseRows: "Choose from the rows",
+  cancel: "Cancel",
+  expected: "In the data",
+  atStep: (step: number) => (step === 0 ? "Before training" : `Step ${formatCount(step)}`),
+  newest: "newest",
+  answers: (prompt: string) => `Answers to: ${prompt}`,
+  cut: "Cut short: answers may take only so much of the run's time.",
+  empty: {
+    before: "While it learns, the model answers a few rows that are held back. Write prompts of your own if you like.",
+    ready: "These are asked while the model learns.",
+    coming: "The first answers come before the first step.",
+    inTime: "The first answers come as soon as they cost no more than 5 % of the run's time.",
+    next: "Asked from the next time on.",
+    none: "No row is held back, so there is nothing to ask. Write a prompt of your own.",
+    off: "Nothing is asked in this run: “Steps between answers” is 0.",
+  },
+  share: (part: number) => `Answering took ${part < 0.001 ? "less than 0.1" : (100 * part).toFixed(1)} % of the run's time.`,
+  elapsed: "Elapsed",
+  took: "Took",
+  endsAt: "Ends at",
+  memory: "GPU memory",
+  memoryWords: (planned: string, inUse: string) => [inUse && `${inUse} in use`, planned && `${planned} planned`].filter(Boolean).join(" of "),
+  memoryPeak: (peak: string) => `At the most ${peak} so far`,
+  validation: "Validation loss",
+  perplexity: "Perplexity",
+  accuracy: "Token accuracy",
+  accuracyHelp: "The share of the held-back rows' tokens that the model held likeliest",
+  best: "best",
+  learningRate: "Learning rate",
+  gradNorm: "Gradient norm",
+  tokensPerS: "Tokens/s",
+  zoomHint: "Drag over the curves to zoom; a double click shows all again.",
+  showAll: "Show all",
+  verdicts: {
+    diverged: "It diverged", collapsed: "It collapsed", repeats: "It repeats itself", worse: "It got worse", unchanged: "It learned hardly anything",
+  } as Record<string, string>,
+  looksBad: "Something is wrong with this run",
+  change: "Change the settings",
+  endedEarly: (step: number) => `Ended early at step ${formatCount(step)}: the validation loss fell no more`,
+  kept: "Kept",
+  keptBest: (step: number) => `Best · ${step === 0 ? "before training" : `step ${formatCount(step)}`}`,
+  keptLast: (step: number) => `Last · step ${formatCount(step)}`,
+  keptOne: (isBest: boolean, step: number) => `Kept: step ${formatCount(step)}${isBest ? ", which is the last and the best" : ""}.`,
+  keptWhich: "Which of the run's two adapters the chat uses",
+  keptHint: "Both are kept: the one with the lowest validation loss, and the last. The chat answers with the one that is chosen.",
+  tellMe: "Tell me when it is done",
+  willTell: "You will be told",
+  mayNot: "This browser lets the page show no notifications; its settings can change that.",
+  notice: (state: "done" | "error", verdict: string | null) => ({
+    title: state === "error" ? "The run ended with an error" : "The run is done",
+    body: verdict ? watchText.verdicts[verdict] ?? watchText.looksBad : state === "error" ? "LoRA Lab says what was wrong." : "The adapter is kept, and in use in the chat.",
+  }),
+  titleDone: "Done",
 };
 
 // -------------------------------------------------------------------------------------------------------------- chat

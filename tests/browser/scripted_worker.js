@@ -48,7 +48,7 @@ self.opens = (title) => say("model_opened", { ...MODEL, name: title, title, buil
 
 const TRAIN = {
   open_model: () => say("model_opened", MODEL),
-  get_adapter: ({ id }) => say("adapter_files", { id, name: adapters.find((one) => one.id === id).name, files: {} }),
+  get_adapter: ({ id }) => say("adapter_files", { id, name: adapters.find((one) => one.id === id)?.name ?? id, files: {} }),
   rename_adapter({ id, name }) {
     adapters = adapters.map((one) => (one.id === id ? { ...one, name } : one));
     list();

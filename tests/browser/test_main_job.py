@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,8 @@ def trained(profile: BrowserContext, site_url: str, ships: Path) -> Lab:
     lab = Lab(profile, site_url + "?model=tiny")
     lab.wait_for_model()
     lab.drop_data(ships)
-    lab.set(steps=STEPS, lr="1e-2", batch=4, seed=3)
+    lab.page.locator("#more-settings > summary").click()
+    lab.set(steps=STEPS, lr="1e-2", batch=4, seed=3, sample_every=8)
     lab.start()
     lab.wait_for_phase("training")
     assert lab.part("train-start").is_hidden()
@@ -45,6 +47,23 @@ def test_the_loss_falls_by_half(trained: Lab) -> None:
     assert trained.text("train-step") == f"{STEPS} / {STEPS}"
     assert float(trained.text("train-loss")) == pytest.approx(losses[-1], abs=1e-3)
     assert losses[-1] < losses[0] / 2, losses
+
+
+def test_it_was_watched_as_it_learned(trained: Lab) -> None:
+    lines = trained.part("answers-line")
+    assert lines.count() > 0
+    for line in lines.all():
+        steps = [int(one.get_attribute("data-step") or -1) for one in line.get_by_test_id("sample-answer").all()]
+        assert steps == [0, 8, 16, STEPS]
+    before, *_, last = trained.part("validations").locator("tbody tr").all()
+    values = [
+        [float(cell.removesuffix(" %")) for cell in row.locator("td").all_inner_texts()] for row in (before, last)
+    ]
+    for loss, perplexity, accuracy in values:
+        assert perplexity == pytest.approx(np.exp(loss), rel=0.006) and 0 <= accuracy <= 100  # three digits are shown
+    assert values[1][0] < values[0][0] and values[1][2] > values[0][2], values
+    expect(trained.page.locator(".small-chart .u-over")).to_have_count(3)
+    expect(trained.part("train-elapsed")).to_have_text(re.compile(r"^\d+ (s|min)"))
 
 
 def test_the_same_question_without_and_with_the_adapter(trained: Lab) -> None:

@@ -16,6 +16,7 @@ from lora_lab.gpu import Device
 from lora_lab.train import Evaluated, Trainer
 from lora_lab.workers.protocol import (
     Failed,
+    MemoryInUse,
     PauseTraining,
     PlanTraining,
     ReadDataset,
@@ -171,6 +172,25 @@ def test_patience_ends_a_run_and_leaves_nothing_to_go_on_with(visit: Visit) -> N
         assert await session.worker.stores.runs.newest() is None
 
     visit(work)
+
+
+def test_the_memory_that_a_run_holds_is_told_while_it_goes_on(visit: Visit) -> None:  # noqa: F811
+    held: list[int] = []
+
+    async def work(session: Session) -> None:
+        device = await session.worker.gpu.device()
+        await read(session)
+        for settings in (ALONE, WATCHED):
+            session.page.events.clear()
+            await session.send(StartTraining(settings))
+            told = session.page.all(MemoryInUse)
+            assert told and all(one.in_use_bytes <= one.peak_bytes <= device.peak_memory_bytes for one in told)
+            assert told == list(dict.fromkeys(told))  # only what is new
+            held.append(max(one.in_use_bytes for one in told))
+            assert held[-1] > device.memory_in_use_bytes  # the run has given back what it took
+
+    visit(work)
+    assert held[1] > held[0]  # answers take something
 
 
 def test_a_good_run_has_no_verdict_and_a_bad_one_has_before_its_error(

@@ -2,6 +2,7 @@
 
 import type { Root } from "../shell/parts";
 import type { Area } from "../store/bus";
+import { Answers } from "./answers";
 import { CurvePanel } from "./curve_panel";
 import { PlanPanel } from "./plan_panel";
 import { resultArea } from "./result";
@@ -10,8 +11,10 @@ import { trainArea } from "./run";
 import { RunPanel } from "./run_panel";
 import { FormatLines, RatePresets, SettingsLine } from "./settings_parts";
 import { Stopped } from "./stopped";
+import { Outcome } from "./verdict";
+import { watchArea } from "./watching";
 
-export const trainAreas: readonly Area[] = [trainArea, resultArea];
+export const trainAreas: readonly Area[] = [trainArea, watchArea, resultArea];
 export const trainRoots: readonly Root[] = [
   ["settings-line-root", SettingsLine],
   ["stopped-root", Stopped],
@@ -19,6 +22,8 @@ export const trainRoots: readonly Root[] = [
   ["chat-format-lines", FormatLines],
   ["plan-root", PlanPanel],
   ["run-root", RunPanel],
+  ["outcome-root", Outcome],
+  ["answers-root", Answers],
   ["result-root", ResultPanel],
   ["curve-root", CurvePanel],
 ];

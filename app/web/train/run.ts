@@ -95,7 +95,7 @@ export const trainArea: Area = {
       phaseProgress.value = { done, total };
     },
     training_step: (event) => {
-      addStep(event.step, event.loss);
+      addStep(event.step, event);
       lastStep.value = event;
       phaseProgress.value = { done: event.step, total: event.total_steps };
     },

@@ -8,7 +8,11 @@ import { Bar, Icon } from "../shell/parts";
 import { Problems } from "../shell/problems";
 import { adapters } from "../store/chat";
 import { isRunning, mayEnd, outcome, phase, phaseDetail, phaseProgress, whyNot } from "../store/train";
-import { trainText } from "../text";
+import { verdict } from "../store/watch";
+import { trainText, watchText } from "../text";
+import { showIcon, showTitle } from "./far";
+import { NoticeButton } from "./notice_button";
+import { setUpNotice } from "./notice";
 import { pause, stop } from "./run";
 
 /** What the status says. */
@@ -24,7 +28,8 @@ export const status = computed((): string => {
 function endWords(): string {
   const left = outcome.value;
   const isGone = left !== null && adapters.value !== null && !adapters.value.some(({ id }) => id === left.adapterId);
-  return trainText.ended(phaseDetail.value, left?.stoppedAt ?? null, isGone);
+  const found = verdict.value ? watchText.verdicts[verdict.value.kind] ?? watchText.looksBad : "";
+  return trainText.ended(phaseDetail.value, left?.stoppedAt ?? null, isGone, found);
 }
 
 function describe(): string {
@@ -48,11 +53,9 @@ export function RunPanel() {
     if (hadFocus.current || fromForm) focusNext(...(running ? ["train-stop"] : ["result", "train-start"]));
     hadFocus.current = false;
   }, [running]);
-  useSignalEffect(() => {
-    const { done, total } = phaseProgress.value;
-    const far = phase.value === "training" && total ? `${Math.floor((100 * done) / total)} % · ` : "";
-    document.title = isRunning.value ? `${far}${trainText.phases[phase.value]} – LoRA Lab` : "LoRA Lab";
-  });
+  useSignalEffect(showTitle);
+  useSignalEffect(showIcon);
+  useEffect(setUpNotice, []);
   useEffect(() => {
     const ask = (event: Event): void => {
       if (isRunning.peek()) event.preventDefault(); // the browser asks in its own words
@@ -75,9 +78,11 @@ export function RunPanel() {
           disabled={!running || (stopping && !mayEnd.value)}>
           <Icon name="stop" /><span>{stopping && mayEnd.value ? trainText.endAtOnce : trainText.stop}</span>
         </button>
-        <p class="run-status" data-testid="train-status" id="train-status" data-state={phase.value} role="status" aria-live="polite">
+        <p class="run-status" data-testid="train-status" id="train-status" data-state={phase.value} data-verdict={running ? undefined : verdict.value?.kind}
+          role="status" aria-live="polite">
           {status.value}
         </p>
+        {running && <NoticeButton />}
       </div>
       <Bar id="train-progress" label={trainText.training} part={total ? done / total : null} hidden={!running} />
       <Problems slot="train-problem" />

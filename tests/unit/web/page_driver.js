@@ -3,6 +3,7 @@
 Object.defineProperty(globalThis, "navigator", { value: { gpu: {} }, configurable: true });
 globalThis.location = { href: "http://x/" };
 const { bus, data, chat, state, settings, problems, workers, run, result, curve, plan, panel,
+  watch, watching, notice, far,
   opening, applied, engine, revive, about } = page;
 const { site } = about;
 const sent = [];
@@ -10,7 +11,7 @@ for (const link of [workers.train, workers.chat]) {
   link.ready = true;
   link.worker = { postMessage: (command) => sent.push(command), terminate() {} };
 }
-bus.join([page.page.pageArea, opening.openingArea, run.trainArea, result.resultArea, applied.appliedArea, engine.engineArea,
+bus.join([page.page.pageArea, opening.openingArea, run.trainArea, watching.watchArea, result.resultArea, applied.appliedArea, engine.engineArea,
   revive.reviveArea]);
 const hear = (type, event = {}, from = "train") => bus.receive({ type, ...event }, from);
 const names = () => sent.map(({ type }) => type);
@@ -26,6 +27,6 @@ function begin() {
   answerPlan();
   sent.length = 0;
 }
-const CHOICES = { masking: "assistant", on_long: "truncate", schedule: "cosine", packing: "auto", chat_format: "auto" };
+const CHOICES = { masking: "assistant", on_long: "truncate", schedule: "cosine", packing: "auto", keep: "best", chat_format: "auto" };
 const lastPlan = () => sent.findLast(({ type }) => type === "plan_training");
 const answerPlan = (more = {}) => hear("training_planned", { request: lastPlan().request, total_steps: 5, problems: [], notes: [], ...more });

@@ -205,6 +205,7 @@ from lora_lab.workers.protocol.run_table import (
 )
 from lora_lab.workers.protocol.tabs import LookAgain
 from lora_lab.workers.protocol.watching import (
+    MemoryInUse,
     RunVerdict,
     SampleAnswered,
     SamplePrompts,
@@ -307,6 +308,7 @@ __all__ = [
     "LookAtRepository",
     "MakeReport",
     "MappingPreviewed",
+    "MemoryInUse",
     "MemoryPart",
     "ModelChecked",
     "ModelOpened",

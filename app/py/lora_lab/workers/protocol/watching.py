@@ -60,5 +60,13 @@ class TrainingVerdict(Event):
     verdict: RunVerdict
 
 
+@dataclass(frozen=True)
+class MemoryInUse(Event):
+    """What the train worker holds of the GPU's memory while a run goes on, in bytes: now, and at the most so far."""
+
+    in_use_bytes: int
+    peak_bytes: int
+
+
 COMMANDS: tuple[type[Command], ...] = (SetSamplePrompts,)
-EVENTS: tuple[type[Event], ...] = (SamplePrompts, SampleAnswered, TrainingVerdict)
+EVENTS: tuple[type[Event], ...] = (SamplePrompts, SampleAnswered, TrainingVerdict, MemoryInUse)

@@ -10,6 +10,7 @@ from lora_lab.train import SampleAnswered, StepDone, Trainer, ValidationDone
 from lora_lab.workers import protocol
 from lora_lab.workers.dataset.opened import as_probe, as_prompt
 from lora_lab.workers.protocol import (
+    MemoryInUse,
     RunVerdict,
     SamplePrompts,
     SetSamplePrompts,
@@ -31,6 +32,7 @@ class Watching:
         self._chosen: tuple[Prompt, ...] = ()  # of the run's rows
         self._watch: Watch | None = None
         self._sampler: Sampler | None = None
+        self._memory: MemoryInUse | None = None  # that the page knows of
 
     @handles(SetSamplePrompts, "training")
     async def set_sample_prompts(self, command: SetSamplePrompts) -> None:
@@ -66,18 +68,28 @@ class Watching:
         )  # fmt: skip
         for answer in self._watch.remember():
             self.tell(answer)
+        self._tell_memory(trainer)
         return self._watch
 
     def end(self) -> None:
         """The run is over: give back what the answers took."""
         if self._sampler is not None:
             self._sampler.close()
-        self._watch = self._sampler = None
+        self._watch = self._sampler = self._memory = None
+
+    def _tell_memory(self, trainer: Trainer) -> None:
+        device = trainer.model.device
+        now = MemoryInUse(device.memory_in_use_bytes, device.peak_memory_bytes)
+        if now != self._memory:
+            self._memory = now
+            self._host.post(now)
 
     def tell(self, event: StepDone | ValidationDone | SampleAnswered) -> None:
         """Tell the page what has happened in the run."""
         if isinstance(event, StepDone):
             self._host.post(_step(event))
+            if self._watch is not None:
+                self._tell_memory(self._watch.trainer)
         elif isinstance(event, ValidationDone):
             self._host.post(ValidationLoss(event.step, event.loss, event.perplexity, event.accuracy))
         else:
