@@ -20,21 +20,25 @@ globalThis.addEventListener = (type, hear) => (globalThis.heard = { ...globalThi
 globalThis.matchMedia = () => ({ matches: true });
 globalThis.document = {
   activeElement: null, createElement: () => ({ click() { saved.push(this.download); } }),
-  getElementById: (id) => ({ closest: () => ({ id }), scrollIntoView() {}, focus() {}, checkVisibility: () => true, matches: () => false }),
+  getElementById: (id) => ({
+    closest: () => ({ id }), scrollIntoView() {}, focus() {}, checkVisibility: () => true, matches: () => false,
+  }),
 };
 """
 READY_TOO = """
 const { table, order, chart, sharing, after } = page;
 location = { href: "http://x/lab/?model=tiny", origin: "http://x", pathname: "/lab/", search: "?model=tiny", hash: "" };
-bus.join([page.page.pageArea, opening.openingArea, run.trainArea, result.resultArea, after.summaryArea, table.runsArea, sharing.sharingArea]);
+bus.join([page.page.pageArea, opening.openingArea, run.trainArea, result.resultArea, after.summaryArea, table.runsArea,
+  sharing.sharingArea]);
 begin();
-for (const name of ["warmup_steps", "rows_at_once", "checkpoint_every", "sample_every"]) settings.fields[name].mayBeEmpty = true;
+const { warmup_steps, rows_at_once, checkpoint_every, sample_every } = settings.fields;
+for (const field of [warmup_steps, rows_at_once, checkpoint_every, sample_every]) field.mayBeEmpty = true;
 const last = (type) => sent.findLast((command) => command.type === type);
 const fails = (where, message, subject = null) => hear("failed", { where, message, subject, details: null, kind: "" });
 const taken = (settings, more = {}) => hear("settings_taken",
   { settings, remarks: [], problems: [], request: last("take_settings").request, ...more });
-const shared = (more = {}) => hear("settings_shared", { file_name: "s.json", file: new Uint8Array([1]), fragment: "settings=1&c=2",
-  command: "lora-lab train", request: last("share_settings").request, ...more });
+const shared = (more = {}) => hear("settings_shared", { file_name: "s.json", file: new Uint8Array([1]), command: "",
+  fragment: "settings=1&c=2", request: last("share_settings").request, ...more });
 const form = () => settings.read.value.settings;
 const settled = () => new Promise((done) => setTimeout(done));
 """
@@ -122,7 +126,8 @@ def test_notes_that_are_replaced_can_be_had_back() -> None:
 def test_a_report_is_made_once_and_saved_as_what_was_asked_for() -> None:
     told = run("""
       URL.createObjectURL = () => "blob:x";
-      const made = (id) => hear("report_made", { id, headline: "", file_name: id, html: new Uint8Array(), json: new Uint8Array() });
+      const [html, json] = [new Uint8Array(), new Uint8Array()];
+      const made = (id) => hear("report_made", { id, headline: "", file_name: id, html, json });
       table.saveReport("a", "html"); table.saveReport("a", "html"); table.saveReport("a", "json");
       table.saveReport("b", "json");
       const count = names().filter((one) => one === "make_report").length;
@@ -212,7 +217,8 @@ def test_a_file_of_settings_is_read_and_one_that_cannot_be_is_named() -> None:
       const asked = last("take_settings");
       taken(OTHER);
       await give("gone.json", async () => { throw new Error("moved"); });
-      answer({ text: asked.text, name: asked.name, steps: form().steps, box: problems.problems.value["sharing-problem"].message });
+      const box = problems.problems.value["sharing-problem"].message;
+      answer({ text: asked.text, name: asked.name, steps: form().steps, box });
     """)
     assert (told["text"], told["name"], told["steps"]) == ("{}", "s.json", 77)
     assert told["box"].startswith("gone.json could not be read")
@@ -279,7 +285,8 @@ def test_settings_of_the_address_are_left_and_bad_ones_say_why() -> None:
 def test_the_card_asks_what_came_of_its_run_and_hears_of_no_other() -> None:
     told = run("""
       const adapter = { id: "a", name: "ships", steps: 5 };
-      const summed = (id, headline) => hear("run_summed_up", { id, headline, verdict: "", before: null, after: null, else_changed: null });
+      const nothing = { verdict: "", before: null, after: null, else_changed: null };
+      const summed = (id, headline) => hear("run_summed_up", { id, headline, ...nothing });
       hear("training_done", { adapter, stopped: false, probes: [] });
       const asked = names().filter((one) => one === "sum_up_run").length;
       summed("b", "another's");
