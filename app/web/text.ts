@@ -704,9 +704,9 @@ export const runsText = {
 export const sharingText = {
   title: "These settings",
   copyLink: "Copy link",
-  save: "Save as a file",
-  load: "Load from a file",
-  copyCommand: "Copy the command",
+  save: "Save file",
+  load: "Load file",
+  copyCommand: "Copy command",
   commandHint: "The same run on the command line",
   byHand: "The browser refused to copy. It can be copied from here:",
   used: (name: string) => `The settings of ${name} are in the form.`,

@@ -148,7 +148,7 @@ def test_the_table_is_sorted_searched_and_noted(lab: RunsLab) -> None:
     lab.page.keyboard.press("Escape")
     expect(lab.page.locator("#runs-dialog")).to_be_hidden()
     lab.part("runs-open").click()
-    expect(rows.first).to_contain_text("Closed in the middle of a word")
+    expect(notes).to_have_value("Closed in the middle of a word")
 
 
 def test_runs_stand_beside_each_other_and_escape_leads_back(lab: RunsLab) -> None:

@@ -45,7 +45,7 @@ export function ShareButtons({ of, slot }: { of: Shared; slot: "runs-problem" | 
       </button>
       {byHand && (
         <label class="by-hand">
-          <p>{sharingText.byHand}</p>
+          <span>{sharingText.byHand}</span>
           <textarea readOnly data-testid="by-hand" value={byHand} onFocus={(event) => event.currentTarget.select()} />
         </label>
       )}
