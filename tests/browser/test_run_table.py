@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from lora_lab.evaluation.neutral import Neutral, NeutralAnswer, advice
+from lora_lab.evaluation.settings_travel import settings_file, settings_fragment
 from lora_lab.workers.protocol import (
     AdapterInfo,
     ComparedRun,
@@ -22,6 +26,7 @@ from lora_lab.workers.protocol import (
 )
 from lora_lab.workers.run.run_summary import summary_of
 from lora_lab.workers.wire.codec import to_dict
+from tests.browser.lab import START_MS, Lab
 from tests.browser.scripted import ScriptedLab
 from tests.unit.evaluation.records import record
 
@@ -193,9 +198,6 @@ def test_a_browser_that_does_not_copy_shows_the_text(lab: RunsLab) -> None:
 
 
 def test_the_real_worker_reads_a_link_and_a_file(context: BrowserContext, site_url: str, tmp_path: Path) -> None:
-    from lora_lab.evaluation.settings_travel import settings_file, settings_fragment
-    from tests.browser.lab import START_MS, Lab
-
     values = {**vars(SETTINGS), "rows_at_once": None}
     lab = Lab(context, f"{site_url}?model=tiny#{settings_fragment(values)}")
     expect(lab.part("brought-settings")).to_contain_text("77 steps · rank 4 · learning rate 3e-3", timeout=START_MS)
@@ -217,3 +219,34 @@ def test_the_real_worker_reads_a_link_and_a_file(context: BrowserContext, site_u
     lab.part("runs-open").click()
     expect(lab.part("runs-empty")).to_contain_text("No runs yet")
     assert lab.errors == []
+
+
+def test_a_real_run_is_summed_up_listed_and_reported(open_lab: Callable[[str], Lab], ships: Path) -> None:
+    lab = open_lab("?model=tiny")
+    lab.wait_for_model()
+    lab.drop_data(ships)
+    lab.page.locator("#more-settings > summary").click()
+    lab.set(steps=4, batch=4, lr="1e-2", validation=10)
+    lab.part("set-neutral").select_option("on")
+    lab.start()
+    lab.wait_for_phase("done")
+    expect(lab.part("run-headline")).to_have_text(
+        re.compile(r"^Validation loss \d.* → \d.* at step \d of 4"), timeout=START_MS
+    )
+    expect(lab.part("else-changed")).to_contain_text(re.compile(r"loss \d+\.\d+ → \d+\.\d+ a token"))
+    with lab.page.expect_download() as saved:
+        lab.part("run-json").click()
+    report = json.loads(saved.value.path().read_text())
+    shown = lab.part("held-numbers").locator("tbody td").all_inner_texts()
+    assert shown[:2] == [f"{report[when]['loss']:.4f}" for when in ("before", "after")]
+    assert report["headline"].split(";")[0] in lab.text("run-headline")
+    lab.part("all-runs").click()
+    expect(lab.part("run-row").locator("td.of-validation_loss")).to_have_text(shown[1])
+    lab.part("run-row").get_by_role("button").first.click()
+    lab.part("run-notes").fill("A first try")
+    lab.part("run-notes").blur()
+    lab.page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    lab.page.reload()
+    lab.wait_for_model()
+    lab.part("runs-open").click()
+    expect(lab.part("run-row")).to_contain_text("A first try")
