@@ -3,12 +3,11 @@
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { focusNext } from "../dom";
 import { Icon } from "../shell/parts";
 import { Problems } from "../shell/problems";
 import { showProblem } from "../store/problems";
 import { pageText, runsText } from "../text";
-import { closeRuns, comparison, isOpen, openRuns } from "./runs";
+import { closeRuns, comparison, isOpen, leaveComparison, openRuns } from "./runs";
 
 interface Parts { readonly RunTable: ComponentType; readonly Comparison: ComponentType }
 const parts = signal<Parts | null>(null);
@@ -38,14 +37,10 @@ export function RunsDialog() {
     if (!open) box.current?.close();
     if (open && !parts.peek()) void load();
   }, [open]);
-  const back = (): void => {
-    comparison.value = null;
-    focusNext("runs-compare");
-  };
   const cancel = (event: Event): void => {
     if (!comparison.peek()) return;
     event.preventDefault(); // first out of what was opened last
-    back();
+    leaveComparison();
   };
   const beside = (event: Event): void => {
     if (event.target === box.current) closeRuns();
@@ -55,7 +50,7 @@ export function RunsDialog() {
     <dialog id="runs-dialog" class="runs" aria-labelledby="runs-title" ref={box} onClose={closeRuns} onCancel={cancel} onClick={beside}>
       <div class="dialog-head">
         {compared && (
-          <button type="button" class="quiet small" id="runs-back" data-testid="runs-back" onClick={back}>
+          <button type="button" class="quiet small" id="runs-back" data-testid="runs-back" onClick={leaveComparison}>
             <Icon name="left" /><span>{runsText.back}</span>
           </button>
         )}

@@ -20,6 +20,8 @@ export const replaced = signal<{ readonly id: string; readonly notes: string } |
 
 export const shown = computed(() => sorted(found(runs.value ?? [], search.value), sort.value));
 
+const FIRST = "runs-search";
+let place = FIRST; // of the keyboard, in the table to come
 const reports = new Map<string, Set<"html" | "json">>(); // files that were asked for, by run
 
 export function openRuns(): void {
@@ -30,6 +32,19 @@ export function openRuns(): void {
   });
   showProblem("runs-problem", null);
   train.send("list_runs");
+}
+
+/** Back from the comparison to the table, with the keyboard where it was. */
+export function leaveComparison(): void {
+  comparison.value = null;
+  place = "runs-compare";
+}
+
+/** Where the keyboard goes when the table comes; asked once. */
+export function placeInTable(): string {
+  const now = place;
+  place = FIRST;
+  return now;
 }
 
 export const closeRuns = (): void => {

@@ -8,7 +8,7 @@ import { whyNoPython } from "../store/page";
 import { runsText } from "../text";
 import { SORTS, type SortName } from "./order";
 import { RunDetails } from "./details";
-import { compare, runs, search, shown, sort, sortBy, tick, ticked, unfold, unfolded } from "./runs";
+import { compare, placeInTable, runs, search, shown, sort, sortBy, tick, ticked, unfold, unfolded } from "./runs";
 
 const COLUMNS = runsText.columns;
 const NUMBERS: readonly SortName[] = ["steps", "learning_rate", "rank", "validation_loss", "training_s"];
@@ -16,7 +16,10 @@ const WIDTH = SORTS.length + 1; // and the boxes to tick
 
 export function RunTable() {
   const all = runs.value;
-  useEffect(() => focusNext("runs-search", "runs-dialog"), [all === null]);
+  const isThere = Boolean(all?.length);
+  useEffect(() => {
+    if (isThere) focusNext(placeInTable(), "runs-search");
+  }, [isThere]);
   if (!all?.length) return <p class="empty" data-testid="runs-empty">{all ? runsText.none : whyNoPython.value || runsText.looking}</p>;
   const rows = shown.value;
   const showAll = (): void => {
