@@ -18,10 +18,14 @@ export function saveFile(name: string, data: BlobPart, type = "application/zip")
   setTimeout(() => URL.revokeObjectURL(url), 60000);
 }
 
-/** Whether the text went to the clipboard; false without permission, or where the context is not secure. */
-export async function copyText(text: string): Promise<boolean> {
+/** Whether the text went to the clipboard; false without permission, or where the context is not secure.
+ *
+ * A text that is still to come is handed over as such: the press that asked for it must not be forgotten meanwhile.
+ */
+export async function copyText(text: string | Promise<string>): Promise<boolean> {
   try {
-    await navigator.clipboard.writeText(text);
+    if (typeof text === "string" || !("ClipboardItem" in globalThis)) await navigator.clipboard.writeText(await text);
+    else await navigator.clipboard.write([new ClipboardItem({ "text/plain": text.then((one) => new Blob([one], { type: "text/plain" })) })]);
     return true;
   } catch {
     return false;

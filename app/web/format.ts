@@ -28,6 +28,12 @@ export function formatRate(rate: number): string {
 
 export const formatLoss = (loss: number): string => (loss >= 100 ? loss.toFixed(1) : loss.toFixed(4));
 
+/** A loss in a sentence: 2.91, 0.048. */
+export const shortLoss = (loss: number): string => (loss >= 0.1 || loss === 0 ? loss.toFixed(2) : loss.toFixed(3));
+
+/** A difference with its sign: +0.64, −0.02. */
+export const formatChange = (change: number): string => `${change < 0 ? "−" : "+"}${Math.abs(change).toFixed(2)}`;
+
 /** A learning rate as people write it: 2e-4. */
 export const formatLearningRate = (rate: number): string => rate.toExponential().replace(/e([+-])0?/, "e$1").replace("e+", "e");
 

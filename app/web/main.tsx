@@ -25,6 +25,7 @@ import { pageArea } from "./store/page";
 import { setUpLook } from "./store/shell";
 import { setUpFields } from "./train/fields";
 import { trainAreas, trainRoots } from "./train";
+import { setUpSharing } from "./train/sharing/sharing";
 
 pagePhase("page", 0, begunMs);
 pagePhase("page's scripts", begunMs);
@@ -69,4 +70,5 @@ for (const link of document.querySelectorAll<HTMLAnchorElement>(".skip-link, .pa
   link.addEventListener("click", () => bringToFront(link.hash.slice(1))); // a narrow window shows that panel then
 }
 train.begin(receive);
+setUpSharing();
 openFirst();

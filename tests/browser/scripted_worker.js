@@ -71,6 +71,8 @@ const CHAT = {
   stop_reply: () => (stopped = true),
 };
 
+Object.assign(self, { say, trainAnswers: TRAIN }); // for tests that have more to say
+
 self.onmessage = ({ data }) => {
   if (data.type === "ping") return say("pong");
   self.asked.push(data);

@@ -46,7 +46,7 @@ export function CopyButton({ label, done, refused, text, icon = false, ...others
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   useEffect(() => () => clearTimeout(timer.current), []);
   const copy = async (): Promise<void> => {
-    say((await copyText(await text())) ? done : refused);
+    say((await copyText(text())) ? done : refused);
     clearTimeout(timer.current);
     timer.current = setTimeout(() => say(""), 3000);
   };

@@ -2,7 +2,7 @@
 //
 // The fields themselves are made by jinja2 from lora_lab/settings.py; train/fields.ts ties them to this.
 
-import { computed, signal, type Signal } from "@preact/signals";
+import { batch, computed, signal, type Signal } from "@preact/signals";
 import { formatLearningRate } from "../format";
 import type { FieldProblem, TrainSettings } from "../protocol";
 import { site, type Preset } from "../site";
@@ -151,16 +151,47 @@ export function suggest(settings: TrainSettings): void {
   if (chosen && !isOwn) choosePreset(chosen);
 }
 
+/** What a number's field holds for its value. */
+function shownNumber(name: NumberName, settings: TrainSettings): string {
+  const value = name === "validation_percent" ? Number((settings.validation_fraction * 100).toFixed(4)) : settings[name];
+  return value == null ? "" : name === "learning_rate" ? formatLearningRate(value) : String(value);
+}
+
 function fill(settings: TrainSettings): void {
-  const all = { ...settings, validation_percent: Math.round(settings.validation_fraction * 100) };
-  for (const name of NUMBERS) {
-    if (touched.peek().has(name)) continue;
-    const value = all[name];
-    fields[name].text.value = value == null ? "" : name === "learning_rate" ? formatLearningRate(value) : String(value);
-  }
+  for (const name of NUMBERS) if (!touched.peek().has(name)) fields[name].text.value = shownNumber(name, settings);
   for (const name of CHOICES) {
-    if (name !== "chat_format" && !touched.peek().has(name) && all[name]) fields[name].text.value = all[name];
+    if (name !== "chat_format" && !touched.peek().has(name) && settings[name]) fields[name].text.value = settings[name];
   }
+}
+
+/** Put other settings in the place of those of the form, as if the person had set each; returns what brings them back. */
+export function putSettings(settings: TrainSettings): () => void {
+  const names = [...NUMBERS, ...CHOICES];
+  const texts = names.map((name) => fields[name].text.peek());
+  const before = { shuffle: checks.shuffle.peek(), save_memory: checks.save_memory.peek(), targets: targets.peek(), touched: touched.peek() };
+  const hasFormat = model.peek()?.chat_formats.some(({ value }) => value === settings.chat_format);
+  batch(() => {
+    for (const name of NUMBERS) setText(name, shownNumber(name, settings));
+    for (const name of CHOICES) if (name !== "chat_format" || hasFormat) setText(name, settings[name]);
+    checks.shuffle.value = settings.shuffle;
+    checks.save_memory.value = settings.save_memory;
+    targets.value = new Set(settings.targets);
+    touched.value = new Set([...names, "shuffle", "save_memory", "targets"]);
+    fieldProblems.value = [];
+  });
+  return () => batch(() => {
+    names.forEach((name, place) => setText(name, texts[place]!));
+    checks.shuffle.value = before.shuffle;
+    checks.save_memory.value = before.save_memory;
+    targets.value = before.targets;
+    touched.value = before.touched;
+    fieldProblems.value = [];
+  });
+}
+
+function setText(name: NumberName | ChoiceName, text: string): void {
+  fields[name].isBroken.value = false;
+  fields[name].text.value = text;
 }
 
 /** Offer the layers that a model has, all of them chosen; one that it shares with the last model stays as it was. */

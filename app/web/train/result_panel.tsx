@@ -6,6 +6,7 @@ import { Problems } from "../shell/problems";
 import { applied, chatModel, comparing, replying } from "../store/chat";
 import { isRunning } from "../store/train";
 import { trainText } from "../text";
+import { RunAfter, RunHeadline } from "./after/summary_panel";
 import { askNext, card, choose, download, type Answer } from "./result";
 
 export function ResultPanel() {
@@ -28,6 +29,7 @@ export function ResultPanel() {
           <Icon name="download" /><span>{trainText.download}</span>
         </button>
       </div>
+      <RunHeadline />
       <div class="probe">
         <p class="probe-question" id="probe-question">{answer?.prompt}</p>
         <Tabs count={now?.answers.length ?? 0} shown={now?.shown ?? 0} />
@@ -39,6 +41,7 @@ export function ResultPanel() {
       <p class="reference" id="reference" hidden={!answer?.reference}>
         <span>{trainText.inTheData}</span> <span id="reference-text">{answer?.reference}</span>
       </p>
+      <RunAfter />
       <Problems slot="compare-problem" />
     </section>
   );

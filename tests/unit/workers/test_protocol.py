@@ -20,7 +20,6 @@ from lora_lab.workers.protocol import (
     chat,
     conversations,
     exporting,
-    run_table,
 )
 from lora_lab.workers.wire.codec import ProtocolError, from_dict, from_wire, to_dict, to_wire
 
@@ -29,7 +28,7 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
 
 
 # The page that uses them is being written: what it uses is taken out here.
-AHEAD = (chat, conversations, exporting, run_table)
+AHEAD = (chat, conversations, exporting)
 NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in AHEAD for kind in (*part.COMMANDS, *part.EVENTS)}
 
 

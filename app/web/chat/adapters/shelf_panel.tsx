@@ -3,6 +3,7 @@
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { focusNext } from "../../dom";
 import { formatBytes, formatDate } from "../../format";
+import { RunsButton } from "../../runs/dialog";
 import type { AdapterInfo } from "../../protocol";
 import { onChoice, useDrop } from "../../shell/files";
 import { Icon } from "../../shell/parts";
@@ -26,6 +27,7 @@ export function Shelf() {
     <div {...zone}>
       <header class="panel-head minor">
         <h2 id="adapters-title">{shelfText.title}</h2>
+        <RunsButton />
         <label class="as-button quiet small" for="adapter-input" id="adapter-drop">
           <input type="file" class="visually-hidden" data-testid="adapter-input" id="adapter-input" multiple accept={FILES}
             disabled={isRunning.value} onChange={onChoice(addAdapter)} />

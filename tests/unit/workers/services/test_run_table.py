@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -28,10 +29,12 @@ from lora_lab.workers.protocol import (
     ReportMade,
     RunList,
     RunsCompared,
+    RunSummedUp,
     SampleAnswer,
     SettingsShared,
     SettingsTaken,
     ShareSettings,
+    SumUpRun,
     TakeSettings,
 )
 from lora_lab.workers.run.run_record import known_of
@@ -230,5 +233,46 @@ def test_the_forms_settings_go_out_as_file_link_and_command() -> None:
         assert "--data lighthouse.jsonl --out brindle-60-steps" in desk.page.last(SettingsShared).command
         await desk.send(ShareSettings())
         assert "wanted one" in desk.failed()
+
+    at(work)
+
+
+def test_a_run_is_summed_up_for_the_card_after_it() -> None:
+    async def work(desk: Desk) -> None:
+        id = await desk.keep(record(outcome=replace(record().outcome, verdict=VERDICT)))
+        await desk.send(SumUpRun(id))
+        told = desk.page.last(RunSummedUp)
+        assert told.headline == "Validation loss 2.91 → 0.48 at step 40 of 60; 2 of 3 answers match the data."
+        assert told.verdict == VERDICT.words and told.id == id
+        before, after = told.before, told.after
+        assert before is not None and after is not None
+        assert (before.step, before.loss, before.accuracy) == (0, 2.91, 0.0)
+        assert (after.step, after.loss, after.accuracy) == (40, 0.48, 0.4)
+        assert before.perplexity == pytest.approx(math.exp(2.91)) and after.perplexity == pytest.approx(math.exp(0.48))
+        changed = told.else_changed
+        assert changed is not None and changed.rose == pytest.approx(0.3) and changed.words == "something was unlearned"
+        assert len(changed.advice) == 2
+        assert [(one.prompt, one.base, one.tuned) for one in changed.answers] == [
+            ("What is the capital of France?", "Paris.", "Tern Point.")
+        ]
+        old = await desk.keep_old()
+        await desk.send(SumUpRun(old))
+        told = desk.page.last(RunSummedUp)
+        assert (told.before, told.else_changed, told.verdict) == (None, None, "")
+        assert told.after is not None and told.after.loss == 1.75 and told.after.accuracy is None
+        await desk.send(SumUpRun("gone"))
+        assert desk.page.last(Failed).where == "runs" and "not in the browser's storage" in desk.failed()
+
+    at(work)
+
+
+def test_an_answer_bears_the_number_of_its_question() -> None:
+    async def work(desk: Desk) -> None:
+        id = await desk.keep(record())
+        await desk.send(ShareSettings(id=id, request=7))
+        await desk.send(TakeSettings(id=id, request=8))
+        assert (desk.page.last(SettingsShared).request, desk.page.last(SettingsTaken).request) == (7, 8)
+        await desk.send(TakeSettings(link="#settings=1&c=0", request=9))
+        assert desk.page.last(Failed).where == "sharing"
 
     at(work)

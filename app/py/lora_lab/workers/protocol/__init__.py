@@ -25,6 +25,7 @@ from lora_lab.workers.protocol import (
     events,
     exporting,
     hub,
+    run_summary,
     run_table,
     tabs,
     watching,
@@ -187,6 +188,7 @@ from lora_lab.workers.protocol.parts import (
     TrainSettings,
     Where,
 )
+from lora_lab.workers.protocol.run_summary import ElseChanged, HeldNumbers, RunSummedUp, SumUpRun
 from lora_lab.workers.protocol.run_table import (
     ComparedRun,
     CompareRuns,
@@ -215,11 +217,11 @@ from lora_lab.workers.protocol.watching import (
 
 COMMANDS: tuple[type[Command], ...] = (
     *commands.COMMANDS, *datasets.COMMANDS, *hub.COMMANDS, *run_table.COMMANDS, *watching.COMMANDS, *chat.COMMANDS,
-    *conversations.COMMANDS, *tabs.COMMANDS, *exporting.COMMANDS,
+    *conversations.COMMANDS, *tabs.COMMANDS, *exporting.COMMANDS, *run_summary.COMMANDS,
 )  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
     *events.EVENTS, *datasets.EVENTS, *hub.EVENTS, *run_table.EVENTS, *watching.EVENTS, *chat.EVENTS,
-    *conversations.EVENTS, *tabs.EVENTS, *exporting.EVENTS,
+    *conversations.EVENTS, *tabs.EVENTS, *exporting.EVENTS, *run_summary.EVENTS,
 )  # fmt: skip
 
 __all__ = [
@@ -275,6 +277,7 @@ __all__ = [
     "DeleteConversation",
     "DiscardRun",
     "DropExport",
+    "ElseChanged",
     "Event",
     "ExportAdapter",
     "ExportEnded",
@@ -292,6 +295,7 @@ __all__ = [
     "FormatOffer",
     "GetAdapter",
     "Gpu",
+    "HeldNumbers",
     "HubChecked",
     "HubListed",
     "HubOffer",
@@ -348,6 +352,7 @@ __all__ = [
     "RowShown",
     "RunList",
     "RunRow",
+    "RunSummedUp",
     "RunVerdict",
     "RunsCompared",
     "SampleAnswer",
@@ -372,6 +377,7 @@ __all__ = [
     "StopTraining",
     "StoppedRun",
     "Storage",
+    "SumUpRun",
     "TakeSettings",
     "TimeTraining",
     "TrainPhase",

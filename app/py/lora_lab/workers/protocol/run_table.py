@@ -91,6 +91,7 @@ class TakeSettings(Command):
     """Ask for the settings of a run (`id`), of a file (`text`, called `name`) or of a link: one of them. SettingsTaken.
 
     `current` are those of the form: what is not named stays as it is there. None where they cannot be used.
+    `request` is the answer's too.
     """
 
     id: str | None = None
@@ -98,6 +99,7 @@ class TakeSettings(Command):
     link: str | None = None
     name: str = "the file"
     current: TrainSettings | None = None
+    request: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class ShareSettings(Command):
 
     settings: TrainSettings | None = None
     id: str | None = None
+    request: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ class SettingsTaken(Event):
     settings: TrainSettings
     remarks: tuple[str, ...] = ()
     problems: tuple[FieldProblem, ...] = ()
+    request: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,7 @@ class SettingsShared(Event):
     file: bytes
     fragment: str
     command: str
+    request: int = 0
 
 
 COMMANDS: tuple[type[Command], ...] = (ListRuns, NoteRun, CompareRuns, MakeReport, TakeSettings, ShareSettings)

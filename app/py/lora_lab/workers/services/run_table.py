@@ -34,11 +34,13 @@ from lora_lab.workers.protocol import (
     SettingsShared,
     SettingsTaken,
     ShareSettings,
+    SumUpRun,
     TakeSettings,
     TrainSettings,
 )
 from lora_lab.workers.run.planner import check_settings
 from lora_lab.workers.run.run_record import known_of, record_for, settings_for_page
+from lora_lab.workers.run.run_summary import summary_of
 from lora_lab.workers.services.datasets import Datasets
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.services.stores import Stores
@@ -50,13 +52,13 @@ NOT_KNOWN = "not known"
 
 
 class RunTable:
-    """Answers ListRuns, NoteRun, CompareRuns, MakeReport, TakeSettings, ShareSettings."""
+    """Answers ListRuns, NoteRun, CompareRuns, MakeReport, SumUpRun, TakeSettings, ShareSettings."""
 
     def __init__(self, host: Host, stores: Stores, models: Models, datasets: Datasets) -> None:
         self._host, self._stores, self._models, self._datasets = host, stores, models, datasets
         self._records: dict[str, RunRecord | None] = {}  # by adapter: a record never changes
 
-    @handles(ListRuns, "adapter")
+    @handles(ListRuns, "runs")
     async def list_runs(self, _: ListRuns) -> None:
         """Send the table."""
         await self._tell()
@@ -77,13 +79,13 @@ class RunTable:
         info = await self._stores.shelf.info(id)
         return record_for(info, await self._record(info))
 
-    @handles(NoteRun, "adapter")
+    @handles(NoteRun, "runs")
     async def note_run(self, command: NoteRun) -> None:
         """Keep a person's notes."""
         await self._stores.shelf.keep_notes(command.id, command.notes)
         await self._tell()
 
-    @handles(CompareRuns, "adapter")
+    @handles(CompareRuns, "runs")
     async def compare_runs(self, command: CompareRuns) -> None:
         """Lay runs beside each other."""
         ids = tuple(dict.fromkeys(command.ids))
@@ -97,16 +99,21 @@ class RunTable:
             runs.append(ComparedRun(id, record.name, headline(record), loss, validation))
         self._host.post(RunsCompared(tuple(runs), tuple(_differences(records))))
 
-    @handles(MakeReport, "adapter")
+    @handles(MakeReport, "runs")
     async def make_report(self, command: MakeReport) -> None:
         """Send a run's report."""
         record = await self._run(command.id)
         html, data = report_html(record), report_json_bytes(record)
         self._host.post(ReportMade(command.id, headline(record), f"{folder_name(record)}-report", html, data))
 
+    @handles(SumUpRun, "runs")
+    async def sum_up_run(self, command: SumUpRun) -> None:
+        """Send what came of a run."""
+        self._host.post(summary_of(command.id, await self._run(command.id)))
+
     # --- settings ---
 
-    @handles(TakeSettings, "settings")
+    @handles(TakeSettings, "sharing")
     async def take_settings(self, command: TakeSettings) -> None:
         """Send settings for the form. LoraLabError where they are none, or a value is out of its bounds."""
         found = for_page(await self._found(command))
@@ -120,7 +127,7 @@ class RunTable:
             values[TARGETS.name] = fitting or model.files.config.linear_names
         settings = settings_for_page(values, command.current or _first())
         problems = check_settings(settings, model.files.config) if model is not None else []
-        self._host.post(SettingsTaken(settings, tuple(remarks), tuple(problems)))
+        self._host.post(SettingsTaken(settings, tuple(remarks), tuple(problems), command.request))
 
     async def _found(self, command: TakeSettings) -> Settings:
         given = [one for one in (command.id, command.text, command.link) if one is not None]
@@ -135,7 +142,7 @@ class RunTable:
             return read_settings_file(command.text.encode("utf-8", "replace"), command.name)
         return read_fragment(str(command.link))
 
-    @handles(ShareSettings, "settings")
+    @handles(ShareSettings, "sharing")
     async def share_settings(self, command: ShareSettings) -> None:
         """Send settings as a file, a link's end and a command."""
         if (command.id is None) == (command.settings is None):
@@ -146,7 +153,9 @@ class RunTable:
         else:
             values = vars(command.settings)
             line = self._command(values)
-        self._host.post(SettingsShared(FILE_NAME, settings_file(values), settings_fragment(values), line))
+        self._host.post(
+            SettingsShared(FILE_NAME, settings_file(values), settings_fragment(values), line, command.request)
+        )
 
     def _command(self, values: dict[str, Any]) -> str:
         """Return the run that would begin now as a command, with placeholders for what is not open."""
