@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 
-import lora_lab
+from lora_lab.evaluation.card_facts import card_facts
+from lora_lab.evaluation.record import take_record
 from lora_lab.export import open_base_of, plan_export, write_files
 from lora_lab.export.plan import Going, check_form
 from lora_lab.formats.hub_id import hub_id
 from lora_lab.formats.peft import read_adapter, read_chat_template
-from lora_lab.formats.run_record import RUN_FILE, RunData, RunRecord, read_record
+from lora_lab.formats.run_facts import RUN_FILE, RunFacts
 from lora_lab.workers.protocol import (
     AdapterInfo,
     DropExport,
@@ -20,6 +21,7 @@ from lora_lab.workers.protocol import (
     ExportWritten,
     StopExport,
 )
+from lora_lab.workers.run.run_record import record_for
 from lora_lab.workers.services.models import Models
 from lora_lab.workers.services.stores import Stores
 from lora_lab.workers.storage.export_sink import FolderSink, empty
@@ -62,8 +64,7 @@ class Exports:
         lora, tensors = read_adapter(files, opened.files.config)
         base = await open_base_of(opened.files)
         named = hub_id(info.base_model) or opened.hub_id
-        record = read_record(files[RUN_FILE]) if RUN_FILE in files else record_of(info)
-        going = Going(lora, tensors, named, read_chat_template(files), record)
+        going = Going(lora, tensors, named, read_chat_template(files), _run_of(info, files))
         planned = await plan_export(base, going, command.kind, form, system=command.system or None)
         if command.folder is None:
             folder = await self._stores.exports()
@@ -85,19 +86,9 @@ class Exports:
         await asyncio.sleep(0)
 
 
-def record_of(info: AdapterInfo) -> RunRecord | None:
-    """Return what is known of the run that made a kept adapter; None of one that was brought along."""
-    if info.imported:
+def _run_of(info: AdapterInfo, files: dict[str, bytes]) -> RunFacts | None:
+    """Return what is known of the run that made a kept adapter; None of one that was brought along without a record."""
+    record, _ = take_record(files)
+    if record is None and info.imported:
         return None
-    settings = {"rank": info.rank, "alpha": info.alpha, "learning_rate": info.learning_rate}
-    return RunRecord(
-        lora_lab=lora_lab.__version__,
-        base_model=hub_id(info.base_model),
-        data=(RunData(info.dataset),) if info.dataset else (),
-        rows=info.rows or None,
-        steps=info.steps or None,
-        settings={name: value for name, value in settings.items() if value is not None},
-        first_loss=info.loss_curve[0][1] if info.loss_curve else None,
-        last_loss=info.final_loss,
-        validation_loss=info.validation_curve[-1][1] if info.validation_curve else None,
-    )
+    return card_facts(record_for(info, record), files[RUN_FILE] if record is not None else b"")
