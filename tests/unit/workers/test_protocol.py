@@ -19,7 +19,6 @@ from lora_lab.workers.protocol import (
     TrainSettings,
     chat,
     conversations,
-    exporting,
     run_table,
     watching,
 )
@@ -30,7 +29,7 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
 
 
 # The page that uses them is being written: what it uses is taken out here.
-AHEAD = (chat, conversations, exporting, run_table, watching)
+AHEAD = (chat, conversations, run_table, watching)
 NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in AHEAD for kind in (*part.COMMANDS, *part.EVENTS)}
 
 
@@ -94,7 +93,6 @@ def test_stored_parts_come_back() -> None:
 
 
 # --- the page's side: that what it sends and reads is right in kind, tsc says (tests/unit/build_tools/test_page.py) ---
-
 
 
 def sources() -> str:

@@ -20,10 +20,13 @@ from lora_lab.workers.protocol import (
     AdapterInfo,
     DropExport,
     ExportEnded,
+    ExportKind,
+    ExportPlanned,
     ExportProgress,
     ExportTo,
     ExportWritten,
     Failed,
+    PlanExport,
     StopExport,
 )
 from lora_lab.workers.services.exports import Exports
@@ -65,13 +68,13 @@ class Shelf:
         kept = await self.stores.shelf.add(info, {**files, **self.more})
         return kept.id
 
-    def run(self, *commands: ExportTo | StopExport | DropExport) -> list:
+    def run(self, *commands: PlanExport | ExportTo | StopExport | DropExport) -> list:
         """Have commands answered one after the other; each ExportTo gets the adapter's id."""
 
         async def main() -> None:
             kept = await self.keep()
             for command in commands:
-                known = replace(command, id=kept) if isinstance(command, ExportTo) else command
+                known = replace(command, id=kept) if isinstance(command, ExportTo | PlanExport) else command
                 await self.dispatcher.answer(known)
 
         asyncio.run(main())
@@ -111,6 +114,24 @@ def test_without_a_record_the_card_says_what_the_shelf_knows(opened: OpenedModel
         "learning_rate 0.001",
     ):
         assert said in card, said
+
+
+@pytest.mark.parametrize("kind, form", [("peft", ""), ("merged", "f32"), ("gguf", "q8_0"), ("ollama", "")])
+def test_what_was_planned_is_what_is_written(opened: OpenedModel, kind: ExportKind, form: str) -> None:
+    planned, *_, written = Shelf(opened).run(PlanExport("", kind, form), ExportTo("", kind, form))
+    assert isinstance(planned, ExportPlanned) and isinstance(written, ExportWritten)
+    assert (planned.size_bytes, planned.files) == (written.size_bytes, len(written.files))
+    assert (planned.form, planned.requantised) == (written.form, written.requantised)
+    assert planned.size_bytes == sum(len(file.blob.data) for file in written.files)
+    assert planned.remarks == written.remarks
+
+
+def test_a_plan_writes_nothing(opened: OpenedModel) -> None:
+    shelf = Shelf(opened)
+    assert [type(event) for event in shelf.run(PlanExport("", "gguf"))] == [ExportPlanned]
+    assert shelf.stores.exported.files == {}
+    failed = Shelf(opened).run(PlanExport("", "mlx", "f16"))[-1]
+    assert isinstance(failed, Failed) and failed.where == "export" and failed.subject
 
 
 def test_a_merged_model_is_told_on_its_way(opened: OpenedModel) -> None:
@@ -165,7 +186,7 @@ def test_a_full_storage_is_told_and_nothing_half_stays(opened: OpenedModel, monk
 
     monkeypatch.setattr(MemoryFolder, "write", full)
     failed = shelf.run(ExportTo("", "merged"))[-1]
-    assert isinstance(failed, Failed) and failed.where == "adapter"
+    assert isinstance(failed, Failed) and failed.where == "export"
     assert "model.safetensors could not be written" in failed.message
     assert shelf.stores.exported.files == {}
 

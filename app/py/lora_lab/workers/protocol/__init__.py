@@ -151,9 +151,11 @@ from lora_lab.workers.protocol.exporting import (
     DropExport,
     ExportEnded,
     ExportKind,
+    ExportPlanned,
     ExportProgress,
     ExportTo,
     ExportWritten,
+    PlanExport,
     StopExport,
 )
 from lora_lab.workers.protocol.hub import (
@@ -278,6 +280,7 @@ __all__ = [
     "ExportAdapter",
     "ExportEnded",
     "ExportKind",
+    "ExportPlanned",
     "ExportProgress",
     "ExportTo",
     "ExportWritten",
@@ -322,6 +325,7 @@ __all__ = [
     "PauseTraining",
     "Phase",
     "Ping",
+    "PlanExport",
     "PlanTraining",
     "Pong",
     "PreviewMapping",
