@@ -20,7 +20,8 @@ export interface Names {
 
 /** A name for files, which every system and every shell takes as it is. */
 export function fileName(adapter: string, kind: ExportKind): string {
-  const slug = adapter.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "").toLowerCase().slice(0, 60).replace(/-$/, "");
+  const plain = adapter.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  const slug = plain.replace(/[^a-z0-9]+/g, "-").replace(/^-/, "").slice(0, 60).replace(/-$/, "");
   return `${slug || "adapter"}-${kind}`;
 }
 

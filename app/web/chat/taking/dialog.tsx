@@ -3,7 +3,9 @@
 import { useEffect, useRef } from "preact/hooks";
 import { Bar, CopyButton, Icon } from "../../shell/parts";
 import { Problems } from "../../shell/problems";
-import { FORMS, form, kind, KINDS, leftMs, planned, planProblem, system, taken, takenAdapter, whyNotTaken, writing, written } from "../../store/exports";
+import {
+  FORMS, form, kind, KINDS, leftMs, planned, planProblem, system, taken, takenAdapter, whyNotTaken, writing, written,
+} from "../../store/exports";
 import { model } from "../../store/page";
 import { common, takeText } from "../../text";
 import { hubName, stepsOf, type Step } from "./commands";
@@ -127,7 +129,9 @@ function Progress() {
       <Bar label={takeText.writing(name)} part={done_bytes ? done_bytes / total_bytes : null} />
       <div class="fetching-row">
         <span class="hint">{words}</span>
-        <button type="button" class="secondary small" data-testid="take-stop" ref={stopButton} disabled={stops} onClick={stop}>{takeText.stop}</button>
+        <button type="button" class="secondary small" data-testid="take-stop" ref={stopButton} disabled={stops} onClick={stop}>
+          {takeText.stop}
+        </button>
       </div>
     </div>
   );
