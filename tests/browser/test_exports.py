@@ -86,7 +86,7 @@ def test_what_is_downloaded_is_the_adapter_and_the_merged_model(
 
     lab.part("take-gguf-adapter").click()
     gguf = downloaded(lab, tmp_path)
-    assert gguf.name == "ships-gguf-adapter.gguf"
+    assert gguf.name == "added-adapter-gguf-adapter.gguf"
     back = apart(open_adapter({gguf.name: gguf.read_bytes()}, config))
     assert all(np.array_equal(back.tensors[key], values) for key, values in tensors.items())
     size = f"{gguf.stat().st_size / 1000:.0f} kB"
@@ -128,7 +128,7 @@ def test_what_is_stopped_leaves_nothing_and_what_is_not_lies_in_the_folder(
     expect(lab.part("take-folder")).to_be_enabled(timeout=START_MS)
     lab.part("take-folder").click()
     expect(lab.part("take-progress")).to_contain_text(" of ", timeout=START_MS)  # some of it is written
-    assert "ships-merged" in lab.page.evaluate(THERE)  # the control: there is something to be left
+    assert "added-adapter-merged" in lab.page.evaluate(THERE)  # the control: there is something to be left
     lab.part("take-stop").click()
     expect(lab.part("take-progress")).to_have_count(0, timeout=START_MS)
     lab.page.wait_for_function(f"async () => !(await ({THERE})()).length")
@@ -137,5 +137,5 @@ def test_what_is_stopped_leaves_nothing_and_what_is_not_lies_in_the_folder(
     lab.part("take-gguf-adapter").click()
     expect(lab.part("take-folder")).to_be_enabled(timeout=START_MS)
     lab.part("take-folder").click()
-    expect(lab.part("take-done")).to_contain_text("picked/ships-gguf-adapter", timeout=START_MS)
-    assert lab.page.evaluate(THERE) == ["ships-gguf-adapter", "ships-gguf-adapter/model.gguf"]
+    expect(lab.part("take-done")).to_contain_text("picked/added-adapter-gguf-adapter", timeout=START_MS)
+    assert lab.page.evaluate(THERE) == ["added-adapter-gguf-adapter", "added-adapter-gguf-adapter/model.gguf"]
