@@ -133,6 +133,7 @@ def test_what_is_stopped_leaves_nothing_and_what_is_not_lies_in_the_folder(
     expect(lab.part("take-progress")).to_have_count(0, timeout=START_MS)
     lab.page.wait_for_function(f"async () => !(await ({THERE})()).length")
     expect(lab.part("take-done")).to_have_count(0)
+    expect(lab.page.locator("#take-dialog :focus")).to_have_count(1)  # the keyboard was on Stop
 
     lab.part("take-gguf-adapter").click()
     expect(lab.part("take-folder")).to_be_enabled(timeout=START_MS)

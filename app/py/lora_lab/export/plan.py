@@ -92,7 +92,8 @@ async def plan_export(
         return Export(tuple(merged_folder(base, adapted, form, going.template, card)), (), requantised)
     name = file_name if kind == "gguf" else GGUF_NAME
     merged, remarks = await merged_gguf(base, adapted, form, name, going.template)
-    requantised = form != "f32"
+    stored = {tensor.form for tensor in base.files.tensors.values()}
+    requantised = form != "f32" and not (form == SAME and stored == {"f32"})
     if kind == "gguf":
         return Export((merged,), remarks, requantised)
     from .ollama import ollama_files  # it brings jinja2, which nothing else here needs

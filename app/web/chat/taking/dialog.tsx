@@ -1,6 +1,7 @@
 // The dialog that takes an adapter along: for which program, in which form, how large, where to; then how it is used there.
 
 import { useEffect, useRef } from "preact/hooks";
+import { focusNext, hasVisibleFocus } from "../../dom";
 import { Bar, CopyButton, Icon } from "../../shell/parts";
 import { Problems } from "../../shell/problems";
 import {
@@ -57,7 +58,7 @@ const Kinds = () => (
     <legend>{takeText.kindsTitle}</legend>
     {KINDS.map((one) => (
       <label key={one} data-chosen={kind.value === one} data-testid={`take-${one}`}>
-        <input type="radio" name="take-kind" value={one} checked={kind.value === one} onChange={() => chooseKind(one)} />
+        <input type="radio" name="take-kind" id={`take-kind-${one}`} value={one} checked={kind.value === one} onChange={() => chooseKind(one)} />
         <span class="take-name">{takeText.kinds[one].name}</span>
         <span class="take-what">{takeText.kinds[one].what}</span>
       </label>
@@ -94,6 +95,9 @@ const SystemPrompt = () => (
 function Ways() {
   const known = planned.value;
   const picks = canPick();
+  useEffect(() => {
+    if (!written.peek() && !hasVisibleFocus()) focusNext("take-folder", "take-download", `take-kind-${kind.peek()}`); // it was on Stop
+  }, []);
   return (
     <>
       <p class="take-size" role="status" data-testid="take-size" hidden={planProblem.value !== ""}>
@@ -104,9 +108,10 @@ function Ways() {
       {known?.remarks.map((one) => <p class="hint">{one}</p>)}
       <div class="dialog-row">
         {picks && (
-          <button type="button" class="primary" data-testid="take-folder" disabled={!known} onClick={writeToFolder}>{takeText.toFolder}</button>
+          <button type="button" class="primary" id="take-folder" data-testid="take-folder" disabled={!known} onClick={writeToFolder}>{takeText.toFolder}</button>
         )}
-        <button type="button" class={picks ? "secondary" : "primary"} data-testid="take-download" disabled={!known} onClick={download}>
+        <button type="button" class={picks ? "secondary" : "primary"} id="take-download" data-testid="take-download"
+            disabled={!known} onClick={download}>
           <Icon name="download" /><span>{takeText.download}</span>
         </button>
       </div>
@@ -142,13 +147,16 @@ function Done() {
   const now = written.value;
   const isShown = now !== null && now.id === taken.value;
   const box = useRef<HTMLElement>(null);
-  useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), [now]);
+  useEffect(() => {
+    box.current?.scrollIntoView({ block: "nearest" });
+    if (!hasVisibleFocus()) box.current?.focus({ preventScroll: true }); // it was on Stop
+  }, [now]);
   if (!isShown) return <p class="visually-hidden" role="status" data-testid="take-said" />;
   const { kind: of, name, folder, place, size_bytes, again } = now;
   const base = hubName(takenAdapter.value?.base_model ?? "") || hubName(model.value?.base_model ?? "");
   const steps = stepsOf(of, { name, base, archive: folder ? "" : place, isFolder: folder !== null, builtIn: model.value?.built_in ?? false });
   return (
-    <section class="take-done" ref={box} data-testid="take-done">
+    <section class="take-done" ref={box} tabIndex={-1} data-testid="take-done">
       <p role="status" data-testid="take-said">{folder ? takeText.inFolder(place, size_bytes) : takeText.downloaded(place, size_bytes)}</p>
       {again && (
         <p class="hint">
