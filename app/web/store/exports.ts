@@ -25,6 +25,7 @@ export interface Going {
   readonly kind: ExportKind;
   readonly form: string;
   readonly name: string;
+  readonly model: string; // what lora-lab calls the open model, "" for its built-in one
   readonly folder: FileSystemDirectoryHandle | null; // that the person picked; null: a download
 }
 export interface Writing extends Going {

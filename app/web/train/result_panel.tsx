@@ -25,14 +25,14 @@ export function ResultPanel() {
           <h3 id="result-title">{trainText.beforeAndAfter}</h3>
           <p class="hint" id="result-sub">{now?.note}</p>
         </div>
-        {now && (
-          <button type="button" class="secondary" data-testid="take-result" id="take-result" onClick={() => takeAlong(now.adapter.id)}>
-            <span>{takeText.title}</span>
+        <div class="result-ways">
+          <button type="button" class="secondary" data-testid="export-adapter" id="export-adapter" onClick={download}>
+            <Icon name="download" /><span>{trainText.download}</span>
           </button>
-        )}
-        <button type="button" class="secondary" data-testid="export-adapter" id="export-adapter" onClick={download}>
-          <Icon name="download" /><span>{trainText.download}</span>
-        </button>
+          <button type="button" class="secondary" data-testid="take-result" id="take-result" onClick={() => now && takeAlong(now.adapter.id)}>
+            {takeText.title}
+          </button>
+        </div>
       </div>
       <div class="probe">
         <p class="probe-question" id="probe-question">{answer?.prompt}</p>

@@ -41,7 +41,7 @@ const fail = (message, subject = "a") =>
 const opened = { name: "m", title: "m", base_model: "", built_in: false };
 const adapter = { id: "a", name: "Ships, 40 steps", base_model: "o/n", fits: true, loss_curve: [], sample_answers: [] };
 const plan = (more = {}) => hear("export_planned", { id: "a", kind: store.kind.value, form: store.form.value,
-  size_bytes: 1000, files: 2, remarks: [], requantised: false, ...more });
+  size_bytes: 1000, files: 2, model: "hf:o/n", remarks: [], requantised: false, ...more });
 const progress = (done) => hear("export_progress", { id: "a", kind: "x", done_bytes: done, total_bytes: 1000 });
 const wrote = (files) => hear("export_written", { id: "a", kind: store.kind.value, form: store.form.value,
   size_bytes: 1000, files, remarks: [], requantised: false });
@@ -190,13 +190,13 @@ def test_downloads_are_one_file_and_told_where_the_dialog_was_closed() -> None:
       plan();
       take.download();
       hear("adapter_exported", { id: "a", file_name: "ships-40-steps-lora.zip", data: new Uint8Array(5) });
-      const { place, name, size_bytes } = store.written.value;
-      answer({ saved, names, peft: [place, name, size_bytes], writing: store.writing.value });
+      const { place, name, size_bytes, model } = store.written.value;
+      answer({ saved, names, peft: [place, name, size_bytes, model], writing: store.writing.value });
     """)
     gguf, mlx = "ships-40-steps-gguf.gguf", "ships-40-steps-mlx.tar"
     assert told["saved"] == [gguf, mlx, "ships-40-steps-lora.zip"]
     assert told["names"] == [gguf, "function", mlx, "function"]
-    assert told["peft"] == ["ships-40-steps-lora.zip", "ships-40-steps-lora", 5] and told["writing"] is None
+    assert told["peft"] == ["ships-40-steps-lora.zip", "ships-40-steps-lora", 5, "hf:o/n"] and told["writing"] is None
 
 
 def test_the_rest_is_told_once_it_is_no_guess() -> None:
@@ -228,18 +228,18 @@ def test_a_tar_is_read_by_pythons() -> None:
 
 
 def steps(kind: str, **more: object) -> list[dict[str, str]]:
-    names = {"name": f"ships-{kind}", "base": "o/n", "archive": "", "isFolder": True, "builtIn": False, **more}
+    names = {"name": f"ships-{kind}", "base": "o/n", "archive": "", "isFolder": True, "model": "", **more}
     return run_module(MODULES, "answer(page.commands.stepsOf(KIND, NAMES));", more={"KIND": kind, "NAMES": names},
                       before=BEFORE)  # fmt: skip
 
 
 def test_the_push_is_one_that_lora_lab_takes() -> None:
-    for more, model in (({}, "hf:o/n"), ({"base": ""}, "MODEL"), ({"builtIn": True}, None)):
-        command = shlex.split(steps("peft", **more)[0]["code"])
+    for said, model in (("", BUILT_IN), ("hf:o/n@main", "hf:o/n@main"), ("'my model.gguf'", "my model.gguf")):
+        command = shlex.split(steps("peft", model=said)[0]["code"])
         assert command[0] == "lora-lab"
         options = make_parser().parse_args(command[1:])
         assert (str(options.adapter), command[1]) == ("ships-peft", "push")
-        assert options.model == (model or BUILT_IN)
+        assert options.model == model
 
 
 def test_python_loads_what_the_page_says(

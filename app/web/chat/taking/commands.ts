@@ -15,7 +15,7 @@ export interface Names {
   readonly base: string;
   readonly archive: string;
   readonly isFolder: boolean; // it lies in a folder, not in a download
-  readonly builtIn: boolean; // the base is the model that lora-lab takes when no other is named
+  readonly model: string; // what lora-lab calls the open model, "" for the one that it takes when none is named
 }
 
 /** A name for files, which every system and every shell takes as it is. */
@@ -29,12 +29,11 @@ export function fileName(adapter: string, kind: ExportKind): string {
 export const hubName = (said: string): string => (/^[\w.-]+\/[\w.-]+$/.test(said) && !/\.(gguf|safetensors)$/i.test(said) ? said : "");
 
 /** What is done with an export, one step after the other. */
-export function stepsOf(kind: ExportKind, { name, base, archive, isFolder, builtIn }: Names): readonly Step[] {
+export function stepsOf(kind: ExportKind, { name, base, archive, isFolder, model }: Names): readonly Step[] {
   const words = takeText.steps;
   const own = base || takeText.base;
   const file = isFolder ? `${name}/model.gguf` : `${name}.gguf`;
   const unpack: Step[] = archive.endsWith(".tar") ? [{ words: words.unpack, code: `tar -xf ${archive}` }] : [];
-  const model = builtIn ? "" : ` --model ${base ? `hf:${base}` : "MODEL"}`;
   if (kind === "ollama") {
     return [
       ...unpack,
@@ -54,7 +53,7 @@ export function stepsOf(kind: ExportKind, { name, base, archive, isFolder, built
   }
   const held = archive || name;
   return [
-    { words: words.push, code: `lora-lab push ${held} OWNER/NAME${model}` },
+    { words: words.push, code: `lora-lab push ${held} OWNER/NAME${model && ` --model ${model}`}` },
     ...(archive ? [{ words: words.unpack, code: `python3 -m zipfile -e ${archive} ${name}` }] : []),
     { words: words.peft, code: loading(own, name) },
   ];

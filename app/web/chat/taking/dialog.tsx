@@ -108,7 +108,9 @@ function Ways() {
       {known?.remarks.map((one) => <p class="hint">{one}</p>)}
       <div class="dialog-row">
         {picks && (
-          <button type="button" class="primary" id="take-folder" data-testid="take-folder" disabled={!known} onClick={writeToFolder}>{takeText.toFolder}</button>
+          <button type="button" class="primary" id="take-folder" data-testid="take-folder" disabled={!known} onClick={writeToFolder}>
+            {takeText.toFolder}
+          </button>
         )}
         <button type="button" class={picks ? "secondary" : "primary"} id="take-download" data-testid="take-download"
             disabled={!known} onClick={download}>
@@ -152,9 +154,9 @@ function Done() {
     if (!hasVisibleFocus()) box.current?.focus({ preventScroll: true }); // it was on Stop
   }, [now]);
   if (!isShown) return <p class="visually-hidden" role="status" data-testid="take-said" />;
-  const { kind: of, name, folder, place, size_bytes, again } = now;
+  const { kind: of, name, folder, place, size_bytes, again, model: said } = now;
   const base = hubName(takenAdapter.value?.base_model ?? "") || hubName(model.value?.base_model ?? "");
-  const steps = stepsOf(of, { name, base, archive: folder ? "" : place, isFolder: folder !== null, builtIn: model.value?.built_in ?? false });
+  const steps = stepsOf(of, { name, base, archive: folder ? "" : place, isFolder: folder !== null, model: said });
   return (
     <section class="take-done" ref={box} tabIndex={-1} data-testid="take-done">
       <p role="status" data-testid="take-said">{folder ? takeText.inFolder(place, size_bytes) : takeText.downloaded(place, size_bytes)}</p>

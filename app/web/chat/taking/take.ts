@@ -76,7 +76,9 @@ export async function writeToFolder(): Promise<void> {
   }
 }
 
-const chosen = (): Pick<Going, "id" | "kind" | "form"> => ({ id: taken.peek()!, kind: kind.peek(), form: form.peek() });
+const chosen = (): Omit<Going, "name" | "folder"> => ({
+  id: taken.peek()!, kind: kind.peek(), form: form.peek(), model: planned.peek()?.model ?? "",
+});
 
 async function freeName(folder: FileSystemDirectoryHandle, wanted: string): Promise<string> {
   const names = new Set<string>();
@@ -119,8 +121,8 @@ function undo({ folder, name }: Writing): void {
 }
 
 function arrived(event: ExportWritten, now: Writing): void {
-  const { id, kind: of, form: as, name, folder } = now;
-  const going = { id, kind: of, form: as, name, folder };
+  const { id, kind: of, form: as, name, folder, model } = now;
+  const going = { id, kind: of, form: as, name, folder, model };
   const { size_bytes, files } = event;
   const only = files.length === 1 ? files[0] : undefined;
   const place = folder ? `${folder.name}/${name}` : `${name}.${only ? "gguf" : "tar"}`;
@@ -163,9 +165,10 @@ export const takeArea: Area = {
     adapter_exported: ({ id, file_name, data }) => {
       const now = writing.peek();
       if (now?.id !== id || now.kind !== "peft" || now.folder) return; // the shelf gives it to the person
-      const { kind: of, form: as, folder } = now;
+      const { kind: of, form: as, folder, model } = now;
       const name = file_name.replace(/\.zip$/, "");
-      finish({ id, kind: of, form: as, folder, name, place: file_name, size_bytes: (data as ArrayBufferView).byteLength, again: null });
+      const size_bytes = (data as ArrayBufferView).byteLength;
+      finish({ id, kind: of, form: as, folder, model, name, place: file_name, size_bytes, again: null });
     },
     failed: (event) => {
       const now = writing.peek();

@@ -126,6 +126,11 @@ def test_what_was_planned_is_what_is_written(opened: OpenedModel, kind: ExportKi
     assert planned.remarks == written.remarks
 
 
+def test_a_plan_says_what_a_shell_calls_the_model(opened: OpenedModel) -> None:
+    for source, said in (("", ""), ("hf:o/n@main:a.gguf", "hf:o/n@main:a.gguf"), ("my model.gguf", "'my model.gguf'")):
+        assert Shelf(replace(opened, source=source)).run(PlanExport("", "peft"))[-1].model == said
+
+
 def test_a_plan_writes_nothing(opened: OpenedModel) -> None:
     shelf = Shelf(opened)
     assert [type(event) for event in shelf.run(PlanExport("", "gguf"))] == [ExportPlanned]

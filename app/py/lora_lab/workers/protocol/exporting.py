@@ -54,13 +54,17 @@ class DropExport(Command):
 
 @dataclass(frozen=True)
 class ExportPlanned(Event):
-    """What an export will be. `form` is the one that is taken, `files` how many. `requantised`, `remarks`: as below."""
+    """What an export will be. `form` is the one that is taken, `files` how many. `requantised`, `remarks`: as below.
+
+    `model` is what the command line calls the open model, as a shell takes it; "" for the one that it has built in.
+    """
 
     id: str
     kind: str
     form: str
     size_bytes: int
     files: int
+    model: str
     remarks: tuple[str, ...] = ()
     requantised: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 
 from lora_lab.evaluation.card_facts import card_facts
@@ -45,10 +46,13 @@ class Exports:
     async def plan_export(self, command: PlanExport) -> None:
         """Say what an export would be; nothing is written."""
         form, planned = await self._planned(command)
-        size, count = planned.size_bytes, len(planned.files)
+        source = self._models.need_model("An export is made with the model").source
         self._host.post(
-            ExportPlanned(command.id, command.kind, form, size, count, planned.remarks, planned.requantised)
-        )
+            ExportPlanned(
+                command.id, command.kind, form, planned.size_bytes, len(planned.files),
+                shlex.quote(source) if source else "", planned.remarks, planned.requantised,
+            )
+        )  # fmt: skip
 
     @handles(ExportTo, "export")
     async def export_to(self, command: ExportTo) -> None:
