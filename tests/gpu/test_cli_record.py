@@ -69,6 +69,11 @@ def test_the_record_says_what_was_done(place: Place) -> None:
     for name, column in (("loss", record.steps.loss), ("grad_norm", record.steps.grad_norm),
                          ("lr", record.steps.learning_rate), ("elapsed_ms", record.steps.elapsed_ms)):  # fmt: skip
         assert column == pytest.approx([line[name] for line in lines], rel=1e-7)
+    card = (place.folder / "first/README.md").read_text()
+    assert (
+        f"sha256 `{record.data.sha256}`" in card and "9 rows; 3 more held back" in card and "learning_rate 0.01" in card
+    )
+    assert f"first step {record.steps.loss[0]:.4f}, last step {record.steps.loss[-1]:.4f}, held-back rows" in card
     assert record.name == "first" and record.program.startswith("lora-lab ")
     data = (place.folder / NAME).read_bytes()
     assert record.data.sha256 == hashlib.sha256(data).hexdigest()

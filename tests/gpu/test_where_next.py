@@ -54,7 +54,9 @@ def test_every_command_works(
     made = {"for-ollama", "merged.gguf", "adapter.gguf", "for-mlx", "to-send", "merged", "my-adapter-2", "back-again"}
     assert made <= {path.name for path in tmp_path.iterdir()}
     record = json.loads(Path("my-adapter-2/lora-lab-run.json").read_text())
-    assert (record["rows"], record["steps"], record["data"][0]["name"]) == (8, 2, "more.jsonl")
+    assert (record["data"]["rows"], record["outcome"]["steps"], record["data"]["name"]) == (8, 2, "more.jsonl")
+    card = Path("my-adapter-2/README.md").read_text()
+    assert "`more.jsonl` (sha256 `" in card and "8 rows" in card and "last step " in card and "learning_rate" in card
     said = capsys.readouterr().err
     before, after = (float(number) for number in re.findall(r"on 8 rows: ([\d.]+) with.* on, ([\d.]+) of", said)[0])
     assert before != 0 and abs(before - after) < 0.05 * before

@@ -13,6 +13,8 @@ import { Log } from "./log";
 import { candidateArea } from "./models/candidate";
 import { ModelDialog } from "./models/dialog";
 import { hubArea } from "./models/hub";
+import { TakeDialog } from "./taking/dialog";
+import { takeArea } from "./taking/take";
 import { AdapterSwitch, ReplyLine } from "./reply_settings";
 
 export { addAdapter } from "./adapters/shelf";
@@ -20,7 +22,7 @@ export { offerModel } from "./models/candidate";
 export { setUpReplyFields } from "./reply_settings";
 
 // What is being written ends before the chat gets another model: whoever hears of that stands before the engine.
-export const chatAreas: readonly Area[] = [shelfArea, appliedArea, conversationArea, engineArea, baseModelArea, hubArea, candidateArea];
+export const chatAreas: readonly Area[] = [shelfArea, appliedArea, conversationArea, engineArea, baseModelArea, hubArea, candidateArea, takeArea];
 export const chatRoots: readonly Root[] = [
   ["adapters-root", Shelf],
   ["chat-tools-root", ChatTools],
@@ -29,4 +31,5 @@ export const chatRoots: readonly Root[] = [
   ["composer-root", Composer],
   ["reply-line-root", ReplyLine],
   ["model-dialog-root", ModelDialog],
+  ["take-dialog-root", TakeDialog],
 ];

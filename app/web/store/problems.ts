@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 
 /** The places of the page that show problems; an element with this id stands there. */
 export type Slot =
-  | "setup-problem" | "dataset-problem" | "validation-problem" | "train-problem" | "adapter-problem" | "compare-problem" | "chat-problem"
+  | "setup-problem" | "dataset-problem" | "validation-problem" | "train-problem" | "adapter-problem" | "export-problem" | "compare-problem" | "chat-problem"
   | "runs-problem" | "sharing-problem";
 
 export interface Action {

@@ -1,11 +1,12 @@
 // The card of a run: the same question answered without the adapter and with it.
 
 import { useSignalEffect } from "@preact/signals";
+import { takeAlong } from "../chat/taking/take";
 import { Icon } from "../shell/parts";
 import { Problems } from "../shell/problems";
 import { applied, chatModel, comparing, replying } from "../store/chat";
 import { isRunning } from "../store/train";
-import { trainText } from "../text";
+import { takeText, trainText } from "../text";
 import { RunAfter, RunHeadline } from "./after/summary_panel";
 import { askNext, card, choose, download, type Answer } from "./result";
 
@@ -25,9 +26,14 @@ export function ResultPanel() {
           <h3 id="result-title">{trainText.beforeAndAfter}</h3>
           <p class="hint" id="result-sub">{now?.note}</p>
         </div>
-        <button type="button" class="secondary" data-testid="export-adapter" id="export-adapter" onClick={download}>
-          <Icon name="download" /><span>{trainText.download}</span>
-        </button>
+        <div class="result-ways">
+          <button type="button" class="secondary" data-testid="export-adapter" id="export-adapter" onClick={download}>
+            <Icon name="download" /><span>{trainText.download}</span>
+          </button>
+          <button type="button" class="secondary" data-testid="take-result" id="take-result" onClick={() => now && takeAlong(now.adapter.id)}>
+            {takeText.title}
+          </button>
+        </div>
       </div>
       <RunHeadline />
       <div class="probe">

@@ -15,10 +15,12 @@ from lora_lab.cli import export_sink
 from lora_lab.cli.export import default_out
 from lora_lab.cli.export_options import EXPORTS
 from lora_lab.cli.main import main
+from lora_lab.evaluation.card_facts import card_facts
+from lora_lab.evaluation.record import DataFacts, DataFile, record_bytes
 from lora_lab.export import KINDS
 from lora_lab.formats.peft import write_adapter
-from lora_lab.formats.run_record import RunData, RunRecord
 from tests.export_cases import adapter_for, open_path
+from tests.unit.evaluation.records import record
 
 
 @pytest.fixture
@@ -26,10 +28,10 @@ def adapter(tiny_model_folder: Path, tmp_path: Path) -> Path:
     """An adapter of the tiny model, with a record."""
     config = open_path(tiny_model_folder).config
     lora, tensors = adapter_for(config)
-    record = RunRecord("0.1.0", data=(RunData("ships.jsonl", "ab" * 32),), rows=9, steps=3, last_loss=1.25)
+    run = record(data=DataFacts("ships.jsonl", (DataFile("ships.jsonl", 9, "ab" * 32),), 9, 0, 0, 90, 30))
     folder = tmp_path / "ships"
     folder.mkdir()
-    for name, content in write_adapter(tensors, lora, config, None, None, record).items():
+    for name, content in write_adapter(tensors, lora, config, None, None, card_facts(run, record_bytes(run))).items():
         (folder / name).write_bytes(content)
     return folder
 
@@ -52,7 +54,7 @@ def test_everything_can_be_exported(
     assert f"{out}: " in said and "To use it, " in said
     assert out.is_file() == (kind in ("gguf", "gguf-adapter"))
     assert [path.name for path in out.parent.iterdir()] == [out.name]  # nothing is left of putting it together
-    assert ("--measure FILE tells" in said) == (kind in ("merged", "gguf", "ollama"))
+    assert ("--measure FILE tells" in said) == (kind == "merged")  # in bf16; the others keep the f32 of the model
 
 
 def test_the_card_says_where_it_came_from(adapter: Path, tiny_model_folder: Path) -> None:
@@ -61,9 +63,19 @@ def test_the_card_says_where_it_came_from(adapter: Path, tiny_model_folder: Path
         run("export", adapter, "--to", "peft", "--model", tiny_model_folder, "--out", out, "--base-model", "o/n") == 0
     )
     card = (out / "README.md").read_text()
-    assert "ships.jsonl" in card and "last step 1.2500" in card and "o/n" in card
+    assert "ships.jsonl" in card and f"last step {3 / 40**0.5:.4f}" in card and "o/n" in card
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "o/n"
     assert (out / "chat_template.jinja").exists() and (out / "lora-lab-run.json").exists()
+
+
+def test_a_damaged_record_is_told_and_stays_behind(
+    adapter: Path, tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (adapter / "lora-lab-run.json").write_text('{"rows": "many"}')
+    out = adapter.parent / "out"
+    assert run("export", adapter, "--to", "peft", "--model", tiny_model_folder, "--out", out) == 0
+    assert "lora-lab-run.json cannot be used" in capsys.readouterr().err
+    assert "## Training" not in (out / "README.md").read_text() and not (out / "lora-lab-run.json").exists()
 
 
 def test_where_it_goes_unless_somebody_says() -> None:

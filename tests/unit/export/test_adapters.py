@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ import pytest
 
 from lora_lab.config import LoraConfig
 from lora_lab.errors import AdapterError, LoraLabError
+from lora_lab.evaluation.card_facts import card_facts
+from lora_lab.evaluation.record import StepColumns, ValidationColumns, record_bytes
 from lora_lab.export.plan import FORMS
 from lora_lab.formats.peft import CARD_FILE, TEMPLATE_FILE
-from lora_lab.formats.run_record import RUN_FILE, RunData, RunRecord, read_record
+from lora_lab.formats.peft_card import model_card
+from lora_lab.formats.run_facts import RUN_FILE
 from lora_lab.model.adapter_files import BroughtAdapter, open_adapter
 from tests.export_cases import NAMES, adapter_for, export
+from tests.unit.evaluation.records import record
 from tests.unit.export.conftest import Cases
 
 ALONE = ("peft", "gguf-adapter", "mlx")
@@ -105,28 +110,34 @@ def test_mlx_computes_the_same(cases: Cases, tmp_path: Path) -> None:
     assert np.allclose(found, 10 / 5**0.5 * x @ a.T @ b.T, rtol=1e-5)
 
 
-RECORD = RunRecord(
-    "0.1.0", "owner/name", (RunData("rows.jsonl", "ab" * 32),), 120, 12, 40, {"learning_rate": 2e-4, "rank": 5},
-    3.5, 1.25, 1.5,
-)  # fmt: skip
+RECORD = record()  # of 60 steps, the adapter of step 40 was kept
 
 
 def test_peft_goes_out_with_record_card_and_template(cases: Cases, tmp_path: Path) -> None:
     base = cases["llama"].base("folder")
     base.small["README.md"] = b"---\nlicense: apache-2.0\ntags:\n- x\n---\n"
     lora, tensors = adapter_for(base.config)
-    export(base, lora, tensors, "peft", None, tmp_path, base_name="owner/name", record=RECORD)
-    assert read_record((tmp_path / RUN_FILE).read_bytes()) == RECORD
+    export(
+        base,
+        lora,
+        tensors,
+        "peft",
+        None,
+        tmp_path,
+        base_name="owner/name",
+        run=card_facts(RECORD, record_bytes(RECORD)),
+    )
+    assert (tmp_path / RUN_FILE).read_bytes() == record_bytes(RECORD)
     assert (tmp_path / TEMPLATE_FILE).read_text() == base.files.tokenizer.chat_template
     card = (tmp_path / CARD_FILE).read_text()
-    losses = "first step 3.5000, last step 1.2500, held-back rows 1.5000"
-    data = ("`rows.jsonl` (sha256 `abab", "120 rows", "12 more")
+    losses = f"first step 3.0000, last step {3 / 40**0.5:.4f}, held-back rows 0.4800"
+    data = ("`lighthouse.jsonl` (sha256 `cdcd", "120 rows", "12 more", "| steps | 40 |", "lora-lab 0.1.0")
     for said in (
         'base_model: "owner/name"',
         'license: "apache-2.0"',
         *data,
         losses,
-        "learning_rate 0.0002",
+        "learning_rate 0.002",
         "PeftModel",
     ):
         assert said in card, said
@@ -148,25 +159,18 @@ def test_peft_loads_what_goes_out(cases: Cases, tmp_path: Path) -> None:
     assert all(np.array_equal(found[key].numpy(), tensors[key]) for key in tensors)
 
 
-def test_a_record_of_the_longer_form_is_read_and_goes_on_as_it_came() -> None:
-    said = {
-        "program": "lora-lab 0.2.0", "model": {"hub_id": "owner/name"}, "settings": {"rank": 8, "targets": ["q_proj"]},
-        "data": {"files": [{"name": "a.jsonl", "sha256": "cd" * 32}], "rows": 20, "held_rows": 2},
-        "outcome": {"steps": 3}, "steps": {"loss": [3.0, 2.0, 1.0]}, "validation": {"loss": [2.5, 1.5]},
-    }  # fmt: skip
-    record = read_record(json.dumps(said).encode())
-    assert record == RunRecord(
-        "0.2.0", "owner/name", (RunData("a.jsonl", "cd" * 32),), 20, 2, 3, {"rank": 8}, 3.0, 1.0, 1.5
-    )
-    assert json.loads(record.to_bytes()) == said
+def test_a_card_says_only_what_is_known() -> None:
+    """Of a run without validation, and of an adapter whose record went lost: no line that says nothing."""
+    bare = replace(RECORD, validation=ValidationColumns(), steps=StepColumns(), data=replace(RECORD.data, held_rows=0))
+    card = model_card(LoraConfig(), None, card_facts(bare))
+    assert "held" not in card and "| loss |" not in card and "120 rows" in card
+    assert "## Training" not in model_card(LoraConfig(), None)
 
 
-@pytest.mark.parametrize(
-    "said, wrong", [(b"[]", "wanted an object"), (b"{", "not JSON"), (b'{"rows": "many"}', "rows is 'many'")]
-)
-def test_a_damaged_record_is_named(said: bytes, wrong: str) -> None:
-    with pytest.raises(AdapterError, match=wrong):
-        read_record(said)
+def test_a_name_cannot_break_the_cards_table() -> None:
+    files = (replace(RECORD.data.files[0], name="a|b\n| x | y |"),)
+    card = model_card(LoraConfig(), None, card_facts(replace(RECORD, data=replace(RECORD.data, files=files))))
+    assert "| data | `a b x y ` (sha256" in card
 
 
 def test_a_form_that_is_none_is_refused(cases: Cases, tmp_path: Path) -> None:

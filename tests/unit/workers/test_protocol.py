@@ -19,7 +19,6 @@ from lora_lab.workers.protocol import (
     TrainSettings,
     chat,
     conversations,
-    exporting,
 )
 from lora_lab.workers.wire.codec import ProtocolError, from_dict, from_wire, to_dict, to_wire
 
@@ -28,7 +27,7 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
 
 
 # The page that uses them is being written: what it uses is taken out here.
-AHEAD = (chat, conversations, exporting)
+AHEAD = (chat, conversations)
 NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in AHEAD for kind in (*part.COMMANDS, *part.EVENTS)}
 
 
@@ -92,7 +91,6 @@ def test_stored_parts_come_back() -> None:
 
 
 # --- the page's side: that what it sends and reads is right in kind, tsc says (tests/unit/build_tools/test_page.py) ---
-
 
 
 def sources() -> str:

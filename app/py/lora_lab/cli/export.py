@@ -17,12 +17,14 @@ from lora_lab.cli.terminal import ByteBar, run_interruptible, say
 from lora_lab.config import TrainConfig
 from lora_lab.data.tokens.batches import Example
 from lora_lab.errors import LoraLabError
+from lora_lab.evaluation.card_facts import card_facts
+from lora_lab.evaluation.record import take_record
 from lora_lab.export import Base, open_base, plan_export, write_files
 from lora_lab.export.measure import mean_loss
 from lora_lab.export.merge import Adapted
 from lora_lab.export.plan import GGUF_NAME, ONE_FILE, Going, check_form
 from lora_lab.formats.byte_source import sources_from_path
-from lora_lab.formats.run_record import RUN_FILE, read_record
+from lora_lab.formats.run_facts import RUN_FILE
 from lora_lab.model.files import open_model
 from lora_lab.model.model_files import ModelFiles
 
@@ -83,11 +85,14 @@ async def _export(options: argparse.Namespace, form: str, out: Path, found: Foun
 async def going_of(options: argparse.Namespace, base: Base, found: FoundModel) -> Going:
     """Return the adapter of a command with all that is known of it. AdapterError names its path."""
     brought = await read_adapter_path(options.adapter, base.config)
-    record = adapter_files(options.adapter)[0].get(RUN_FILE)
+    files, _ = adapter_files(options.adapter)
+    record, trouble = take_record(files)
+    if trouble:
+        say(f"Warning: {trouble}")
     named = options.base_model or found.base or base.files.hub_id or remembered_base(found.sources)
     return Going(
         brought.lora, brought.tensors, named or brought.base_model, brought_template(options.adapter),
-        None if record is None else read_record(record),
+        None if record is None else card_facts(record, files[RUN_FILE]),
     )  # fmt: skip
 
 

@@ -22,10 +22,9 @@ from lora_lab.cli.run_record import Recorder, Which
 from lora_lab.cli.terminal import GracefulInterrupt, StepBar, say
 from lora_lab.errors import DeviceError, DivergedError, LoraLabError
 from lora_lab.evaluation.neutral import Neutral
-from lora_lab.evaluation.record import record_bytes
+from lora_lab.evaluation.record import RunRecord
 from lora_lab.evaluation.results import Kept
 from lora_lab.evaluation.watch import Watch
-from lora_lab.formats.peft import RUN_FILE
 from lora_lab.train import CheckpointTaken, CheckpointTimes, SampleAnswered, StepDone, ValidationDone
 
 EXIT_ELSEWHERE = 1  # the adapter is kept, but not where it was asked for
@@ -40,7 +39,7 @@ class Running:
     watch: Watch
     checkpoints: CheckpointFile
     log: RunLog | None
-    adapter_files: Callable[[Tensors], dict[str, bytes]]
+    adapter_files: Callable[[Tensors, RunRecord], dict[str, bytes]]  # PEFT's, with the card and the record
     recorder: Recorder
     neutral: Callable[[Tensors], Awaitable[Neutral | None]]  # what else an adapter changed; ends the run's own memory
 
@@ -108,7 +107,7 @@ async def _files(
     """Return an adapter's files, the record of the run among them."""
     results = run.watch.results(error if isinstance(error, LoraLabError) else None)
     record = await run.recorder.record(results, which, error, neutral)
-    return {**run.adapter_files(tensors), RUN_FILE: record_bytes(record)}
+    return run.adapter_files(tensors, record)
 
 
 def _say_how_to_go_on(run: Running) -> None:

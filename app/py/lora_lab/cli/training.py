@@ -24,8 +24,10 @@ from lora_lab.cli.templates import choose_template, written_template
 from lora_lab.cli.terminal import run_interruptible, say
 from lora_lab.config import LoraConfig, ModelConfig, TrainConfig
 from lora_lab.errors import AdapterError
+from lora_lab.evaluation.card_facts import card_facts
 from lora_lab.evaluation.neutral import Neutral
 from lora_lab.evaluation.prompts import Prompt
+from lora_lab.evaluation.record import RunRecord, record_bytes
 from lora_lab.evaluation.sampler import Sampler, sampler_bytes
 from lora_lab.evaluation.watch import Watch
 from lora_lab.formats.peft import write_adapter
@@ -125,8 +127,9 @@ async def _train(
             if log is not None:
                 log.go_on_after(trainer.steps_done)
 
-        def adapter_files(tensors: Tensors) -> dict[str, bytes]:
-            return write_adapter(tensors, lora, model.config, base, written_template(template, opened.files))
+        def adapter_files(tensors: Tensors, record: RunRecord) -> dict[str, bytes]:
+            own, run = written_template(template, opened.files), card_facts(record, record_bytes(record))
+            return write_adapter(tensors, lora, model.config, base, own, run)
 
         async def neutral(tensors: Tensors) -> Neutral | None:
             if not measures_neutral(options, model.device):

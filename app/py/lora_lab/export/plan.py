@@ -13,7 +13,7 @@ from ..formats.gguf_adapter import write_gguf_adapter
 from ..formats.mlx_adapter import write_mlx
 from ..formats.peft import write_adapter
 from ..formats.peft_card import merged_card
-from ..formats.run_record import RunRecord
+from ..formats.run_facts import RunFacts
 from ..model.families import family_of, gguf_architectures
 from .base import Base
 from .gguf_model import SAME, merged_gguf
@@ -43,7 +43,7 @@ class Going:
     tensors: Mapping[str, np.ndarray]
     base_name: str | None = None
     template: str | None = None
-    record: RunRecord | None = None
+    run: RunFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,13 @@ async def plan_export(
         return Export(tuple(_alone(base, going, kind, form, file_name)))
     adapted = Adapted(going.lora, going.tensors)
     if kind == "merged":
-        card = merged_card(going.lora, going.base_name, base.licence, going.record).encode()
+        card = merged_card(going.lora, going.base_name, base.licence, going.run).encode()
         requantised = any(tensor.form != form and form != "f32" for tensor in base.files.tensors.values())
         return Export(tuple(merged_folder(base, adapted, form, going.template, card)), (), requantised)
     name = file_name if kind == "gguf" else GGUF_NAME
     merged, remarks = await merged_gguf(base, adapted, form, name, going.template)
-    requantised = form != "f32"
+    stored = {tensor.form for tensor in base.files.tensors.values()}
+    requantised = form != "f32" and not (form == SAME and stored == {"f32"})
     if kind == "gguf":
         return Export((merged,), remarks, requantised)
     from .ollama import ollama_files  # it brings jinja2, which nothing else here needs
@@ -111,5 +112,5 @@ def _alone(base: Base, going: Going, kind: str, form: str, file_name: str) -> li
         files = write_mlx(going.tensors, going.lora, config, going.base_name)
     else:
         template = going.template if going.template is not None else base.files.tokenizer.chat_template
-        files = write_adapter(going.tensors, going.lora, config, going.base_name, template, going.record, base.licence)
+        files = write_adapter(going.tensors, going.lora, config, going.base_name, template, going.run, base.licence)
     return [NewFile.of(name, content) for name, content in files.items()]

@@ -23,7 +23,7 @@ from .adapter_names import peft_name, peft_places
 from .byte_source import FileFormatError
 from .peft_card import CARD_FILE, model_card
 from .peft_config import CONFIG_FILE, read_adapter_config
-from .run_record import RUN_FILE, RunRecord
+from .run_facts import RUN_FILE, RunFacts
 from .tensors import StoredTensor
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -59,7 +59,7 @@ def expected_shapes(lora: LoraConfig, model: ModelConfig) -> dict[str, tuple[int
 
 def write_adapter(
     tensors: Mapping[str, np.ndarray], lora: LoraConfig, model: ModelConfig, base_model_name: str | None,
-    chat_template: str | None = None, record: RunRecord | None = None, licence: str | None = None,
+    chat_template: str | None = None, run: RunFacts | None = None, licence: str | None = None,
 ) -> dict[str, bytes]:  # fmt: skip
     """Return the three files of an adapter directory by name; a fourth is its chat template, where it has its own, a
     fifth the run's record, where there is one. `licence` is the base model's, for the card.
@@ -74,10 +74,10 @@ def write_adapter(
     files = {
         WEIGHTS_FILE: safetensors.write(tensors, {"format": "pt"}),
         CONFIG_FILE: (json.dumps(adapter_config(lora, base_model_name), indent=2) + "\n").encode(),
-        CARD_FILE: model_card(lora, base_model_name, record, licence).encode(),
+        CARD_FILE: model_card(lora, base_model_name, run, licence).encode(),
     }
-    if record is not None:
-        files[RUN_FILE] = record.to_bytes()
+    if run is not None and run.record:
+        files[RUN_FILE] = run.record
     return files if chat_template is None else {**files, TEMPLATE_FILE: chat_template.encode()}
 
 

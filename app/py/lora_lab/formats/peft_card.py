@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ..config import LoraConfig
 from .json_reader import read_json
 from .peft_config import CONFIG_FILE
-from .run_record import RunRecord
+from .run_facts import RunFacts
 
 CARD_FILE = "README.md"
 
@@ -20,11 +20,11 @@ adapter was trained on, or the path of its folder, in the place of BASE_MODEL; o
 
 
 def model_card(
-    lora: LoraConfig, base_model_name: str | None, record: RunRecord | None = None, licence: str | None = None
+    lora: LoraConfig, base_model_name: str | None, run: RunFacts | None = None, licence: str | None = None
 ) -> str:
     """Return README.md for an adapter of a model that is called so on the hub, or by no name that is known.
 
-    `licence` is the base model's; `record` says how the adapter was trained.
+    `licence` is the base model's; `run` says how the adapter was trained.
     """
     model = f"`{base_model_name}`" if base_model_name else "the base model"
     front_matter = "\n".join(_front_matter(base_model_name, licence))
@@ -42,7 +42,7 @@ A LoRA adapter for {model}, trained with LoRA Lab.
 | alpha | {lora.alpha:g} |
 | scale | {lora.scale:g} ({"alpha / sqrt(rank)" if lora.use_rslora else "alpha / rank"}) |
 | layers | {", ".join(lora.targets)} |
-{_trained(record, licence)}
+{_trained(run, licence)}
 ## How to load it
 
 Save this folder, then:
@@ -73,7 +73,7 @@ def with_base_model(files: Mapping[str, bytes], base_model_name: str) -> dict[st
     return {**files, CONFIG_FILE: named.encode()}
 
 
-def merged_card(lora: LoraConfig, base_model_name: str | None, licence: str | None, record: RunRecord | None) -> str:
+def merged_card(lora: LoraConfig, base_model_name: str | None, licence: str | None, run: RunFacts | None) -> str:
     """Return README.md for a model that an adapter was merged into."""
     model = f"`{base_model_name}`" if base_model_name else "a base model"
     lines = [f"base_model: {json.dumps(base_model_name)}", "base_model_relation: finetune"] if base_model_name else []
@@ -88,7 +88,7 @@ def merged_card(lora: LoraConfig, base_model_name: str | None, licence: str | No
 
 The adapter (rank {lora.rank}, scale {lora.scale:g}, layers {", ".join(lora.targets)}) was trained with LoRA Lab and is
 part of these weights: nothing but this folder is needed.
-{_trained(record, licence)}
+{_trained(run, licence)}
 ## How to load it
 
 ```python
@@ -100,28 +100,28 @@ tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 """
 
 
-def _trained(record: RunRecord | None, licence: str | None) -> str:
+def _trained(run: RunFacts | None, licence: str | None) -> str:
     """Return the section on the training, and what the licence is; an empty line where nothing is known."""
     lines = []
-    if record is not None:
-        files = ", ".join(f"`{one.name}`" + (f" (sha256 `{one.sha256}`)" if one.sha256 else "") for one in record.data)
-        rows = f"{record.rows:,} rows" if record.rows is not None else ""
-        held = f"{record.validation_rows:,} more held back" if record.validation_rows else ""
+    if run is not None:
+        files = ", ".join(f"`{name}`" + (f" (sha256 `{sha256}`)" if sha256 else "") for name, sha256 in run.data)
+        rows = f"{run.rows:,} rows" if run.rows is not None else ""
+        held = f"{run.held_rows:,} more held back" if run.held_rows else ""
         losses = [
             f"{name} {value:.4f}"
-            for name, value in (("first step", record.first_loss), ("last step", record.last_loss),
-                                ("held-back rows", record.validation_loss))
+            for name, value in (("first step", run.first_loss), ("last step", run.last_loss),
+                                ("held-back rows", run.held_loss))
             if value is not None
         ]  # fmt: skip
-        settings = ", ".join(f"{name} {_short(value)}" for name, value in record.settings.items() if value is not None)
+        settings = ", ".join(f"{name} {_short(value)}" for name, value in run.settings.items() if value is not None)
         found = (
             ("data", "; ".join(part for part in (files, rows, held) if part)),
-            ("steps", f"{record.steps:,}" if record.steps is not None else ""),
+            ("steps", f"{run.steps:,}" if run.steps is not None else ""),
             ("loss", ", ".join(losses)),
             ("settings", settings),
-            ("trained with", f"LoRA Lab {record.lora_lab}" if record.lora_lab else ""),
+            ("trained with", run.program),
         )
-        lines = [f"| {name} | {value.replace('|', ' ')} |" for name, value in found if value]
+        lines = [f"| {name} | {' '.join(value.replace('|', ' ').split())} |" for name, value in found if value]
     if licence:
         lines.append(f"| licence of the base model | {licence} |")
     return "\n".join(["", "## Training", "", "| | |", "|---|---|", *lines, ""]) if lines else ""

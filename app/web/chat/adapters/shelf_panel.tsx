@@ -9,11 +9,13 @@ import { onChoice, useDrop } from "../../shell/files";
 import { Icon } from "../../shell/parts";
 import { Problems } from "../../shell/problems";
 import { adapters, applied, wantedAdapter } from "../../store/chat";
+import { writing } from "../../store/exports";
 import { worker } from "../../store/page";
 import { isRunning } from "../../store/train";
-import { shelfText } from "../../text";
+import { shelfText, takeText } from "../../text";
 import { showRun } from "../../train/result";
 import { useAdapter } from "../applied";
+import { takeAlong } from "../taking/take";
 import { BaseModel } from "./base_model";
 import { addAdapter, deleteAdapter, downloadAdapter, renameAdapter } from "./shelf";
 
@@ -51,6 +53,7 @@ function Item({ adapter }: { adapter: AdapterInfo }) {
   const [isRenamed, setRenamed] = useState(false);
   const isWanted = wantedAdapter.value === id;
   const isUnusable = fits === false;
+  const isWritten = writing.value?.id === id;
   const isInUse = applied.value?.id === id;
   const hasRun = adapter.loss_curve.length > 0 || adapter.sample_answers.length > 0;
   const remove = (): void => {
@@ -74,6 +77,10 @@ function Item({ adapter }: { adapter: AdapterInfo }) {
         {hasRun && <button type="button" class="quiet small" data-action="show" onClick={() => showRun(adapter)}>{shelfText.showRun}</button>}
         <Tool action="rename" id={`rename-${id}`} label={shelfText.rename} name={name} icon="pen" run={() => setRenamed(true)} />
         <Tool action="download" label={shelfText.download} name={name} icon="download" run={() => downloadAdapter(id)} />
+        <button type="button" class="quiet small" id={`take-${id}`} data-action="take" aria-label={shelfText.named(takeText.title, name)}
+          onClick={() => takeAlong(id)}>
+          {isWritten ? takeText.isWritten : takeText.title}
+        </button>
         <Tool action="delete" label={shelfText.delete} name={name} icon="bin" run={remove} />
       </div>
     </li>

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lora_lab.errors import LoraLabError
+from lora_lab.evaluation.record import record_bytes
 from lora_lab.export import sink
-from lora_lab.formats.peft import read_adapter, write_adapter
-from lora_lab.formats.run_record import RUN_FILE, read_record
+from lora_lab.formats.peft import CARD_FILE, read_adapter, write_adapter
+from lora_lab.formats.run_facts import RUN_FILE
 from lora_lab.model.adapter_files import open_adapter
 from lora_lab.workers.model.opened import OpenedModel, model_shape
 from lora_lab.workers.protocol import (
     AdapterInfo,
     DropExport,
     ExportEnded,
+    ExportKind,
+    ExportPlanned,
     ExportProgress,
     ExportTo,
     ExportWritten,
     Failed,
+    PlanExport,
     StopExport,
 )
 from lora_lab.workers.services.exports import Exports
@@ -30,6 +34,7 @@ from lora_lab.workers.storage import export_sink
 from lora_lab.workers.storage.folders import FullError, MemoryFolder
 from lora_lab.workers.wire.dispatch import Dispatcher
 from tests.export_cases import adapter_for
+from tests.unit.evaluation.records import record
 from tests.unit.workers.helpers import FakeBlob, Page
 from tests.unit.workers.services.helpers import FakeModels, FakeStores
 
@@ -42,7 +47,8 @@ def blobs_without_pyodide(monkeypatch: pytest.MonkeyPatch) -> None:
 class Shelf:
     """The service with its neighbours, and one adapter that is kept."""
 
-    def __init__(self, opened: OpenedModel) -> None:
+    def __init__(self, opened: OpenedModel, more: Mapping[str, bytes] | None = None) -> None:
+        self.more = more or {}
         self.page = Page()
         self.stores = FakeStores(self.page)
         self.service = Exports(self.page, self.stores, FakeModels(opened))
@@ -58,16 +64,17 @@ class Shelf:
             learning_rate=1e-3,
             final_loss=1.5, loss_curve=((1, 3.0), (7, 1.5)),
         )  # fmt: skip
-        kept = await self.stores.shelf.add(info, write_adapter(self.tensors, self.lora, config, None))
+        files = write_adapter(self.tensors, self.lora, config, None)
+        kept = await self.stores.shelf.add(info, {**files, **self.more})
         return kept.id
 
-    def run(self, *commands: ExportTo | StopExport | DropExport) -> list:
+    def run(self, *commands: PlanExport | ExportTo | StopExport | DropExport) -> list:
         """Have commands answered one after the other; each ExportTo gets the adapter's id."""
 
         async def main() -> None:
             kept = await self.keep()
             for command in commands:
-                known = replace(command, id=kept) if isinstance(command, ExportTo) else command
+                known = replace(command, id=kept) if isinstance(command, ExportTo | PlanExport) else command
                 await self.dispatcher.answer(known)
 
         asyncio.run(main())
@@ -86,12 +93,50 @@ def test_an_adapter_alone_is_written_and_comes_back(opened: OpenedModel, kind: s
 
 
 def test_peft_brings_its_record(opened: OpenedModel) -> None:
+    kept = record()
+    written = Shelf(opened, {RUN_FILE: record_bytes(kept)}).run(ExportTo("", "peft"))[-1]
+    files = {file.name: file.blob.data for file in written.files}
+    assert files[RUN_FILE] == record_bytes(kept)
+    card = files[CARD_FILE].decode()
+    assert "`lighthouse.jsonl` (sha256 `cdcd" in card and "first step 3.0000" in card
+    read_adapter(files, opened.files.config)
+
+
+def test_without_a_record_the_card_says_what_the_shelf_knows(opened: OpenedModel) -> None:
     written = Shelf(opened).run(ExportTo("", "peft"))[-1]
     files = {file.name: file.blob.data for file in written.files}
-    record = read_record(files[RUN_FILE])
-    assert (record.base_model, record.rows, record.steps) == ("owner/name", 20, 7)
-    assert (record.first_loss, record.last_loss, record.data[0].name) == (3.0, 1.5, "ships.jsonl")
-    read_adapter(files, opened.files.config)
+    card = files[CARD_FILE].decode()
+    assert RUN_FILE not in files
+    for said in (
+        "`ships.jsonl`; 20 rows",
+        "| steps | 7 |",
+        "first step 3.0000, last step 1.5000",
+        "learning_rate 0.001",
+    ):
+        assert said in card, said
+
+
+@pytest.mark.parametrize("kind, form", [("peft", ""), ("merged", "f32"), ("gguf", "q8_0"), ("ollama", "")])
+def test_what_was_planned_is_what_is_written(opened: OpenedModel, kind: ExportKind, form: str) -> None:
+    planned, *_, written = Shelf(opened).run(PlanExport("", kind, form), ExportTo("", kind, form))
+    assert isinstance(planned, ExportPlanned) and isinstance(written, ExportWritten)
+    assert (planned.size_bytes, planned.files) == (written.size_bytes, len(written.files))
+    assert (planned.form, planned.requantised) == (written.form, written.requantised)
+    assert planned.size_bytes == sum(len(file.blob.data) for file in written.files)
+    assert planned.remarks == written.remarks
+
+
+def test_a_plan_says_what_a_shell_calls_the_model(opened: OpenedModel) -> None:
+    for source, said in (("", ""), ("hf:o/n@main:a.gguf", "hf:o/n@main:a.gguf"), ("my model.gguf", "'my model.gguf'")):
+        assert Shelf(replace(opened, source=source)).run(PlanExport("", "peft"))[-1].model == said
+
+
+def test_a_plan_writes_nothing(opened: OpenedModel) -> None:
+    shelf = Shelf(opened)
+    assert [type(event) for event in shelf.run(PlanExport("", "gguf"))] == [ExportPlanned]
+    assert shelf.stores.exported.files == {}
+    failed = Shelf(opened).run(PlanExport("", "mlx", "f16"))[-1]
+    assert isinstance(failed, Failed) and failed.where == "export" and failed.subject
 
 
 def test_a_merged_model_is_told_on_its_way(opened: OpenedModel) -> None:
@@ -146,7 +191,7 @@ def test_a_full_storage_is_told_and_nothing_half_stays(opened: OpenedModel, monk
 
     monkeypatch.setattr(MemoryFolder, "write", full)
     failed = shelf.run(ExportTo("", "merged"))[-1]
-    assert isinstance(failed, Failed) and failed.where == "adapter"
+    assert isinstance(failed, Failed) and failed.where == "export"
     assert "model.safetensors could not be written" in failed.message
     assert shelf.stores.exported.files == {}
 

@@ -152,9 +152,11 @@ from lora_lab.workers.protocol.exporting import (
     DropExport,
     ExportEnded,
     ExportKind,
+    ExportPlanned,
     ExportProgress,
     ExportTo,
     ExportWritten,
+    PlanExport,
     StopExport,
 )
 from lora_lab.workers.protocol.hub import (
@@ -282,6 +284,7 @@ __all__ = [
     "ExportAdapter",
     "ExportEnded",
     "ExportKind",
+    "ExportPlanned",
     "ExportProgress",
     "ExportTo",
     "ExportWritten",
@@ -328,6 +331,7 @@ __all__ = [
     "PauseTraining",
     "Phase",
     "Ping",
+    "PlanExport",
     "PlanTraining",
     "Pong",
     "PreviewMapping",

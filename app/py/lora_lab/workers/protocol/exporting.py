@@ -13,9 +13,18 @@ ExportKind = Literal["peft", "gguf-adapter", "mlx", "merged", "gguf", "ollama"]
 
 
 @dataclass(frozen=True)
+class PlanExport(Command):
+    """What would an export be, and how large? ExportPlanned, or Failed at "export" where it cannot be made."""
+
+    id: str
+    kind: ExportKind
+    form: str = ""
+
+
+@dataclass(frozen=True)
 class ExportTo(Command):
     """Write a kept adapter for another program, alone or merged into the open model: ExportProgress again and again,
-    then ExportWritten, or ExportEnded where it was stopped, or Failed at "adapter".
+    then ExportWritten, or ExportEnded where it was stopped, or Failed at "export".
 
     One at a time: a newer one takes an older's place, of which nothing is left. `form` is how numbers are kept, "" for
     the kind's usual one; `system` the system prompt of an Ollama folder. `folder` is a FileSystemDirectoryHandle that a
@@ -41,6 +50,23 @@ class DropExport(Command):
 
 
 # -------------------------------------------------------------------------------------------------------------- Events
+
+
+@dataclass(frozen=True)
+class ExportPlanned(Event):
+    """What an export will be. `form` is the one that is taken, `files` how many. `requantised`, `remarks`: as below.
+
+    `model` is what the command line calls the open model, as a shell takes it; "" for the one that it has built in.
+    """
+
+    id: str
+    kind: str
+    form: str
+    size_bytes: int
+    files: int
+    model: str
+    remarks: tuple[str, ...] = ()
+    requantised: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,5 +102,5 @@ class ExportEnded(Event):
     kind: str
 
 
-COMMANDS: tuple[type[Command], ...] = (ExportTo, StopExport, DropExport)
-EVENTS: tuple[type[Event], ...] = (ExportProgress, ExportWritten, ExportEnded)
+COMMANDS: tuple[type[Command], ...] = (PlanExport, ExportTo, StopExport, DropExport)
+EVENTS: tuple[type[Event], ...] = (ExportPlanned, ExportProgress, ExportWritten, ExportEnded)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from lora_lab import settings
 
 Where = Literal[
-    "device", "model", "hub", "dataset", "settings", "training", "adapter", "chat", "compare", "storage", "worker",
-    "runs", "sharing",
+    "device", "model", "hub", "dataset", "settings", "training", "adapter", "export", "chat", "compare", "storage",
+    "worker", "runs", "sharing",
 ]  # fmt: skip
 TrainPhase = Literal["idle", "loading", "compiling", "training", "stopping", "done", "error"]
 

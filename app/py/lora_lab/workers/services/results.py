@@ -6,8 +6,9 @@ import asyncio
 
 from lora_lab.config import LoraConfig
 from lora_lab.errors import LoraLabError
+from lora_lab.evaluation.card_facts import card_facts
 from lora_lab.evaluation.record import record_bytes
-from lora_lab.formats.peft import RUN_FILE, write_adapter
+from lora_lab.formats.peft import write_adapter
 from lora_lab.formats.zipping import pack_adapter
 from lora_lab.workers.model.opened import OpenedModel, model_shape
 from lora_lab.workers.protocol import AdapterInfo, AdapterLearned, Failed, Notice, RunVerdict, TrainingDone
@@ -41,8 +42,9 @@ class Results:
         template = chosen.template.source if chosen else None
         kept: list[AdapterInfo] = []
         for step, tensors in learned.adapters:
-            files = write_adapter(tensors, lora, opened.files.config, opened.hub_id, template)
-            files = {**files, RUN_FILE: record_bytes(await make_record(opened, job, learned, step))}
+            record = await make_record(opened, job, learned, step)
+            run = card_facts(record, record_bytes(record))
+            files = write_adapter(tensors, lora, opened.files.config, opened.hub_id, template, run)
             info = new_info(opened, job, lora, learned, step)
             if not kept:
                 kept.append(await self.keep(info, files))
