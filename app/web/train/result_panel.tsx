@@ -3,7 +3,7 @@
 import { useSignalEffect } from "@preact/signals";
 import { Icon } from "../shell/parts";
 import { Problems } from "../shell/problems";
-import { applied, chatModel, comparing, replying } from "../store/chat";
+import { applied, chatModel, comparing, others, replying } from "../store/chat";
 import { isRunning } from "../store/train";
 import { trainText } from "../text";
 import { askNext, card, choose, download, type Answer } from "./result";
@@ -11,7 +11,7 @@ import { askNext, card, choose, download, type Answer } from "./result";
 export function ResultPanel() {
   // Each of these may have been what the next question waited for.
   useSignalEffect(() => {
-    void [card.value, comparing.value, applied.value, replying.value, isRunning.value, chatModel.value];
+    void [card.value, comparing.value, applied.value, others.value, replying.value, isRunning.value, chatModel.value];
     askNext();
   });
   const now = card.value;
