@@ -17,8 +17,6 @@ from lora_lab.workers.protocol import (
     OpenModel,
     StartTraining,
     TrainSettings,
-    chat,
-    conversations,
     exporting,
     run_table,
     watching,
@@ -30,7 +28,7 @@ SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
 
 
 # The page that uses them is being written: what it uses is taken out here.
-AHEAD = (chat, conversations, exporting, run_table, watching)
+AHEAD = (exporting, run_table, watching)
 NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in AHEAD for kind in (*part.COMMANDS, *part.EVENTS)}
 
 
@@ -96,7 +94,6 @@ def test_stored_parts_come_back() -> None:
 # --- the page's side: that what it sends and reads is right in kind, tsc says (tests/unit/build_tools/test_page.py) ---
 
 
-
 def sources() -> str:
     paths = [path for path in WEB.rglob("*.ts*") if path.name != "protocol.ts"]
     assert len(paths) > 10
@@ -106,8 +103,9 @@ def sources() -> str:
 def test_the_page_sends_every_command() -> None:
     sent = set(re.findall(r"\b(?:train|chat)\.send\(\s*\"(\w+)\"", sources()))
     known = {command.wire_type() for command in COMMANDS}
-    # For scripts; and the watchdog's, which goes out beside the queue of `send` (link.ts).
-    assert known - sent - NOT_ON_THE_PAGE_YET == {"read_logits", "ping"} and sent <= known
+    # For scripts (the page's fields say themselves what they take); and the watchdog's, which goes out beside the queue
+    # of `send` (link.ts).
+    assert known - sent - NOT_ON_THE_PAGE_YET == {"read_logits", "check_sampling", "ping"} and sent <= known
 
 
 def test_the_page_hears_every_event() -> None:
@@ -115,7 +113,7 @@ def test_the_page_hears_every_event() -> None:
     heard |= set(re.findall(r"type === \"(\w+)\"", (WEB / "link" / "watchdog.ts").read_text()))
     known = {event.wire_type() for event in EVENTS}
     # For scripts. The page counts an adapter as applied when it has sent it: commands are answered in order.
-    assert known - heard - NOT_ON_THE_PAGE_YET == {"logits", "adapter_applied", "pong"}
+    assert known - heard - NOT_ON_THE_PAGE_YET == {"logits", "adapter_applied", "sampling_checked", "pong"}
 
 
 def test_every_setting_of_the_form_has_a_field() -> None:
