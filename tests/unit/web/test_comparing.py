@@ -153,7 +153,8 @@ def test_adapters_answer_together_and_a_strength_is_told_before_the_reply() -> N
       comes("a");
       talk.ask("Alone?");
       answer({ early, first, order, strength: reply.strength, use: reply.use_adapter, again, left,
-        last: uses(last("apply_adapters").adapters).map((one) => one.split(" files")[0]), alone: last("reply").strength });
+        last: uses(last("apply_adapters").adapters).map((one) => one.split(" files")[0]),
+        alone: last("reply").strength });
     """)
     assert told["early"] == ["a"]  # the other's files are on their way
     assert told["first"] == ["a 1", "b 1 files"]
