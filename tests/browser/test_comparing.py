@@ -1,16 +1,20 @@
 """Replies side by side, what an adapter changed, several adapters, kept conversations, as a person uses them.
 
-A scripted worker stands in for the model. What the real worker answers is tested in tests/unit/workers.
+A scripted worker stands in for the model, but in the last test. What the real worker answers is tested in tests/unit/workers.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import BrowserContext, expect
 
+from tests.browser.lab import REPLY_MS, START_MS, Lab
 from tests.browser.scripted import WORKER, ScriptedLab
+from tests.tiny_model import write_peft_adapter
 
 
 def commands(chat: ScriptedLab, kind: str) -> list[dict[str, Any]]:
@@ -164,3 +168,45 @@ def test_conversations_are_kept_and_come_back(chat: ScriptedLab, context: Browse
     chat.ask("Third question")
     expect(summary).to_contain_text("Third question")
     assert len(chat.worker("chat").evaluate("() => Object.keys(self.kept)")) == 3
+
+
+def test_the_real_worker_compares_what_it_says_in_the_chat(
+    open_lab: Callable[..., Lab], tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    lab = open_lab()
+    lab.wait_for_model()
+    lab.greedy(12)
+    base = lab.ask("Hello")
+    lab.clear_chat()
+    first, second = (write_peft_adapter(tiny_model_folder, tmp_path / f"{rank}", rank=rank) for rank in (4, 2))
+    for place, peft in enumerate((first, second), 1):
+        lab.drop(peft / "adapter_config.json", peft / "adapter_model.safetensors", on="adapter-input")
+        expect(lab.part("adapter-item")).to_have_count(place, timeout=START_MS)
+        expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)
+    tuned = lab.ask("Hello")
+    assert tuned != base
+
+    lab.part("chat-changes").click()
+    expect(lab.part("changes")).to_have_attribute("data-state", "whole", timeout=REPLY_MS)
+    said = lab.part("changed-token").all_inner_texts()
+    assert "".join(said).replace("↵", "").strip().startswith(tuned[:4]) and len(said) == 12
+    assert set(lab.part("changed-token").evaluate_all("(all) => all.map((one) => one.dataset.degree)")) != {"0"}
+
+    # Two at once answer otherwise than one; at no strength the other one says nothing.
+    lab.part("mix-add").select_option(index=1)
+    expect(lab.part("mix").locator("li")).to_have_attribute("data-state", "here", timeout=START_MS)
+    lab.clear_chat()
+    assert lab.ask("Hello") != tuned
+    strength = lab.part("mix").locator("input")
+    strength.fill("0")
+    lab.clear_chat()
+    assert lab.ask("Hello") == tuned
+
+    used = lab.page.locator("[data-testid=adapter-item][data-used=true]").get_attribute("data-id")
+    lab.part("chat-compare").click()
+    lab.part("compare-right").select_option(used)
+    lab.part("chat-input").fill("Hello")
+    lab.part("chat-input").press("Enter")
+    expect(lab.part("comparison")).to_have_attribute("data-state", "done", timeout=REPLY_MS)
+    texts = [lab.part(f"compared-{side}").locator(".message-text").inner_text().strip() for side in ("left", "right")]
+    assert texts == [base, tuned]

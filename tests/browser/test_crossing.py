@@ -48,6 +48,7 @@ def test_an_adapter_chosen_before_the_chat_is_there_is_in_use_when_it_is(
     expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)
     tuned = lab.ask("Hello")
     assert tuned != base
+    expect(lab.part("conversation").first).to_contain_text("2 messages")  # it is written down
     chat = Held(context, "**/assets/worker/worker.js?kind=chat")
     lab.page.reload()
     item = lab.part("adapter-item")

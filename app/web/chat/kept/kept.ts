@@ -15,27 +15,31 @@ import { readRemembered, remember } from "../../store/remembered";
 import { common, keptText } from "../../text";
 import { show } from "../conversation";
 import { useTogether } from "../mix/mix";
-import { contentOf, setAsWritten, turnsOf, writtenNow } from "./written";
+import { isSame, seenNow, setAsWritten, turnsOf, writtenNow, type Seen } from "./written";
 
 /** One that is, or was, on the page, as the store knows it. */
 interface Open {
   id: string;
   title: string;
   revision: number;
-  content: string; // as it was written last
+  seen: Seen | null; // as it was written last
 }
-type Written = ReturnType<typeof writtenNow>;
+interface Writing {
+  readonly of: Open;
+  readonly written: ReturnType<typeof writtenNow>;
+  readonly seen: Seen;
+}
 
 const PLACE = "lora-lab workspace"; // localStorage: what was open, {conversation, system, adapters}
 const REMEMBERED = 8;
 const LATER_MS = 300;
 
-const fresh = (): Open => ({ id: "", title: "", revision: 0, content: "" });
+const fresh = (): Open => ({ id: "", title: "", revision: 0, seen: null });
 let open = fresh();
 let left: { readonly open: Open; readonly first: number } | null = null; // it was taken away and can be brought back
 let wanted: { readonly id: string; readonly isReturn: boolean } | null = null; // that was asked for
-let waiting: { readonly of: Open; readonly written: Written }[] = [];
-let inFlight: { readonly request: number; readonly of: Open; readonly written: Written } | null = null;
+let waiting: readonly Writing[] = [];
+let inFlight: (Writing & { readonly request: number }) | null = null;
 let newest = 0; // request
 let timer: ReturnType<typeof setTimeout> | undefined;
 let reopens = ""; // id of the one that was deleted while it was open
@@ -53,9 +57,10 @@ export function keepNow(): void {
   timer = undefined;
   if (turns.peek().length === 0) return;
   const of = open;
-  const written = writtenNow();
-  if (contentOf({ ...written, id: "", title: "" }) === of.content) return;
-  waiting = [...waiting.filter((one) => one.of !== of), { of, written }];
+  const seen = seenNow();
+  const last = waiting.find((one) => one.of === of)?.seen ?? (inFlight?.of === of ? inFlight.seen : of.seen);
+  if (isSame(seen, last)) return;
+  waiting = [...waiting.filter((one) => one.of !== of), { of, written: writtenNow(), seen }];
   next();
 }
 
@@ -74,6 +79,7 @@ function turnsChanged(): void {
   const first = turns.peek()[0]?.key;
   if (first === undefined) {
     if (!open.id && !inFlight) return;
+    open.seen = null;
     left = { open, first: firstShown };
     become(fresh());
     return;
@@ -129,14 +135,14 @@ function opened(kept: Conversation): void {
   wanted = null;
   if (isReturn && turns.peek().length) return; // something was asked meanwhile
   batch(() => {
-    const other = { id: kept.id, title: kept.title, revision: kept.revision, content: "" };
+    const other = { id: kept.id, title: kept.title, revision: kept.revision, seen: null as Seen | null };
     become(other);
     show(turnsOf(kept));
     left = null;
     firstShown = turns.peek()[0]?.key ?? 0;
     setAsWritten(kept);
     if (!isReturn) useTogether(kept.adapters);
-    other.content = contentOf({ ...writtenNow(), id: "", title: "" });
+    other.seen = seenNow();
   });
   if (isReturn) toast(keptText.back, { label: keptText.startFresh, run: newConversation });
 }
@@ -149,6 +155,7 @@ let isBack = false;
 
 /** Remember what is open, and write down what changes. Called once, when the page begins. */
 export function setUpConversations(): void {
+  let seen = turns.peek();
   const { conversation, adapters: uses, system: words, isOn } = readRemembered(PLACE);
   before.conversation = typeof conversation === "string" ? conversation : "";
   before.adapters = Array.isArray(uses) ? (uses as AdapterUse[]) : null;
@@ -158,8 +165,10 @@ export function setUpConversations(): void {
     void [turns.value, system.value, replying.value, ...Object.values(replyFields).map(({ text }) => text.value)];
     turnsChanged();
     clearTimeout(timer);
-    timer = setTimeout(keepNow, LATER_MS);
+    timer = setTimeout(keepNow, turns.peek() === seen ? LATER_MS : 0); // what is typed may go on
+    seen = turns.peek();
   });
+  globalThis.addEventListener?.("pagehide", keepNow);
   effect(() => remember(PLACE, "system", system.value, REMEMBERED));
   effect(() => {
     const id = openId.value;
@@ -210,9 +219,9 @@ export const keptArea: Area = {
     conversation_opened: ({ conversation }) => opened(conversation),
     conversation_kept: ({ request, id, title, revision, as_copy }) => {
       if (inFlight?.request !== request) return;
-      const { of, written } = inFlight;
+      const { of, seen } = inFlight;
       inFlight = null;
-      Object.assign(of, { id, title, revision, content: contentOf({ ...written, id: "", title: "" }) });
+      Object.assign(of, { id, title, revision, seen: of === open ? seen : null });
       if (of === open) openId.value = id;
       if (as_copy) toast(keptText.asCopy(title));
       next();

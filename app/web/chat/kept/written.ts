@@ -5,9 +5,17 @@ import { replyFields, SAMPLING, shownWording, system, turns, writer, type Turn, 
 import { model } from "../../store/page";
 import { chosenFormat } from "../../store/settings";
 
+/** A conversation as it was at some time. It is held on to only while it stands on the page, so it takes no memory of its own. */
+export interface Seen {
+  readonly turns: readonly Turn[];
+  readonly rest: string;
+}
+
 /** What makes it another one than it was: who answers next is no part of that. */
-export const contentOf = ({ turns: all, system: words, sampling, fixed_seed }: ConversationGiven): string =>
-  JSON.stringify([all, words, sampling, fixed_seed]);
+export const seenNow = (): Seen => ({
+  turns: turns.peek(), rest: JSON.stringify([system.peek(), ...SAMPLING.map((name) => replyFields[name].text.peek())]),
+});
+export const isSame = (one: Seen, other: Seen | null): boolean => one.turns === other?.turns && one.rest === other.rest;
 
 /** How a reply is drawn, as the fields stand; a field that cannot be used is left out. */
 function samplingNow(): ConversationGiven["sampling"] {
