@@ -2,7 +2,7 @@
 
 import "./link/early"; // first of all
 import { render } from "preact";
-import { addAdapter, chatAreas, chatRoots, offerModel, setUpReplyFields } from "./chat";
+import { addAdapter, chatAreas, chatRoots, offerModel, setUpConversations, setUpReplyFields } from "./chat";
 import { dataAreas, dataRoots, dropData } from "./data";
 import { bringToFront, byId, wantsStill } from "./dom";
 import { begunMs } from "./link/begin";
@@ -60,6 +60,7 @@ setUpLook();
 for (const [id, Part] of ROOTS) render(<Part />, byId(id));
 setUpFields();
 setUpReplyFields();
+setUpConversations();
 setUpOffline();
 setUpOtherTabs();
 byId("brand").addEventListener("click", (event) => {

@@ -565,6 +565,7 @@ export const chatText = {
   baseModel: "Base model",
   withStrength: (name: string, strength: number) => `${name} · strength ${strength.toFixed(2)}`,
   ofModel: (who: string, model: string) => `${who} · ${model}`,
+  strength: "Strength",
   nothing: "(nothing)",
   reply: (tokens: number, rate: string, why: string) => `${formatCount(tokens)} tokens · ${rate}/s${why}`,
   seed: (seed: number) => `Seed ${seed}: with it, the same reply comes again`,
@@ -600,6 +601,77 @@ export const chatText = {
     failed: "The chat could not start; see above.",
     toGpu: "The model is going to the GPU…",
   },
+};
+
+/** Adapters that answer together. */
+export const mixText = {
+  title: "Adapters that answer too",
+  add: "Add another adapter, so that both answer together",
+  addShort: "+ Add an adapter",
+  strengthOf: (name: string) => `Strength of ${name}`,
+  remove: (name: string) => `Without ${name}`,
+};
+
+/** Replies side by side. */
+export const compareText = {
+  compare: "Compare",
+  what: "Two replies side by side, to the same message and with the same seed",
+  title: "Comparison",
+  answers: "Compared replies",
+  empty: "Ask something, and both answer it: with the same words before it, and the same seed.",
+  sides: { left: "Left", right: "Right" },
+  together: (names: string) => `As in the chat: ${names}`,
+  strengthOf: (side: string) => `${side}: strength`,
+  seed: (seed: number) => `Both with seed ${seed}`,
+  gone: "An adapter that was to answer is not kept any more.",
+};
+
+const percent = (logarithm: number): string => {
+  const part = 100 * Math.exp(logarithm);
+  return part >= 99.95 && part < 100 ? "> 99.9 %" : part >= 0.1 ? `${part.toFixed(1)} %` : part >= 1e-4 ? `${part.toPrecision(1)} %` : "< 0.0001 %";
+};
+const factor = (base: number, tuned: number): string => {
+  const times = Math.exp(Math.abs(tuned - base));
+  if (times < 1.005) return "as likely as before";
+  const shown = times >= 1e6 ? "over a million" : times >= 100 ? formatCount(times) : times >= 10 ? times.toFixed(0) : times.toPrecision(3);
+  return `${shown} times ${tuned > base ? "likelier" : "less likely"}`;
+};
+
+/** What an adapter changed about a reply. */
+export const changesText = {
+  look: "What the adapter changed",
+  title: "What the adapter changed",
+  tokens: "The reply's tokens; arrow keys go from one to the next",
+  coming: (done: number, total: number) => (total ? `${formatCount(done)} of ${formatNumber(total, "token")} looked at …` : "Looking …"),
+  ended: "It was not looked at to the end.",
+  summary: (count: number, likelier: number, lessLikely: number) =>
+    `${formatCount(likelier)} of ${formatNumber(count, "token")} at least twice as likely with the adapter, ${formatCount(lessLikely)} at most half as likely.`,
+  legend: "How much likelier the adapter made a token",
+  degree: (degree: number, times: number) => (degree === 0 ? "hardly changed" : degree > 0 ? `${times}× likelier` : `${times}× less`),
+  place: (number: string, count: string) => `token ${number} of ${count}`,
+  percent,
+  factor,
+  from: (base: number, tuned: number) => `${percent(base)} by the base model, ${percent(tuned)} with the adapter:`,
+  token: (text: string, base: number, tuned: number) => `${text}, ${percent(base)} to ${percent(tuned)}, ${factor(base, tuned)}`,
+  baseTop: "Likeliest by the base model",
+  tunedTop: "Likeliest with the adapter",
+  notLoaded: "What shows the tokens could not be loaded. Try again when the network is back.",
+};
+
+/** Conversations that are kept. */
+export const keptText = {
+  unnamed: "New conversation",
+  count: (count: number) => `${formatCount(count)} kept`,
+  begin: "New conversation",
+  about: (when: string, messages: number, adapters: string) => [when, formatNumber(messages, "message"), adapters].filter(Boolean).join(" · "),
+  notKept: (reason: string) => `They will not outlive this page: ${reason}`,
+  rename: (title: string) => `Rename “${title}”`,
+  delete: (title: string) => `Delete “${title}”`,
+  newTitle: (title: string) => `New title for “${title}”`,
+  deleted: (title: string) => `“${title}” was deleted.`,
+  back: "Picked up where you left off.",
+  startFresh: "Start fresh",
+  asCopy: (title: string) => `Another tab has changed this conversation. What is here is kept as “${title}”.`,
 };
 
 /** The adapters that are kept. */

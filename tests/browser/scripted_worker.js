@@ -72,6 +72,84 @@ const CHAT = {
 };
 
 Object.assign(self, { say, trainAnswers: TRAIN }); // for tests that have more to say
+// --- two replies at once, what an adapter changed, conversations ---
+
+self.kept ??= {}; // {id: conversation}
+const dropped = {};
+const named = (parts) => parts.map(({ id, name, strength }) => ({ id, name, strength }));
+const pause = () => new Promise((next) => setTimeout(next, 4));
+
+/** Both say what comes next of self.answers, piece by piece in turn. */
+async function compare({ turn, left, right, messages }) {
+  stopped = false;
+  const both = [["left", left], ["right", right]].map(([side, parts]) =>
+    ({ side, adapters: named(parts), text: self.answers.shift() ?? `${side}: ${messages.at(-1).content}`, told: "" }));
+  while (both.some(({ text, told }) => told.length < text.length) && !stopped) {
+    for (const one of both.filter(({ text, told }) => told.length < text.length)) {
+      const text = one.text.slice(one.told.length, one.told.length + PIECE);
+      one.told += text;
+      say("compared_piece", { turn, side: one.side, adapters: one.adapters, text });
+    }
+    do await pause(); while (self.held && !stopped);
+  }
+  for (const { side, adapters, told } of both) {
+    say("compared_reply", {
+      turn, side, adapters, text: told, token_ids: [...told].map((_, at) => at), prompt_tokens: 1, tokens_per_s: 50, first_token_ms: 1,
+      finish_reason: stopped ? "stopped" : "stop", dropped_messages: 0,
+    });
+  }
+  say("comparison_ended", { turn, is_whole: !stopped });
+}
+
+/** self.changed are the tokens to come, [text, probability by the base model, with the adapter]. */
+function changes({ request, adapters }) {
+  const likely = (token_id, text, base, tuned) => ({ token_id, text, base: Math.log(base), tuned: Math.log(tuned) });
+  const tokens = self.changed.map(([text, base, tuned], at) => ({
+    ...likely(at, text, base, tuned),
+    base_top: [likely(900, " other", 0.6, 0.1), likely(at, text, base, tuned)], tuned_top: [likely(at, text, base, tuned), likely(900, " other", 0.6, 0.1)],
+  }));
+  say("changes_part", { request, tokens: tokens.slice(0, 2), done: Math.min(2, tokens.length), total: tokens.length });
+  if (tokens.length > 2) say("changes_part", { request, tokens: tokens.slice(2), done: tokens.length, total: tokens.length });
+  say("changes_ended", { request, is_whole: true, adapters: named(adapters) });
+}
+
+const listKept = () => say("conversation_list", {
+  conversations: Object.values(self.kept).sort((a, b) => b.updated_at - a.updated_at).map(({ turns, ...one }) => ({
+    id: one.id, title: one.title, turns: turns.length, created_at: "2026-01-02T03:04:05Z", updated_at: "2026-01-02T03:04:05Z",
+    revision: one.revision, model: one.model, adapters: one.adapters,
+  })),
+  reason: "",
+});
+let writings = 0;
+
+Object.assign(CHAT, {
+  apply_adapters: ({ adapters: parts }) => say("adapters_applied", { adapters: named(parts) }),
+  compare_replies: (command) => void compare(command),
+  show_changes: changes,
+  list_conversations: listKept,
+  open_conversation: ({ id }) => say("conversation_opened", { conversation: self.kept[id] }),
+  keep_conversation({ request, conversation }) {
+    const id = conversation.id || `c${Object.keys(self.kept).length + 1}`;
+    const title = conversation.title || conversation.turns[0].wordings[0].content;
+    self.kept[id] = { ...conversation, id, title, revision: conversation.revision + 1, updated_at: (writings += 1) };
+    say("conversation_kept", { request, id, title, revision: conversation.revision + 1, as_copy: false });
+    listKept();
+  },
+  rename_conversation({ id, title }) {
+    self.kept[id].title = title;
+    listKept();
+  },
+  delete_conversation({ id }) {
+    dropped[id] = self.kept[id];
+    delete self.kept[id];
+    say("conversation_deleted", { id, title: dropped[id].title });
+    listKept();
+  },
+  restore_conversation({ id }) {
+    self.kept[id] = dropped[id];
+    listKept();
+  },
+});
 
 self.onmessage = ({ data }) => {
   if (data.type === "ping") return say("pong");

@@ -193,7 +193,7 @@ def test_a_conversation_that_was_cleared_comes_back(chat: ScriptedLab) -> None:
         ("chat-top-p", "7", "0.01 to 1."),
         ("chat-max-tokens", "2.5", "1 to 4,096."),
         ("chat-top-k", "-1", "0 to 2,147,483,648."),
-        ("chat-seed", "-1", "At least 0."),
+        ("chat-seed", "-1", "0 to 4,294,967,295."),
     ],
 )
 def test_values_that_mean_nothing_are_not_sent(chat: ScriptedLab, field: str, value: str, said: str) -> None:

@@ -48,16 +48,18 @@ def test_an_adapter_chosen_before_the_chat_is_there_is_in_use_when_it_is(
     expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)
     tuned = lab.ask("Hello")
     assert tuned != base
+    expect(lab.part("conversation").first).to_contain_text("2 messages")  # it is written down
     chat = Held(context, "**/assets/worker/worker.js?kind=chat")
     lab.page.reload()
     item = lab.part("adapter-item")
-    item.locator("[data-action=use]").click(timeout=START_MS)
-    expect(item).to_contain_text("waits for the chat")
+    expect(item).to_contain_text("waits for the chat", timeout=START_MS)  # it comes back into use
     expect(lab.part("model-status")).to_contain_text("going to the GPU", timeout=START_MS)
     assert lab.part("chat-adapter").is_disabled()
     chat.let_go()
     expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)
     expect(item).to_contain_text("in use")
+    expect(lab.part("chat-message")).to_have_text(["Hello", tuned], timeout=START_MS)  # so does the conversation
+    lab.clear_chat()
     lab.greedy(12)
     assert lab.ask("Hello") == tuned
     item.locator("[data-action=use]").click()  # off again

@@ -106,8 +106,7 @@ def a_whole_run(lab: Lab, folder: Path) -> None:
     expect(lab.part("offline-status")).to_have_attribute("data-state", "kept", timeout=START_MS)
     lab.page.reload()  # by way of the service worker
     lab.wait_for_model()
-    item.first.locator("[data-action=use]").click()
-    expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)
+    expect(lab.part("chat-adapter")).to_be_checked(timeout=START_MS)  # it comes back into use
     lab.ask_anything(f"And of {WORDS['chat']}?")
 
 

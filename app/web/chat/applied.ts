@@ -5,8 +5,9 @@
 
 import { chat, train } from "../link/workers";
 import type { Area } from "../store/bus";
-import { applied, isAdapterOn, wantedAdapter } from "../store/chat";
+import { applied, isAdapterOn, others, wantedAdapter } from "../store/chat";
 import { gpu } from "../store/page";
+import { forgetHeld, noteHeld } from "./mix/files";
 
 let hasModel = false; // the chat worker was sent a model: before that it would forget an adapter
 let leftBehind: string | null = null; // what was in use with the model before
@@ -17,6 +18,7 @@ export function useAdapter(id: string): void {
   if (wantedAdapter.peek() === id) return removeAdapter();
   if (gpu.peek().state === "none") return; // there will be no chat
   wantedAdapter.value = id;
+  others.value = [];
   isAdapterOn.value = true;
   train.send("get_adapter", { id });
 }
@@ -24,12 +26,14 @@ export function useAdapter(id: string): void {
 export function removeAdapter(): void {
   if (applied.peek() && hasModel) chat.send("remove_adapter");
   wantedAdapter.value = null;
+  others.value = [];
   applied.value = null;
 }
 
 /** A model was just sent to the chat worker, which has no adapter now: give it the one that shall be in use. */
 export function applyToModel(): void {
   hasModel = true;
+  forgetHeld();
   applied.value = null;
   const id = wantedAdapter.peek();
   if (id) train.send("get_adapter", { id });
@@ -38,6 +42,7 @@ export function applyToModel(): void {
 /** The chat begins anew, gets another model or cannot go on: until `applyToModel` it takes no adapter. */
 export function awaitModel(): void {
   hasModel = false;
+  forgetHeld();
   applied.value = null;
 }
 
@@ -51,6 +56,7 @@ export const appliedArea: Area = {
     adapter_files: ({ id, name, files }) => {
       if (id !== wantedAdapter.peek() || !hasModel) return;
       chat.send("apply_adapter", { id, name, files }, Object.values(files).map((bytes) => bytes.buffer as ArrayBuffer));
+      noteHeld(id);
       applied.value = { id, name };
     },
     adapter_list: ({ adapters }) => {

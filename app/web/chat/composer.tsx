@@ -6,7 +6,9 @@ import { byId, focusNext } from "../dom";
 import { Icon } from "../shell/parts";
 import { Problems } from "../shell/problems";
 import { canSend, draft, replying, shownWording, turns, whyNoChat } from "../store/chat";
+import { isComparing } from "../store/comparing";
 import { chatText } from "../text";
+import { askTwice } from "./compare/comparison";
 import { ask, clear, stop } from "./conversation";
 import { grow } from "./turn";
 
@@ -17,7 +19,7 @@ export function ChatTools() {
     focusNext("chat-input");
   };
   return (
-    <button type="button" class="quiet small" id="chat-clear" disabled={turns.value.length === 0 || replying.value !== null} onClick={take}>
+    <button type="button" class="quiet small" id="chat-clear" hidden={isComparing.value} disabled={turns.value.length === 0 || replying.value !== null} onClick={take}>
       {chatText.clear}
     </button>
   );
@@ -54,7 +56,8 @@ export function Composer() {
   const send = (event: Event): void => {
     event.preventDefault();
     sentByButton.current = document.activeElement?.id === "chat-send";
-    ask();
+    if (isComparing.peek()) askTwice();
+    else ask();
   };
 
   const recall = (event: KeyboardEvent, step: number): void => {

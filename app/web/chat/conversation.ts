@@ -12,6 +12,8 @@ import { model } from "../store/page";
 import { showProblem, toast } from "../store/problems";
 import { chosenFormat } from "../store/settings";
 import { chatText, common } from "../text";
+import { stopLooking } from "./changes/changes";
+import { tellMix } from "./mix/mix";
 
 /** How often something was asked: the log goes to its end then, and the settings open where they keep it from being sent. */
 export const asked = signal(0);
@@ -25,6 +27,19 @@ let heard = ""; // of the reply; shown once a frame
 
 const turn = (role: Turn["role"], wordings: readonly Wording[]): Turn => ({ key: (newestKey += 1), role, wordings, chosen: wordings.length - 1 });
 const said = (content: string): Turn => turn("user", [{ content, adapters: [] }]);
+
+/** Show another conversation in this one's place. */
+export function show(shown: readonly Omit<Turn, "key">[]): void {
+  stop();
+  abandon();
+  batch(() => {
+    showProblem("chat-problem", null);
+    cleared.value = null;
+    turns.value = shown.map((one) => ({ ...one, key: (newestKey += 1) }));
+    cut.value = 0; // the worker says how much it no longer reads
+    asked.value += 1;
+  });
+}
 
 /** Ask what stands in the field, or another question. */
 export function ask(raw: string = draft.peek()): void {
@@ -83,7 +98,14 @@ function send(
     return false;
   }
   if (comparing.peek()) chat.send("stop_reply"); // the card's question is asked again afterwards
-  const next = build({ content: "", adapters: writer.peek(), model: model.peek()?.title, seed: sampling.seed, isWriting: true });
+  stopLooking();
+  const given = system.peek().trim();
+  const chat_format = chosenFormat();
+  const by = writer.peek();
+  const next = build({
+    content: "", adapters: by, model: model.peek()?.title, seed: sampling.seed, isWriting: true,
+    asked: { system: given, maxNewTokens: sampling.max_new_tokens ?? 0, chatFormat: chat_format },
+  });
   before = { turns: turns.peek(), cut: cut.peek(), question };
   newestTurn += 1;
   batch(() => {
@@ -97,15 +119,14 @@ function send(
     asked.value += 1;
   });
   const messages = next.slice(from, -1).map((one) => ({ role: one.role, content: shownWording(one).content }));
-  const given = system.peek().trim();
-  const by = writer.peek()[0];
+  tellMix();
   chat.send("reply", {
     turn: newestTurn,
     messages: given ? [{ role: "system", content: given }, ...messages] : messages,
     sampling,
-    use_adapter: by !== undefined,
-    strength: by?.strength ?? 1,
-    chat_format: chosenFormat(),
+    use_adapter: by.length > 0,
+    strength: by.length === 1 ? by[0]!.strength : 1, // of several each one's is told with them
+    chat_format,
   });
   return true;
 }
@@ -154,8 +175,8 @@ function finish(changes: Partial<Wording>): void {
   before = null;
 }
 
-function done({ text, dropped_messages, new_tokens, tokens_per_s, finish_reason }: ReplyDone): void {
-  finish({ content: text.trim(), end: { new_tokens, tokens_per_s, finish_reason } });
+function done({ text, token_ids, adapters, dropped_messages, new_tokens, tokens_per_s, finish_reason }: ReplyDone): void {
+  finish({ content: text.trim(), tokenIds: token_ids, ...(adapters?.length > 1 && { adapters }), end: { new_tokens, tokens_per_s, finish_reason } });
   cut.value += dropped_messages;
 }
 

@@ -5,17 +5,18 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { copyText, focusNext } from "../dom";
 import { formatRate } from "../format";
 import { Icon } from "../shell/parts";
-import { adapters, canSend, shownWording, writing, type AdapterUse, type Turn, type Wording } from "../store/chat";
+import { canSend, shownWording, writing, type AdapterUse, type Turn, type Wording } from "../store/chat";
 import { model } from "../store/page";
 import { chatText, common } from "../text";
+import { ChangesSlot, ChangesTool } from "./changes/slot";
 import { askAgain, choose, edit, markup } from "./conversation";
+import { whoText } from "./who";
 
 const SAID_MS = 1500;
 
 /** Who has written something, by the names that adapters have now; with the model's where another one is open since. */
 function nameOf({ adapters: by, model: of }: Wording): string {
-  const now = (one: AdapterUse): string => adapters.value?.find(({ id }) => id === one.id)?.name ?? one.name;
-  const who = by.map((one) => chatText.withStrength(now(one), one.strength)).join(" + ") || chatText.baseModel;
+  const who = whoText(by);
   return of && model.value && of !== model.value.title ? chatText.ofModel(who, of) : who;
 }
 
@@ -55,10 +56,12 @@ export function TurnView({ turn, by, isLast }: { turn: Turn; by: readonly Adapte
             {isMine && (
               <Tool name="pen" id={`edit-${turn.key}`} label={chatText.edit} testid="chat-edit" asks run={() => setEdited(true)} />
             )}
+            {!isMine && <ChangesTool turn={turn} wording={wording} />}
             <Copy text={wording.content} />
           </div>
         </div>
       )}
+      {!isMine && <ChangesSlot turn={turn} />}
     </article>
   );
 }

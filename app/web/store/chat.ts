@@ -28,6 +28,13 @@ export interface AdapterUse {
   readonly strength: number;
 }
 
+/** What a reply was asked with, besides the messages. */
+export interface Asked {
+  readonly system: string;
+  readonly maxNewTokens: number;
+  readonly chatFormat: string;
+}
+
 /** One wording of a turn: what a person wrote, or what was answered, and by whom; no adapters: the base model. */
 export interface Wording {
   readonly content: string;
@@ -36,6 +43,9 @@ export interface Wording {
   readonly seed?: number;
   readonly isWriting?: boolean; // its text is in `writing`
   readonly end?: Pick<ReplyDone, "new_tokens" | "tokens_per_s" | "finish_reason">;
+  readonly finish?: string; // why it ended, where `end` did not outlive the page
+  readonly tokenIds?: readonly number[];
+  readonly asked?: Asked;
 }
 
 /** A turn of the conversation, of whose wordings number `chosen` is shown and read. */
@@ -85,9 +95,14 @@ export const system = signal(""); // the system message
 export const strength = signal(1);
 export const isAdapterOn = signal(true); // whether the one in use answers
 
+/** Adapters that answer together with the one in use. `isHere`: the chat worker can be given its files. */
+export const others = signal<readonly (AdapterUse & { readonly isHere: boolean })[]>([]);
+
 /** Who answers now. */
 export const writer = computed((): readonly AdapterUse[] =>
-  applied.value && isAdapterOn.value ? [{ ...applied.value, strength: strength.value }] : []);
+  applied.value && isAdapterOn.value
+    ? [{ ...applied.value, strength: strength.value }, ...others.value.filter(({ isHere }) => isHere).map(({ isHere: _, ...one }) => one)]
+    : []);
 
 /** The fields that hold what cannot be used. */
 export const wrongFields = computed(() => SAMPLING.map((name) => replyFields[name]).filter(({ isWrong }) => isWrong.value));

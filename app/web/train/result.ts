@@ -5,7 +5,7 @@ import { scrollTo } from "../dom";
 import { chat, train } from "../link/workers";
 import type { AdapterInfo, ChatMessage, SampleAnswer } from "../protocol";
 import type { Area } from "../store/bus";
-import { applied, chatModel, comparing, replying } from "../store/chat";
+import { applied, chatModel, comparing, others, replying } from "../store/chat";
 import { gpu } from "../store/page";
 import { showProblem } from "../store/problems";
 import { chosenFormat } from "../store/settings";
@@ -74,7 +74,7 @@ export function choose(index: number): void {
 /** Have the next open question answered: the one shown, or on a real GPU any. It waits for the adapter to be in use. */
 export function askNext(): void {
   const now = card.peek();
-  if (!now || comparing.peek() || applied.peek()?.id !== now.adapter.id || replying.peek() !== null || isRunning.peek()) return;
+  if (!now || comparing.peek() || applied.peek()?.id !== now.adapter.id || others.peek().length || replying.peek() !== null || isRunning.peek()) return;
   if (!["ready", "released"].includes(chatModel.peek())) return;
   const isOpen = (one: Answer | undefined): boolean => Boolean(one && !one.isDone && !one.hasFailed && one.messages);
   let index = now.shown;

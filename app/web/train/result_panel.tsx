@@ -4,7 +4,7 @@ import { useSignalEffect } from "@preact/signals";
 import { takeAlong } from "../chat/taking/take";
 import { Icon } from "../shell/parts";
 import { Problems } from "../shell/problems";
-import { applied, chatModel, comparing, replying } from "../store/chat";
+import { applied, chatModel, comparing, others, replying } from "../store/chat";
 import { isRunning } from "../store/train";
 import { takeText, trainText } from "../text";
 import { RunAfter, RunHeadline } from "./after/summary_panel";
@@ -13,7 +13,7 @@ import { askNext, card, choose, download, type Answer } from "./result";
 export function ResultPanel() {
   // Each of these may have been what the next question waited for.
   useSignalEffect(() => {
-    void [card.value, comparing.value, applied.value, replying.value, isRunning.value, chatModel.value];
+    void [card.value, comparing.value, applied.value, others.value, replying.value, isRunning.value, chatModel.value];
     askNext();
   });
   const now = card.value;

@@ -17,18 +17,11 @@ from lora_lab.workers.protocol import (
     OpenModel,
     StartTraining,
     TrainSettings,
-    chat,
-    conversations,
 )
 from lora_lab.workers.wire.codec import ProtocolError, from_dict, from_wire, to_dict, to_wire
 
 WEB = Path(__file__).parents[3] / "app" / "web"
 SETTINGS = TrainSettings(10, 8, 2e-4, 16, 32, 128, 0, ("q_proj", "v_proj"))
-
-
-# The page that uses them is being written: what it uses is taken out here.
-AHEAD = (chat, conversations)
-NOT_ON_THE_PAGE_YET = {kind.wire_type() for part in AHEAD for kind in (*part.COMMANDS, *part.EVENTS)}
 
 
 def test_a_command_survives_the_wire() -> None:
@@ -102,8 +95,9 @@ def sources() -> str:
 def test_the_page_sends_every_command() -> None:
     sent = set(re.findall(r"\b(?:train|chat)\.send\(\s*\"(\w+)\"", sources()))
     known = {command.wire_type() for command in COMMANDS}
-    # For scripts; and the watchdog's, which goes out beside the queue of `send` (link.ts).
-    assert known - sent - NOT_ON_THE_PAGE_YET == {"read_logits", "ping"} and sent <= known
+    # For scripts (the page's fields say themselves what they take); and the watchdog's, which goes out beside the queue
+    # of `send` (link.ts).
+    assert known - sent == {"read_logits", "check_sampling", "ping"} and sent <= known
 
 
 def test_the_page_hears_every_event() -> None:
@@ -111,7 +105,7 @@ def test_the_page_hears_every_event() -> None:
     heard |= set(re.findall(r"type === \"(\w+)\"", (WEB / "link" / "watchdog.ts").read_text()))
     known = {event.wire_type() for event in EVENTS}
     # For scripts. The page counts an adapter as applied when it has sent it: commands are answered in order.
-    assert known - heard - NOT_ON_THE_PAGE_YET == {"logits", "adapter_applied", "pong"}
+    assert known - heard == {"logits", "adapter_applied", "sampling_checked", "pong"}
 
 
 def test_every_setting_of_the_form_has_a_field() -> None:
