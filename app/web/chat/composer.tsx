@@ -8,8 +8,8 @@ import { Problems } from "../shell/problems";
 import { canSend, draft, replying, shownWording, turns, whyNoChat } from "../store/chat";
 import { isComparing } from "../store/comparing";
 import { chatText } from "../text";
-import { askTwice } from "./compare/comparison";
-import { ask, clear, stop } from "./conversation";
+import { askTwice, stopAny } from "./compare/comparison";
+import { ask, clear } from "./conversation";
 import { grow } from "./turn";
 
 /** The button in the panel's head. What it takes away can be brought back. */
@@ -47,7 +47,7 @@ export function Composer() {
     const panel = byId("chat");
     const end = (event: KeyboardEvent): void => {
       const isHere = event.target === document.body || panel.contains(event.target as Node);
-      if (event.key === "Escape" && isHere && !event.isComposing) stop();
+      if (event.key === "Escape" && isHere && !event.isComposing) stopAny();
     };
     document.addEventListener("keydown", end);
     return () => document.removeEventListener("keydown", end);
@@ -88,7 +88,7 @@ export function Composer() {
           aria-label={chatText.send} disabled={!canSend.value} hidden={isWriting}>
           <Icon name="send" />
         </button>
-        <button type="button" class="stop icon-only" data-testid="chat-stop" id="chat-stop" aria-label={chatText.stopReply} hidden={!isWriting} onClick={stop}>
+        <button type="button" class="stop icon-only" data-testid="chat-stop" id="chat-stop" aria-label={chatText.stopReply} hidden={!isWriting} onClick={stopAny}>
           <Icon name="stop" />
         </button>
       </form>

@@ -114,6 +114,20 @@ def test_pieces_of_both_sides_come_in_turn_and_one_stop_ends_both() -> None:
     assert told["free"] is True and told["talk"] == []
 
 
+def test_a_stop_ends_a_comparison_that_waits_for_an_adapter() -> None:
+    told = run("""
+      comparison.chooseSide("right", { who: "b", strength: 1 });
+      comparison.askTwice("Who?");
+      comparison.stopAny();
+      comes("b");
+      const stopped = [chats.canSend.value, all("compare_replies").length, all("stop_reply").length];
+      comparison.askTwice("Again?");
+      comparison.stopAny();
+      answer({ stopped, then: [chats.canSend.value, all("compare_replies").length, all("stop_reply").length] });
+    """)
+    assert told == {"stopped": [True, 0, 0], "then": [False, 1, 1]}
+
+
 def test_a_comparison_that_cannot_be_written_says_why_and_leaves_the_chat_free() -> None:
     told = run("""
       comparison.chooseSide("right", { who: "c", strength: 1 });

@@ -13,13 +13,14 @@ import { showProblem } from "../../store/problems";
 import { chosenFormat } from "../../store/settings";
 import { chatText, compareText } from "../../text";
 import { stopLooking } from "../changes/changes";
-import { refused } from "../conversation";
+import { refused, stop } from "../conversation";
 import { partsOf, whenHere } from "../mix/files";
 
 /** How often something was asked: the view goes to it then. */
 export const askedTwice = signal(0);
 
 const MOST = 50; // comparisons that are kept on the page
+let unsent: number | null = null; // it waits for adapters' files
 let newest = 0; // what the worker calls it, below 0: those above are replies
 
 export function chooseSide(name: SideName, changes: Partial<Side>): void {
@@ -62,9 +63,11 @@ export function askTwice(raw: string = draft.peek()): void {
   });
   if (comparing.peek()) chat.send("stop_reply"); // the card's question is asked again afterwards
   stopLooking();
+  unsent = turn;
   const ids = [...new Set([...by.left, ...by.right].map(({ id }) => id))];
   const send = (): void => {
-    if (replying.peek() !== turn) return; // stopped meanwhile
+    if (unsent !== turn || replying.peek() !== turn) return; // stopped meanwhile
+    unsent = null;
     const one = partsOf(by.left);
     const other = partsOf(by.right); // an adapter of both sides brings its files once
     const asked = { role: "user", content: question };
@@ -86,6 +89,12 @@ export function askTwice(raw: string = draft.peek()): void {
 /** Show comparisons in the conversation's place, or the conversation again. */
 export function toggleComparing(): void {
   isComparing.value = !isComparing.peek();
+}
+
+/** End what is written, also where it is not asked for yet. */
+export function stopAny(): void {
+  if (unsent !== null && unsent === replying.peek()) end(unsent);
+  else stop();
 }
 
 function change(turn: number, of: (one: Comparison) => Comparison): void {

@@ -46,7 +46,9 @@ function Comparisons() {
             </div>
           </div>
         )}
-        {all.map((one) => <OneComparison key={one.turn} one={one} />)}
+        <div role="log" aria-live="polite" aria-relevant="additions" aria-label={compareText.answers}>
+          {all.map((one) => <OneComparison key={one.turn} one={one} />)}
+        </div>
       </div>
     </section>
   );
