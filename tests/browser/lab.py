@@ -173,7 +173,8 @@ class Lab:
 
     def greedy(self, max_new_tokens: int = 24) -> None:
         """Make replies the same each time: no chance, no penalty."""
-        self.page.locator(".reply-settings > summary").click()
+        if not self.part("chat-temperature").is_visible():
+            self.page.locator(".reply-settings > summary").click()
         fill(self.part("chat-temperature"), "0")
         fill(self.part("chat-penalty"), "1")
         fill(self.part("chat-max-tokens"), str(max_new_tokens))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def test_it_trains_and_chats(open_lab: Callable[..., Lab], wide_model: Path, shi
     lab = open_lab()
     lab.wait_for_model()
     lab.choose_model(*sorted(wide_model.iterdir()))
-    expect(lab.part("model-status")).to_contain_text("wide", timeout=START_MS)
+    expect(lab.part("model-status")).to_have_attribute("title", re.compile("36 million"), timeout=START_MS)
     lab.wait_for_model()
     lab.drop_data(ships)
     lab.wait_for_data()

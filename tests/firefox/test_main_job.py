@@ -142,7 +142,7 @@ def test_a_bad_file_takes_nothing_away(trained: Lab, tmp_path: Path, ships: Path
     picture = tmp_path / "rows.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     trained.drop(picture)
-    expect(trained.page.locator("#dataset-problem")).to_contain_text("rows.png", timeout=START_MS)
+    expect(trained.page.locator("#data")).to_contain_text("This is a picture, not a text file.", timeout=START_MS)
     trained.drop_data(ships)
     trained.wait_for_data()
     trained.ask_anything("Are you still there?")
