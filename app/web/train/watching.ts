@@ -38,10 +38,8 @@ export const watchArea: Area = {
         begunAt.value = Date.now();
         tookMs.value = null;
       }
-      if (state === "done" || state === "error") {
-        end();
-        tellEnd(state);
-      }
+      if (state === "idle" || state === "done" || state === "error") end(); // idle: it pauses
+      if (state === "done" || state === "error") tellEnd(state);
     },
     training_step: ({ left_ms }) => {
       endsAt.value = Date.now() + left_ms;

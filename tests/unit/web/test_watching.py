@@ -125,17 +125,20 @@ def test_points_of_a_long_run_are_means() -> None:
     assert count == 512 and steps == [4, 8] and losses == [2.5, 6.5] and rates == [5, 13] and last == 2048
 
 
-def test_time_begins_with_the_first_step_and_ends_with_the_run() -> None:
-    told = page("""
+@pytest.mark.parametrize("end", ["done", "idle", "error"])
+def test_time_begins_with_the_first_step_and_ends_with_the_run(end: str) -> None:
+    told = page(
+        """
       let now = 1000;
       Date.now = () => now;
       goes("loading"); goes("compiling");
       const before = watch.begunAt.value;
       goes("training"); now = 3000; step(1);
       const during = [watch.begunAt.value, watch.endsAt.value, watch.tookMs.value];
-      now = 9000; goes("done", 8); now = 20000;
+      now = 9000; goes("END", 8); now = 20000;
       answer([before, during, [watch.endsAt.value, watch.tookMs.value]]);
-    """)
+    """.replace("END", end)
+    )
     assert told == [None, [1000, 7000, None], [None, 8000]]
 
 

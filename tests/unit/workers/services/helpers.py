@@ -73,8 +73,9 @@ class FakeModels:
 
 
 def fake_device(**more: Any) -> Any:
-    """Return a device that says what it is: a software one."""
-    return SimpleNamespace(info=SimpleNamespace(name="Fake", backend="Vulkan", is_software=True), **more)
+    """Return a device that says what it is, a software one, and what it holds."""
+    info = SimpleNamespace(name="Fake", backend="Vulkan", is_software=True)
+    return SimpleNamespace(info=info, **{"memory_in_use_bytes": 5, "peak_memory_bytes": 7, **more})
 
 
 class FakeGpu:
