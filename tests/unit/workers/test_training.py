@@ -67,7 +67,7 @@ def run_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runs, "_run", run)
     monkeypatch.setattr(Plans, "release", staticmethod(lambda trainer: None))
     monkeypatch.setattr(Watching, "begin", lambda self, trainer, job: Watch(trainer))
-    monkeypatch.setattr(results, "write_adapter", lambda *_: FILES)
+    monkeypatch.setattr(results, "write_adapter", lambda *given: {**FILES, RUN_FILE: given[5].record})
 
 
 async def with_rows(session: Session) -> None:

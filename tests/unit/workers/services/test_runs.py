@@ -15,6 +15,7 @@ import pytest
 from lora_lab.config import TrainConfig
 from lora_lab.data.tokens.chat_formats import CHATML, PLAIN
 from lora_lab.errors import DeviceError, KernelError, LoraLabError, OutOfMemoryError
+from lora_lab.formats.peft import RUN_FILE
 from lora_lab.train import CheckpointTaken, CheckpointTimes, History, RunState, SampleTimes, StepDone, ValidationDone
 from lora_lab.workers.model.opened import OpenedModel
 from lora_lab.workers.protocol import (
@@ -167,7 +168,10 @@ At = Callable[[Callable[[Desk], Awaitable[None]]], Page]
 
 @pytest.fixture
 def at_desk(monkeypatch: pytest.MonkeyPatch, opened: OpenedModel) -> At:
-    monkeypatch.setattr(result_service, "write_adapter", lambda *_: adapter_files(opened))
+    def written(*given: Any) -> dict[str, bytes]:
+        return {**adapter_files(opened), RUN_FILE: given[5].record}
+
+    monkeypatch.setattr(result_service, "write_adapter", written)
 
     def start(work: Callable[[Desk], Awaitable[None]]) -> Page:
         async def main() -> Page:
